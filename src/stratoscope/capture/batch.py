@@ -1,0 +1,122 @@
+"""What a reducer is shown: one batch as one site saw it, with its axes made explicit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from stratoscope.errors import NotApplicable
+
+if TYPE_CHECKING:
+    from stratoscope.capture.needs import Site
+    from stratoscope.network.sources import Batch
+
+
+@dataclass
+class SiteBatch:
+    """One batch at one site.
+
+    Attributes:
+        site: the layer and which of its calls.
+        raw: what the layer returned (or was given), as it was.
+        value: the first floating tensor in `raw`, detached; `None` where there is none.
+        batch: the examples: labels, mask, ids.
+        batch_dim: which axis of `value` counts examples; `None` where none does.
+        channel_dim: which axis counts units, `1` (feature maps) or `-1`.
+        loss: the mean loss of this batch, where it was computed.
+        gradients: loss gradients of the layer's params by key, for sites of parameter gradients.
+        lengths_mask: real positions of a packed sequence.
+    """
+
+    site: Site
+    raw: Any
+    value: Tensor | None
+    batch: Batch
+    batch_dim: int | None = 0
+    channel_dim: int = -1
+    loss: Tensor | None = None
+    gradients: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths_mask: Tensor | None = None
+
+    @property
+    def is_map(self) -> bool:
+        """Whether units are feature maps: one example has many positions that share a unit."""
+        return self.channel_dim == 1
+
+    @cached_property
+    def blocks(self) -> Float[Tensor, "n positions units"]:
+        """The value as examples x positions x units; half precision becomes float32. A view where possible.
+
+        Raises:
+            NotApplicable: if there is no floating tensor, or no axis counts the examples.
+        """
+        if self.value is None:
+            raise NotApplicable(f"{self.site.name} gives no floating-point tensor.")
+        if self.batch_dim is None:
+            shape = tuple(self.value.shape)
+            raise NotApplicable(f"{self.site.name} gives shape {shape}, in which no axis counts {self.batch.n} examples.")
+        value = self.value.movedim(self.batch_dim, 0)
+        if value.dtype.itemsize < 4:
+            value = value.float()
+        if value.ndim == 1:
+            return value[:, None, None]
+        if self.channel_dim == 1:
+            return value.flatten(2).transpose(1, 2) if value.ndim > 2 else value[:, None, :]
+        return value.flatten(1, -2) if value.ndim > 2 else value[:, None, :]
+
+    @cached_property
+    def mask(self) -> Bool[Tensor, "n positions"] | None:
+        """Which positions are real; `None` if all are."""
+        mask = self.lengths_mask if self.lengths_mask is not None else self.batch.mask
+        if mask is None or self.is_map or mask.shape != self.blocks.shape[:2]:
+            return None
+        mask = mask.to(device=self.blocks.device, dtype=torch.bool)
+        return None if bool(mask.all()) else mask
+
+    @cached_property
+    def rows(self) -> Float[Tensor, "rows units"]:
+        """Every real position of every example."""
+        if self.mask is not None:
+            return self.blocks[self.mask]
+        return self.blocks.reshape(-1, self.blocks.shape[-1])
+
+    @cached_property
+    def pooled(self) -> Float[Tensor, "n units"]:
+        """The mean over each example's real positions."""
+        if self.mask is None:
+            return self.blocks[:, 0] if self.blocks.shape[1] == 1 else self.blocks.mean(1)
+        weight = self.mask.to(self.blocks.dtype)
+        return torch.einsum("npu,np->nu", self.blocks, weight) / weight.sum(1, keepdim=True).clamp(min=1)
+
+    @cached_property
+    def flat(self) -> Float[Tensor, "n width"]:
+        """Everything that an example makes the layer say, in one row; padding is zero."""
+        blocks = self.blocks if self.mask is None else self.blocks * self.mask[..., None]
+        return blocks.flatten(1)
+
+
+def first_tensor(raw: Any) -> tuple[Tensor | None, Tensor | None]:
+    """The first floating tensor in a nested output, detached, and the mask of real positions if it was packed.
+
+    Tuples, lists, dicts and objects such as Hugging Face outputs are searched in order.
+    """
+    if isinstance(raw, PackedSequence):
+        padded, lengths = pad_packed_sequence(raw, batch_first=True)
+        mask = torch.arange(padded.shape[1])[None] < lengths[:, None]
+        return padded.detach(), mask
+    if isinstance(raw, Tensor):
+        return (raw.detach(), None) if raw.is_floating_point() else (None, None)
+    inner = list(raw.values()) if isinstance(raw, Mapping) else raw
+    if isinstance(inner, (tuple, list)):
+        for item in inner:
+            found = first_tensor(item)
+            if found[0] is not None and (found[0].ndim > 0 or len(inner) == 1):
+                return found
+    return None, None

@@ -1,0 +1,111 @@
+"""Loss gradients: of the probe set, and of the live mini-batch in a watched training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stratoscope.capture.batch import SiteBatch
+from stratoscope.capture.needs import Live, Reducer, Site, Streamed
+
+
+@dataclass(frozen=True)
+class Gradients(Streamed):
+    """The gradient of the mean loss over the probe set, for every param of a layer, in float64.
+
+    It takes a backward pass beside the forward pass; the params' own `.grad` is left alone.
+
+    Attributes:
+        split: a named split, or `None` for the one being measured.
+    """
+
+    split: str | None = None
+    site: str = "parameter_gradient"
+
+    def reducer(self, site: Site) -> GradientMean | None:
+        """A mean for any layer that owns params."""
+        return GradientMean() if site.layer.params else None
+
+
+class GradientMean(Reducer):
+    """The mean of batch gradients, weighted by the examples in each."""
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def update(self, batch: SiteBatch) -> None:
+        """Add one batch."""
+        self._n += batch.batch.n
+        for name, gradient in batch.gradients.items():
+            part = gradient.detach().double() * batch.batch.n
+            self._sums[name] = self._sums[name] + part if name in self._sums else part
+
+    def merge(self, other: Self) -> None:
+        """Add the gradients of other batches."""
+        self._n += other._n
+        for name, part in other._sums.items():
+            self._sums[name] = self._sums[name] + part if name in self._sums else part
+
+    def result(self) -> dict[str, Tensor]:
+        """The mean gradient of each param by its key."""
+        return {name: total / self._n for name, total in self._sums.items()}
+
+
+@dataclass(frozen=True)
+class StepStatistics:
+    """What one optimizer step did to each trained param.
+
+    Attributes:
+        params: keys of the params that have a gradient.
+        norm: Euclidean norm of this mini-batch's gradient.
+        sum_norm: norm of the sum of the gradients in the window.
+        square_sum: sum of the squared norms in the window.
+        window: mini-batches in the window.
+        weight_norm: norm of the weights before the step.
+        update_norm: norm of the change that the step made.
+        not_finite: whether the gradient holds NaN or infinity.
+    """
+
+    params: tuple[str, ...]
+    norm: NDArray[np.float64]
+    sum_norm: NDArray[np.float64]
+    square_sum: NDArray[np.float64]
+    window: int
+    weight_norm: NDArray[np.float64]
+    update_norm: NDArray[np.float64]
+    not_finite: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TrainingGradients(Live):
+    """What the live mini-batch's gradients are, and what the optimizer made of them: `StepStatistics`.
+
+    Attributes:
+        window: mini-batches over which the mean gradient is formed, for the signal-to-noise ratio.
+    """
+
+    window: int = 32
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """The optimizer's settings of each group of params at this step."""
+
+    kind: str
+    learning_rate: tuple[float, ...]
+    weight_decay: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Optimizer(Live):
+    """The optimizer's rate, decay and kind: `OptimizerState`."""
+
+
+@dataclass(frozen=True)
+class TrainingLoss(Live):
+    """The loss that the training loop handed over at this step, a float; absent if it handed none over."""

@@ -1,0 +1,149 @@
+"""Hooks on every layer and on functional activations, for the length of a `with`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from stratoscope.capture.needs import Site
+from stratoscope.network.layers import Catalogue, Layer
+
+MAX_CALLS = 16
+"""Calls of one module within one forward pass that are told apart; an unrolled loop goes on without being looked at."""
+
+ROOT = "(root)"
+
+_FUNCTIONAL: dict[str, tuple[str, ...]] = {
+    "relu": ("relu", "relu_"),
+    "relu6": ("relu6",),
+    "leaky_relu": ("leaky_relu", "leaky_relu_"),
+    "elu": ("elu", "elu_"),
+    "selu": ("selu", "selu_"),
+    "celu": ("celu", "celu_"),
+    "gelu": ("gelu",),
+    "silu": ("silu",),
+    "mish": ("mish",),
+    "softplus": ("softplus",),
+    "softsign": ("softsign",),
+    "hardtanh": ("hardtanh", "hardtanh_"),
+    "hardswish": ("hardswish",),
+    "hardsigmoid": ("hardsigmoid",),
+    "tanh": ("tanh", "tanh_"),
+    "sigmoid": ("sigmoid", "sigmoid_"),
+}
+_OWN_FUNCTIONS = ("activation", "recurrent", "attention")
+"""Kinds of layers whose calls of these functions are their own business."""
+
+
+def _functions() -> dict[Callable[..., Any], str]:
+    found: dict[Callable[..., Any], str] = {}
+    for activation, names in _FUNCTIONAL.items():
+        for name in names:
+            for home in (F, torch, torch.Tensor):
+                function = getattr(home, name, None)
+                if function is not None:
+                    found[function] = activation
+    return found
+
+
+_ACTIVATIONS = _functions()
+
+Seen = Callable[[Site, str, Any], None]
+"""Called with a site, `"input"` or `"output"`, and what passed there."""
+
+
+@dataclass
+class Taps:
+    """Watches one model's forward passes and tells `seen` what each layer was given and gave.
+
+    Attributes:
+        model: the model; untouched but for hooks, which go when the `with` ends.
+        catalogue: its layers.
+        seen: who is told.
+        listening: set to `False` to let a pass go by (a checkpointed block's second forward).
+        skipped: how often a call beyond `MAX_CALLS` went by, for each layer.
+    """
+
+    model: nn.Module
+    catalogue: Catalogue
+    seen: Seen
+    listening: bool = True
+    skipped: Counter[str] = field(default_factory=Counter)
+    _calls: Counter[str] = field(default_factory=Counter)
+    _inside: list[Layer] = field(default_factory=list)
+    _found: dict[str, Layer] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Put the hooks in place for the length of a `with`."""
+        with ExitStack() as stack:
+            for layer in self.catalogue.layers.values():
+                if layer.module is not None:
+                    stack.callback(layer.module.register_forward_pre_hook(self._enter(layer), with_kwargs=True).remove)
+                    stack.callback(layer.module.register_forward_hook(self._leave(layer), always_call=True).remove)
+            stack.enter_context(_FunctionWatch(self))
+            yield
+
+    def _enter(self, layer: Layer) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if layer.name == ROOT:
+                self._calls.clear()
+                self._inside.clear()
+            self._inside.append(layer)
+            if self.listening:
+                self._tell(layer, "input", args or tuple(kwargs.values()), self._calls[layer.name] + 1)
+
+        return hook
+
+    def _leave(self, layer: Layer) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if self._inside:
+                self._inside.pop()
+            if self.listening and output is not None:
+                self._calls[layer.name] += 1
+                self._tell(layer, "output", output, self._calls[layer.name])
+
+        return hook
+
+    def function(self, activation: str, output: Any) -> None:
+        """A functional activation was called inside the innermost layer."""
+        if not (self.listening and self._inside) or self._inside[-1].kind in _OWN_FUNCTIONS:
+            return
+        home = self._inside[-1].name
+        name = f":{activation}" if home == ROOT else f"{home}:{activation}"
+        layer = self._found.setdefault(
+            name, Layer(name, "activation", depth=len(self.catalogue) + len(self._found), activation=activation)
+        )
+        self._calls[name] += 1
+        self._tell(layer, "output", output, self._calls[name])
+
+    def _tell(self, layer: Layer, where: str, what: Any, call: int) -> None:
+        if call > MAX_CALLS:
+            self.skipped[layer.name] += 1
+        else:
+            self.seen(Site(layer, call), where, what)
+
+
+class _FunctionWatch(TorchFunctionMode):
+    """Sees `F.relu(x)` where no module is called."""
+
+    def __init__(self, taps: Taps) -> None:
+        super().__init__()
+        self._taps = taps
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        activation = _ACTIVATIONS.get(func)
+        if activation is not None and isinstance(output, Tensor):
+            self._taps.function(activation, output)
+        return output

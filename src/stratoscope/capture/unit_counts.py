@@ -1,0 +1,162 @@
+"""How often each unit is active, counted as the data stream by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stratoscope.capture.batch import SiteBatch
+from stratoscope.capture.needs import Reducer, Site, Streamed
+
+ONE_SIDED = ("relu", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "threshold")
+"""Active where the output is above zero."""
+GATED = ("gelu", "silu", "mish", "hardswish", "softplus")
+"""Active where the output is further from zero than the threshold."""
+BOUNDED: dict[str, tuple[float, float]] = {
+    "tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+    "relu6": (0.0, 6.0),
+}
+"""Active where the output is not at its bounds; the bounds of the output."""
+
+
+@dataclass(frozen=True)
+class UnitTally:
+    """Counts for the units of one site.
+
+    Attributes:
+        n: examples (feature maps), or real tokens (sequences), or examples (vectors).
+        positions: all positions counted: `n` times the pixels of a map.
+        anywhere: for each unit, in how many of the `n` it was active at some position.
+        active: for each unit, at how many positions it was active.
+        lowest: smallest output of each unit.
+        highest: largest output of each unit.
+        not_finite: for each unit, positions at which the output was NaN or infinite.
+        rule: what counts as active, in words.
+        has_bounds: whether the nonlinearity is bounded, so that "not active" means saturated.
+    """
+
+    n: int
+    positions: int
+    anywhere: Int[Tensor, " units"]
+    active: Int[Tensor, " units"]
+    lowest: Float[Tensor, " units"]
+    highest: Float[Tensor, " units"]
+    not_finite: Int[Tensor, " units"]
+    rule: str
+    has_bounds: bool
+
+
+@dataclass(frozen=True)
+class UnitCounts(Streamed):
+    """For each unit behind a nonlinearity, how often it is active.
+
+    Attributes:
+        threshold: for GELU, SiLU, Mish, Hardswish and Softplus: how far from zero counts as active.
+        slope: for tanh, sigmoid and other bounded functions: a unit is saturated, hence not active, where less than
+            this share of the function's largest slope is left.
+        split: a named split, or `None` for the one being measured.
+    """
+
+    threshold: float = 0.01
+    slope: float = 0.1
+    split: str | None = None
+    site: str = "output"
+
+    def reducer(self, site: Site) -> UnitCounter | None:
+        """A counter for a nonlinearity that turns units on and off; `None` for every other layer."""
+        activation = site.layer.activation
+        if activation is None or activation not in (*ONE_SIDED, *GATED, *BOUNDED):
+            return None
+        return UnitCounter(activation, self.threshold, self.slope)
+
+
+class UnitCounter(Reducer):
+    """Counts at one site. Exact integers, so the result does not depend on how the data were batched."""
+
+    def __init__(self, activation: str, threshold: float, slope: float) -> None:
+        self._low, self._high, self._rule = active_band(activation, threshold, slope)
+        self._bounded = activation in BOUNDED
+        self._n = self._positions = 0
+        self._counts: Tensor | None = None
+        self._range: tuple[Tensor, Tensor] | None = None
+
+    def update(self, batch: SiteBatch) -> None:
+        """Count one batch; for maps an example counts as active if any position is."""
+        blocks = batch.blocks if batch.is_map else batch.rows[:, None, :]
+        finite = bool(torch.isfinite(blocks.sum()))
+        active = self._is_active(blocks)
+        lowest, highest = blocks.amin((0, 1)), blocks.amax((0, 1))
+        counts = torch.stack(
+            [
+                active.any(1).sum(0) if blocks.shape[1] > 1 else active[:, 0].sum(0),
+                active.sum((0, 1)),
+                torch.zeros(blocks.shape[2], dtype=torch.int64, device=blocks.device)
+                if finite
+                else (~torch.isfinite(blocks)).sum((0, 1)),
+            ]
+        ).cpu()
+        self._n += blocks.shape[0]
+        self._positions += blocks.shape[0] * blocks.shape[1]
+        self._add(counts, (lowest.cpu(), highest.cpu()))
+
+    def _is_active(self, blocks: Tensor) -> Tensor:
+        if self._bounded:
+            return (blocks > self._low) & (blocks < self._high)
+        if self._low == self._high:
+            return blocks > self._high
+        return (blocks > self._high) | (blocks < self._low)
+
+    def _add(self, counts: Tensor, span: tuple[Tensor, Tensor]) -> None:
+        if self._counts is None or self._range is None:
+            self._counts, self._range = counts, span
+        else:
+            self._counts = self._counts + counts
+            self._range = (torch.minimum(self._range[0], span[0]), torch.maximum(self._range[1], span[1]))
+
+    def merge(self, other: Self) -> None:
+        """Add the counts of other batches."""
+        self._n += other._n
+        self._positions += other._positions
+        if other._counts is not None and other._range is not None:
+            self._add(other._counts, other._range)
+
+    def result(self) -> UnitTally:
+        """The counts."""
+        assert self._counts is not None and self._range is not None
+        anywhere, active, not_finite = self._counts
+        return UnitTally(
+            self._n, self._positions, anywhere, active, *self._range, not_finite, self._rule, self._bounded
+        )
+
+
+def active_band(activation: str, threshold: float, slope: float) -> tuple[float, float, str]:
+    """Two cuts and the rule in words.
+
+    For a bounded function a unit is active between the cuts, for others outside them. The cuts of tanh and sigmoid are
+    where the derivative falls to `slope` of its largest value; those of a clipped function are its bounds.
+
+    >>> round(active_band("tanh", 0.01, 0.1)[1], 4)
+    0.9487
+    """
+    if activation in ONE_SIDED:
+        return 0.0, 0.0, "output > 0"
+    if activation in GATED:
+        return -threshold, threshold, f"|output| > {threshold:g}"
+    low, high = BOUNDED[activation]
+    middle, half = (low + high) / 2, (high - low) / 2
+    if activation in ("tanh", "sigmoid"):
+        reach = half * (1 - slope) ** 0.5
+    elif activation == "softsign":
+        # softsign's slope is (1 - |y|)^2
+        reach = half * (1 - slope**0.5)
+    else:
+        return low, high, f"{low:g} < output < {high:g}"
+    return middle - reach, middle + reach, f"more than {slope:.0%} of the largest slope is left"

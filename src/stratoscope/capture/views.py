@@ -1,0 +1,324 @@
+"""What was captured, and what can still be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stratoscope.capture.needs import Derived, Initial, Live, Modifier, Need, Operator, Other, Previous, Streamed
+from stratoscope.capture.operators import Bench
+from stratoscope.capture.passes import ForwardPass, PassResult
+from stratoscope.errors import CaptureError, NotApplicable, StratoscopeError
+from stratoscope.network.layers import Layer
+from stratoscope.network.subject import Subject
+from stratoscope.network.weights import WeightSource
+
+MEMORY = 1 << 30
+"""Bytes that kept samples may take together, unless said otherwise."""
+
+
+@dataclass
+class Capture:
+    """Gathers needs of a subject: one forward pass for each split, weights layer by layer when they are asked for.
+
+    Attributes:
+        subject: what is looked at.
+        needs: everything that anybody asked for; equal needs are gathered once.
+        memory: bytes that kept samples may take together.
+        live: values of live needs, by need.
+        initial: the weights of step 0, where there is a snapshot.
+        previous: values kept from the previous full measurement, by (need, layer, split).
+    """
+
+    subject: Subject
+    needs: frozenset[Need]
+    memory: int = MEMORY
+    live: Mapping[Need, Any] = field(default_factory=dict)
+    initial: WeightSource | None = None
+    previous: Mapping[tuple[Need, str, str | None], Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.passes: dict[str, PassResult] = {}
+        self.failures: dict[str, str] = {}
+        self._derived: dict[tuple[Need, str], Any] = {}
+        self._others: dict[Need | str, Capture] = {}
+        self._bench: dict[tuple[Operator, str | None], Any] = {}
+        self._results: dict[tuple[Need, str, str | None], Any] = {}
+
+    @property
+    def streamed(self) -> list[Streamed]:
+        """The streamed and kept needs of the weights as they are now."""
+        inner = [need.need if isinstance(need, Previous) else need for need in self.needs]
+        return list(dict.fromkeys(need for need in inner if isinstance(need, Streamed)))
+
+    def run(self, split: str) -> PassResult | None:
+        """The one pass over a split; the second time it is not run again. `None` where no need wants it.
+
+        Raises:
+            CaptureError: if the model cannot be run on the data.
+        """
+        model = self.subject.module
+        wanted = [need for need in self.streamed if getattr(need, "split", None) in (None, split)]
+        if not wanted or model is None:
+            return None
+        if split not in self.passes:
+            if split in self.failures:
+                raise CaptureError(self.failures[split])
+            try:
+                self.passes[split] = ForwardPass(
+                    model,
+                    self.subject.catalogue,
+                    wanted,
+                    self.subject.loss,
+                    self.subject.override(),
+                    self.memory,
+                    self.subject.device,
+                ).run(self.subject.probe_set(split))
+            except StratoscopeError as error:
+                self.failures[split] = str(error)
+                raise
+        return self.passes[split]
+
+    def layers(self) -> list[Layer]:
+        """Every layer: those that were called in the order in which they gave their output, the others where they stand."""
+        called: dict[str, Layer] = {}
+        for result in self.passes.values():
+            for name, site in result.sites.items():
+                called.setdefault(name, _at(site.layer, name))
+        if not called:
+            return list(self.subject.catalogue.layers.values())
+        ordered = list(called.values())
+        for layer in self.subject.catalogue.layers.values():
+            if layer.name not in called:
+                place = next((i for i, other in enumerate(ordered) if other.depth > layer.depth), len(ordered))
+                ordered.insert(place, layer)
+        return ordered
+
+    def value(self, need: Need, layer: Layer, split: str | None) -> Any:
+        """The value of a need at a layer.
+
+        Raises:
+            NotApplicable: if there is none there; says why.
+            CaptureError: if nobody asked for it.
+        """
+        if need not in self.needs:
+            held = ", ".join(sorted(str(n) for n in self.needs)) or "nothing"
+            raise CaptureError(
+                f"{need} was not captured; this capture holds {held}. Add it to the instrument's requires or uses."
+            )
+        return self._value(need, layer, split)
+
+    def _value(self, need: Need, layer: Layer, split: str | None) -> Any:
+        if isinstance(need, Modifier):
+            return self._modified(need, layer, split)
+        if isinstance(need, Derived):
+            return self._derive(need, layer)
+        if isinstance(need, Streamed):
+            return self._streamed(need, layer, split)
+        if isinstance(need, Operator):
+            return self.operator(need, split)
+        return self.live_value(need)
+
+    def live_value(self, need: Need) -> Any:
+        """What the running training handed over."""
+        if need not in self.live:
+            raise NotApplicable(f"{type(need).__name__} is there only in a watched training")
+        return self.live[need]
+
+    def operator(self, need: Operator, split: str | None) -> Any:
+        """A metered handle; opened once for each split."""
+        name = getattr(need, "split", None) or split
+        if (need, name) not in self._bench:
+            if self.subject.module is None or name is None:
+                raise NotApplicable(f"{type(need).__name__} needs a model and data; there are weights alone")
+            self._bench[need, name] = need.open(Bench(self.subject, self.subject.probe_set(name)))
+        return self._bench[need, name]
+
+    def drop(self, layer: Layer) -> None:
+        """Let go of what was derived for a layer and of its kept sample."""
+        for store in (self._derived, self._results):
+            for key in [key for key in store if key[1] == layer.name]:
+                del store[key]  # type: ignore[attr-defined]
+        for result in self.passes.values():
+            for reducers in result.reducers.values():
+                reducers.pop(layer.name, None)
+        for other in self._others.values():
+            other.drop(layer)
+
+    def _derive(self, need: Derived, layer: Layer) -> Any:
+        key = (need, layer.name)
+        if key not in self._derived:
+            self._derived[key] = need.derive(layer, lambda inner: self._value(inner, layer, None), self.subject.source.load)
+        return self._derived[key]
+
+    def _streamed(self, need: Streamed, layer: Layer, split: str | None) -> Any:
+        name = getattr(need, "split", None) or split
+        key = (need, layer.name, name)
+        if key in self._results:
+            return self._results[key]
+        if self.subject.module is None:
+            raise NotApplicable("this needs a model and data; there are weights alone")
+        if name is None:
+            raise NotApplicable("this needs data; none were given")
+        result = self.run(name)
+        assert result is not None
+        if layer.name in result.refusals[need]:
+            raise NotApplicable(result.refusals[need][layer.name])
+        if layer.name not in result.reducers[need]:
+            called = layer.name in result.sites or need.site == "parameter_gradient"
+            raise NotApplicable(
+                f"{type(need).__name__} does not look at layers of kind {layer.kind}"
+                if called
+                else "the layer is not called in the forward pass"
+            )
+        self._results[key] = result.reducers[need][layer.name].result()
+        return self._results[key]
+
+    def _modified(self, need: Modifier, layer: Layer, split: str | None) -> Any:
+        if isinstance(need, Previous):
+            if (need.need, layer.name, split) not in self.previous:
+                raise NotApplicable("there is no previous measurement yet")
+            return self.previous[need.need, layer.name, split]
+        return self._elsewhere(need)._value(need.need, layer, split)
+
+    def _elsewhere(self, need: Modifier) -> Capture:
+        """A capture of the same model with other weights."""
+        key = need.checkpoint if isinstance(need, Other) else "initial"
+        if key not in self._others:
+            if isinstance(need, Other):
+                weights: WeightSource | Path = Path(need.checkpoint)
+            elif self.initial is None:
+                raise NotApplicable("there is no snapshot of step 0; it is kept by a watched training")
+            else:
+                weights = self.initial
+            inner = frozenset(n.need for n in self.needs if isinstance(n, type(need)) and _same_time(n, need))
+            old = self.subject
+            subject = Subject(
+                old.module, old.data, old.loss, old.labels, weights, None, old.name, old.probe, old.batch_size, old.seed,
+                old._probes,
+            )  # fmt: skip
+            self._others[key] = Capture(subject, inner, self.memory)
+        return self._others[key]
+
+    def remember(self) -> dict[tuple[Need, str, str | None], Any]:
+        """The values that the next measurement will ask for as `Previous`, gathered now."""
+        kept: dict[tuple[Need, str, str | None], Any] = {}
+        wanted = [need.need for need in self.needs if isinstance(need, Previous)]
+        for need in wanted:
+            splits: list[str | None] = list(self.passes) if isinstance(need, Streamed) else [None]
+            for split in splits:
+                for layer in self.layers():
+                    try:
+                        kept[need, layer.name, split] = _own(self._value(need, layer, split))
+                    except NotApplicable:
+                        continue
+        return kept
+
+
+def _own(value: Any) -> Any:
+    """A copy that later training does not change."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, Mapping):
+        return {key: _own(item) for key, item in value.items()}
+    return value
+
+
+def _same_time(one: Modifier, other: Modifier) -> bool:
+    return not (isinstance(one, Other) and isinstance(other, Other)) or one.checkpoint == other.checkpoint
+
+
+def _at(layer: Layer, name: str) -> Layer:
+    """The layer under its site's name: a second call of a module is a row of its own, without the params."""
+    if layer.name == name:
+        return layer
+    return Layer(name, layer.kind, layer.depth, (), (), layer.channel_dim, layer.activation, layer.module)
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """One layer, and what was captured of it.
+
+    Attributes:
+        layer: the layer.
+        split: the split being measured, or `None` for an instrument that needs no data.
+    """
+
+    layer: Layer
+    split: str | None
+    _capture: Capture = field(repr=False)
+
+    def __getitem__(self, need: Need) -> Any:
+        """The value of a need.
+
+        Raises:
+            NotApplicable: if there is none at this layer; says why.
+            CaptureError: if the need is in neither `requires` nor `uses`.
+        """
+        return self._capture.value(need, self.layer, self.split)
+
+    def get(self, need: Need, default: Any = None) -> Any:
+        """The value of a need, or `default` where there is none."""
+        try:
+            return self[need]
+        except NotApplicable:
+            return default
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The whole network, and what was captured of it.
+
+    Attributes:
+        split: the split being measured, or `None` for an instrument that needs no data.
+    """
+
+    split: str | None
+    _capture: Capture = field(repr=False)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Every layer in order of depth."""
+        return self._capture.layers()
+
+    def __getitem__(self, need: Need) -> Any:
+        """A mapping from layer name to value; for live needs and operators the value itself.
+
+        Raises:
+            NotApplicable: if there is none anywhere; says why.
+            CaptureError: if the need is in neither `requires` nor `uses`.
+        """
+        if isinstance(need, Live):
+            return self._capture.live_value(need)
+        if isinstance(need, Operator):
+            return self._capture.operator(need, self.split)
+        values, reason = {}, f"no layer gives {type(need).__name__}"
+        for layer in self.layers:
+            try:
+                values[layer.name] = self._capture.value(need, layer, self.split)
+            except NotApplicable as why:
+                reason = str(why)
+        if not values:
+            raise NotApplicable(reason)
+        return values
+
+    def get(self, need: Need, default: Any = None) -> Any:
+        """The same, or `default` where there is nothing."""
+        try:
+            return self[need]
+        except NotApplicable:
+            return default
+
+    def views(self) -> Iterator[LayerView]:
+        """A view of each layer."""
+        for layer in self.layers:
+            yield LayerView(layer, self.split, self._capture)
+
+
+def initial_of(needs: frozenset[Need]) -> bool:
+    """Whether anybody asks for step 0."""
+    return any(isinstance(need, Initial) for need in needs)

@@ -1,0 +1,157 @@
+"""Performance: loss and accuracy on every split.
+
+`loss` is the mean over labelled positions of the user's loss, of the model's own, or of the usual one of the task
+(cross entropy in nats, mean squared error). `loss_se` is its standard error over positions, where the loss of each is
+known. `accuracy` is the share of positions at which the highest score is the label, with the exact two-sided 95 %
+interval (Clopper and Pearson). `majority` is the accuracy of always saying the commonest class: no skill at all.
+
+**When it misleads.** The probe set is a sample: read the interval. On unbalanced classes accuracy flatters; look at
+`class_accuracy`. The model is in evaluation mode: a batch norm whose running statistics lag makes it look worse.
+
+Source: Clopper and Pearson, doi:10.1093/biomet/26.4.404.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from stratoscope.capture.needs import Need
+from stratoscope.capture.predictions import Predictions, Tally
+from stratoscope.capture.taps import ROOT
+from stratoscope.capture.views import Seen
+from stratoscope.errors import NotApplicable
+from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.base import NetworkInstrument
+from stratoscope.instruments.reading import At, last_of, passed_if_silent
+from stratoscope.numerics.intervals import clopper_pearson
+from stratoscope.record.quantity import Quantity, quantity
+
+if TYPE_CHECKING:
+    from stratoscope.record.group import Group
+
+
+@dataclass(frozen=True)
+class Performance(NetworkInstrument):
+    """Loss and accuracy on every split.
+
+    Attributes:
+        gap: difference in accuracy between `train` and a held-out split from which a tip is given.
+        fall: factor by which a split's loss must have risen above its lowest for a tip.
+    """
+
+    key: ClassVar[str] = "performance"
+    title: ClassVar[str] = "Performance"
+    source: ClassVar[str] = "doi:10.1093/biomet/26.4.404"
+    codes: ClassVar[Mapping[str, str]] = {
+        "PF001": "the loss is NaN or infinite",
+        "PF002": "the network is no better than always saying the commonest class",
+        "PF003": "the network is much better on the training data than on held-out data",
+        "PF004": "the loss has risen well above its lowest value",
+    }
+
+    gap: float = 0.1
+    fall: float = 1.2
+
+    @property
+    def requires(self) -> set[Need]:
+        """Loss and hits at the network's output."""
+        return {Predictions()}
+
+    def measure(self, seen: Seen) -> Mapping[str, Quantity]:
+        """Loss and accuracy of the split that is being measured."""
+        tally: Tally = seen[Predictions()][ROOT]
+        if tally.n == 0:
+            raise NotApplicable("no position has a label")
+        return {**_loss(tally), **(_accuracy(tally) if tally.correct is not None else {})}
+
+    def judge(self, measured: Group) -> Iterator[Finding]:
+        """Whether it learns, and whether what it learns holds outside the training data."""
+        codes = [code for code in self.codes if "accuracy" in measured or code in ("PF001", "PF004")]
+        yield from passed_if_silent(self, self._judge(measured), codes, measured)
+
+    def _judge(self, measured: Group) -> Iterator[Finding]:
+        names = ("n", "loss", "accuracy", "accuracy_low", "accuracy_high", "majority")
+        last = {at.split: at for at in last_of(measured, *names, dim=None)}
+        for at in last.values():
+            if not math.isfinite(at["loss"]):
+                yield self.finding(
+                    "PF001", Outcome.ISSUE, f"The loss on {at.split} is {at['loss']}",
+                    do="lower the learning rate, clip gradients, or check the inputs and labels for NaN",
+                    loss=str(at["loss"]), **at.place,
+                )  # fmt: skip
+            if at["accuracy_high"] < at["majority"] or at["accuracy_low"] <= at["majority"] <= at["accuracy_high"]:
+                yield self.finding(
+                    "PF002", Outcome.TIP,
+                    f"Accuracy on {at.split} is {at['accuracy']:.1%}; always saying the commonest class gives "
+                    f"{at['majority']:.1%}",
+                    do="train longer, check that labels belong to their inputs, change the learning rate",
+                    accuracy=at["accuracy"], low=at["accuracy_low"], high=at["accuracy_high"],
+                    limit=at["majority"], n=int(at["n"]), **at.place,
+                )  # fmt: skip
+        if "train" in last:
+            yield from self._gap(last["train"], [at for split, at in last.items() if split != "train"])
+        yield from self._risen(measured)
+
+    def _gap(self, train: At, others: list[At]) -> Iterator[Finding]:
+        for held in others:
+            gap = train["accuracy"] - held["accuracy"]
+            if gap >= self.gap and train["accuracy_low"] > held["accuracy_high"]:
+                yield self.finding(
+                    "PF003", Outcome.TIP,
+                    f"Accuracy is {train['accuracy']:.1%} on train and {held['accuracy']:.1%} on {held.split}",
+                    do="more data, augmentation, weight decay, or an earlier stop",
+                    gap=gap, limit=self.gap, train=train["accuracy"], held_out=held["accuracy"], **held.place,
+                )  # fmt: skip
+
+    def _risen(self, measured: Group) -> Iterator[Finding]:
+        loss = measured["loss"]
+        splits = [str(s) for s in loss.coords["split"].values] if "split" in loss.dims else [None]
+        for split in splits:
+            curve = (loss if split is None else loss.sel(split=split)).dropna("step")
+            if curve.sizes["step"] < 4 or float(curve.min()) <= 0:
+                continue
+            lowest, end = float(curve.min()), float(curve[-1])
+            at = int(curve.coords["step"].values[int(curve.argmin())])
+            if math.isfinite(end) and end > self.fall * lowest:
+                yield self.finding(
+                    "PF004", Outcome.TIP, f"The loss on {split} is {end / lowest:.2f} times its lowest, at step {at}",
+                    do="keep the weights of that step, lower the learning rate, or stop earlier",
+                    ratio=end / lowest, limit=self.fall, lowest=lowest, lowest_step=at,
+                    step=int(curve.coords["step"].values[-1]), split=split,
+                )  # fmt: skip
+
+
+def _loss(tally: Tally) -> dict[str, Quantity]:
+    mean = tally.loss_sum / tally.n
+    variance = max(tally.loss_square_sum / tally.n - mean**2, 0.0) if not math.isnan(tally.loss_square_sum) else math.nan
+    error = math.sqrt(variance / (tally.n - 1)) if tally.n > 1 else math.nan
+    return {
+        "loss": quantity(mean, units="1", long_name=f"mean loss ({tally.kind})", kind=tally.kind),
+        "loss_se": quantity(error, units="1", long_name="standard error of the mean loss"),
+        "n": quantity(tally.n, units="1", long_name="labelled positions"),
+        "not_finite": quantity(tally.not_finite, units="1", long_name="positions whose scores are NaN or infinite"),
+    }
+
+
+def _accuracy(tally: Tally) -> dict[str, Quantity]:
+    assert tally.correct is not None
+    low, high = clopper_pearson(tally.correct, tally.n)
+    share = {"units": "1", "valid_min": 0.0, "valid_max": 1.0}
+    found = {
+        "accuracy": quantity(tally.correct / tally.n, long_name="accuracy", **share),
+        "accuracy_low": quantity(float(low), long_name="accuracy, lower end of the exact 95 % interval", **share),
+        "accuracy_high": quantity(float(high), long_name="accuracy, upper end of the exact 95 % interval", **share),
+    }
+    if tally.confusion is not None:
+        of_class = tally.confusion.sum(1).double()
+        found["majority"] = quantity(
+            float(of_class.max() / tally.n), long_name="accuracy of always saying the commonest class", **share
+        )
+        found["class_accuracy"] = quantity(
+            tally.confusion.diagonal().double() / of_class, dims="class", long_name="accuracy within a class", **share
+        )
+        found["class_share"] = quantity(of_class / tally.n, dims="class", long_name="share of the class", **share)
+    return found

@@ -1,0 +1,92 @@
+"""Instruments are found by walking this folder and the entry points `stratoscope.instruments`, never by a list."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pkgutil
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+import stratoscope.instruments as home
+from stratoscope.errors import SettingError
+from stratoscope.instruments.base import Instrument
+
+ENTRY_POINTS = "stratoscope.instruments"
+
+
+@cache
+def available() -> dict[str, type[Instrument]]:
+    """Every instrument by its key: ours, then other people's in order of name.
+
+    Raises:
+        SettingError: if two instruments have the same key, or an entry point does not name one.
+    """
+    found: dict[str, type[Instrument]] = {}
+    for module in sorted(pkgutil.iter_modules(home.__path__), key=lambda m: m.name):
+        for _, cls in inspect.getmembers(import_module(f"{home.__name__}.{module.name}"), inspect.isclass):
+            if is_instrument(cls) and cls.__module__ == f"{home.__name__}.{module.name}":
+                _add(found, cls)
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
+        cls = point.load()
+        if not is_instrument(cls):
+            raise SettingError(f"The entry point {point.name!r} ({point.value}) is no instrument class.")
+        _add(found, cls)
+    return found
+
+
+def is_instrument(cls: Any) -> bool:
+    """Whether this is a class that can be used as an instrument."""
+    return inspect.isclass(cls) and issubclass(cls, Instrument) and not inspect.isabstract(cls)
+
+
+def choose(
+    only: Iterable[str] = (), skip: Iterable[str] = (), settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Instrument]:
+    """Instruments with their settings.
+
+    Args:
+        only: keys; all where it is empty.
+        skip: keys to leave out.
+        settings: for a key, values for fields of the instrument.
+
+    Raises:
+        SettingError: if a key or a setting does not exist; names those that do.
+    """
+    everything, settings = available(), settings or {}
+    for key in (*only, *skip, *settings):
+        if key not in everything:
+            raise SettingError(f"There is no instrument {key!r}; there are {', '.join(everything)}.")
+    keys = [key for key in everything if (not only or key in set(only)) and key not in set(skip)]
+    return [configured(everything[key], settings.get(key, {})) for key in keys]
+
+
+def configured(cls: type[Instrument], values: Mapping[str, Any]) -> Instrument:
+    """An instrument with some settings changed.
+
+    Raises:
+        SettingError: if there is no such setting, or its value has another type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in fields:
+            raise SettingError(f"{cls.key} has no setting {name!r}; it has {', '.join(fields) or 'none'}.")
+        default = fields[name].default
+        number = isinstance(default, (int, float)) and not isinstance(default, bool)
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool) if number else isinstance(value, type(default))
+        if default is not dataclasses.MISSING and default is not None and not fits:
+            raise SettingError(f"{cls.key}.{name} must be of type {type(default).__name__}, not {value!r}.")
+    return cls(**values)
+
+
+def settings_of(instrument: Instrument) -> dict[str, Any]:
+    """The settings as plain values."""
+    return {field.name: getattr(instrument, field.name) for field in dataclasses.fields(instrument)}  # type: ignore[arg-type]
+
+
+def prefix_of(instrument: Instrument | type[Instrument]) -> str:
+    """The letters that begin each of its codes, as `"UN"`."""
+    return next(iter(instrument.codes)).rstrip("0123456789") if instrument.codes else instrument.key[:2].upper()

@@ -1,0 +1,171 @@
+"""Unit census: which units of a nonlinearity ever act, and which always do.
+
+For each unit (a feature map counts as one unit) the share of examples on which it is **active**. What counts as active
+depends on the function and is written beside the result:
+
+* ReLU and its kin (leaky, parametric, ELU, SELU, CELU): the output is above zero;
+* GELU, SiLU, Mish, Hardswish, Softplus: the output is further from zero than `threshold` (0.01);
+* tanh, sigmoid, softsign: more than `slope` (a tenth) of the function's largest slope is left, so "not active" means
+  saturated; Hardtanh, ReLU6, Hardsigmoid: not at a bound.
+
+A unit is **dead** if it was active for no example, **always on** if it was active at every position of every example
+(a ReLU that is always on is linear: Grosse's "undead" unit), and **working** otherwise. For sequences every real token
+counts as an example; for maps an example counts once, with its most active position. `sparsity` is the share of
+(example, position) pairs that are not active.
+
+Dead for `n` examples does not mean dead for ever: `dead_bound` is the upper end of the exact one-sided 95 % interval
+(Clopper and Pearson) for how often a unit seen dead may still be active, `1 - 0.05**(1/n)`.
+
+**When it misleads.** A small probe set makes rare units look dead. Units that serve a rare class are dead on data
+without it. Behind a tanh, "not active" says that gradients hardly pass, not that the unit says nothing.
+
+Source: Anil, Lucas and Grosse, arXiv:1811.05381 (always-on units); Clopper and Pearson, doi:10.1093/biomet/26.4.404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from stratoscope.capture.needs import Need
+from stratoscope.capture.unit_counts import UnitCounts, UnitTally
+from stratoscope.capture.views import LayerView
+from stratoscope.errors import NotApplicable
+from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.base import LayerInstrument
+from stratoscope.instruments.reading import last_of, passed_if_silent
+from stratoscope.record.quantity import Quantity, quantity
+
+if TYPE_CHECKING:
+    from stratoscope.record.group import Group
+
+
+@dataclass(frozen=True)
+class Units(LayerInstrument):
+    """Which units of a nonlinearity ever act, and which always do.
+
+    Attributes:
+        threshold: how far from zero counts as active for GELU, SiLU, Mish, Hardswish, Softplus.
+        slope: share of the largest slope that must be left for a bounded function's unit to count as active.
+        dead_limit: share of dead units in a layer from which it is an issue.
+        some_dead: share of dead units from which it is a tip.
+        on_limit: share of always-on ReLU units from which it is a tip.
+        min_n: examples below which nothing is judged.
+    """
+
+    key: ClassVar[str] = "units"
+    title: ClassVar[str] = "Unit census"
+    source: ClassVar[str] = "arXiv:1811.05381"
+    codes: ClassVar[Mapping[str, str]] = {
+        "UN001": "most units of a layer are dead or saturated",
+        "UN002": "some units of a layer are dead or saturated",
+        "UN003": "most rectifiers of a layer are always on, so the layer is nearly linear",
+        "UN004": "units give NaN or infinity",
+        "UN005": "too few examples to judge units",
+    }
+
+    threshold: float = 0.01
+    slope: float = 0.1
+    dead_limit: float = 0.5
+    some_dead: float = 0.1
+    on_limit: float = 0.9
+    min_n: int = 30
+
+    @property
+    def requires(self) -> set[Need]:
+        """Counts behind every nonlinearity."""
+        return {UnitCounts(self.threshold, self.slope)}
+
+    def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
+        """Census of one layer's units."""
+        tally: UnitTally = view[UnitCounts(self.threshold, self.slope)]
+        if tally.n == 0:
+            raise NotApplicable("no example was seen")
+        return census(tally)
+
+    def judge(self, measured: Group) -> Iterator[Finding]:
+        """Layers whose units mostly do nothing, or always the same."""
+        yield from passed_if_silent(self, self._judge(measured), ("UN001", "UN002", "UN003", "UN004"), measured)
+
+    def _judge(self, measured: Group) -> Iterator[Finding]:
+        for at in last_of(measured, "dead_share", "on_share", "bounded", "not_finite", "n", "dead_bound"):
+            if at["not_finite"] > 0:
+                yield self.finding(
+                    "UN004", Outcome.ISSUE, f"{at.layer}: {at['not_finite']:.0f} outputs are NaN or infinite",
+                    do="lower the learning rate, clip gradients, or look at this layer's inputs in full precision",
+                    not_finite=int(at["not_finite"]), limit=0, **at.place,
+                )  # fmt: skip
+            if at["n"] < self.min_n:
+                yield self.finding(
+                    "UN005", Outcome.SKIPPED, f"{at.layer}: {at['n']:.0f} examples are too few to judge units",
+                    do=f"probe at least {self.min_n} examples", n=int(at["n"]), limit=self.min_n, **at.place,
+                )  # fmt: skip
+                continue
+            yield from self._dead(at)
+            if at["on_share"] >= self.on_limit and not at["bounded"]:
+                yield self.finding(
+                    "UN003", Outcome.TIP, f"{at.layer}: {at['on_share']:.0%} of the units are always on",
+                    do="the nonlinearity does nothing for these units; look at the bias and the norm before it",
+                    on_share=at["on_share"], limit=self.on_limit, n=int(at["n"]), **at.place,
+                )  # fmt: skip
+
+    def _dead(self, at: object) -> Iterator[Finding]:
+        share, word = at["dead_share"], "saturated" if at["bounded"] else "dead"  # type: ignore[index]
+        if share < self.some_dead:
+            return
+        serious = share >= self.dead_limit
+        yield self.finding(
+            "UN001" if serious else "UN002",
+            Outcome.ISSUE if serious else Outcome.TIP,
+            f"{at.layer}: {share:.0%} of the units are {word} on all {at['n']:.0f} examples",  # type: ignore[attr-defined,index]
+            do="lower the learning rate, check the initialisation and the bias, or use a leaky nonlinearity"
+            if word == "dead"
+            else "scale the weights or inputs down, or put a norm before the nonlinearity",
+            dead_share=share,
+            limit=self.dead_limit if serious else self.some_dead,
+            n=int(at["n"]),  # type: ignore[index]
+            dead_bound=at["dead_bound"],  # type: ignore[index]
+            **at.place,  # type: ignore[attr-defined]
+        )
+
+
+def census(tally: UnitTally) -> dict[str, Quantity]:
+    """Shares from counts; every share lies in [0, 1].
+
+    >>> ones = torch.tensor([4, 0])
+    >>> tally = UnitTally(4, 4, ones, ones, ones * 0.0, ones * 1.0, ones * 0, "output > 0", False)
+    >>> float(census(tally)["dead_share"].values)
+    0.5
+    """
+    units = len(tally.active)
+    dead = tally.anywhere == 0
+    always = tally.active == tally.positions
+    active = tally.anywhere.double() / tally.n
+    constant = tally.lowest == tally.highest
+    share = {"units": "1", "valid_min": 0.0, "valid_max": 1.0, "rule": tally.rule}
+
+    def part(name: str, mask: torch.Tensor) -> Quantity:
+        return quantity(float(mask.double().mean()), long_name=name, **share)
+
+    return {
+        "active_share": quantity(active, dims="unit", long_name="share of examples on which the unit is active", **share),
+        "dead_share": part("share of units active for no example", dead),
+        "on_share": part("share of units active at every position of every example", always),
+        "working_share": part("share of units neither dead nor always on", ~dead & ~always),
+        "constant_share": part("share of units with one and the same output", constant),
+        "sparsity": quantity(
+            1 - float(tally.active.double().sum()) / (tally.positions * units),
+            long_name="share of (example, position) pairs that are not active", **share,
+        ),
+        "dead_bound": quantity(
+            1 - 0.05 ** (1 / tally.n), units="1", valid_min=0.0, valid_max=1.0,
+            long_name="how often a unit seen dead may still be active (95 % upper bound)",
+        ),
+        "bounded": quantity(tally.has_bounds, units="1", long_name="the nonlinearity is bounded: dead means saturated"),
+        "not_finite": quantity(int(tally.not_finite.sum()), units="1", long_name="outputs that are NaN or infinite"),
+        "unit_count": quantity(units, units="1", long_name="units"),
+        "n": quantity(tally.n, units="1", long_name="examples counted"),
+    }  # fmt: skip

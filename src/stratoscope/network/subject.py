@@ -1,0 +1,156 @@
+"""What is examined: weights always; a model, data, labels and a loss where they are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stratoscope.errors import SubjectError
+from stratoscope.network.catalogue import catalogue_of, catalogue_of_weights, unwrap
+from stratoscope.network.layers import Catalogue
+from stratoscope.network.opening import open_weights
+from stratoscope.network.sources import ProbeSet, Split, as_splits
+from stratoscope.network.weights import ModuleWeights, TensorInfo, WeightSource
+
+
+class MappedWeights(WeightSource):
+    """A state dict that is already in memory."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = dict(tensors)
+
+    def describe(self) -> Mapping[str, TensorInfo]:
+        """Every tensor by its key."""
+        return {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
+
+    def load(self, name: str) -> Tensor:
+        """One tensor, detached."""
+        if name not in self._tensors:
+            raise SubjectError(f"There is no tensor {name!r}; there are {', '.join(list(self._tensors)[:6])}, ...")
+        return self._tensors[name].detach()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to look at, with whatever belongs to it. The module is never wrapped, replaced or rewritten.
+
+    Attributes:
+        model: the live module; compiled and data-parallel wrappers are looked through.
+        data: tensors, arrays, `(inputs, labels)`, a Dataset, a DataLoader, dict batches, or a dict of named splits of
+            these.
+        loss: `loss(output, labels)`; the usual one of the task where it is left out.
+        labels: labels that belong to `data`, where `data` does not hold them.
+        weights: a state dict, an opened source or a path. With a model, its forward passes run on these weights.
+        optimizer: the optimizer of a training.
+        name: for people.
+        probe: examples drawn from each split, once, and held.
+        batch_size: examples a forward pass.
+        seed: of the drawing.
+    """
+
+    model: nn.Module | None = None
+    data: Any = None
+    loss: Callable[..., Any] | None = None
+    labels: Any = None
+    weights: WeightSource | Mapping[str, Tensor] | str | Path | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    name: str = ""
+    probe: int = 2000
+    batch_size: int = 128
+    seed: int = 0
+    _probes: dict[str, ProbeSet] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.model is None and self.weights is None:
+            raise SubjectError("A subject needs a model or weights; neither was given.")
+        if self.model is not None and not isinstance(self.model, nn.Module):
+            raise SubjectError(f"The model must be a torch.nn.Module, not {type(self.model).__name__}.")
+        if self.probe < 1 or self.batch_size < 1:
+            raise SubjectError(f"probe={self.probe} and batch_size={self.batch_size} must both be at least 1.")
+        if self.loss is not None and not callable(self.loss):
+            raise SubjectError(f"The loss must be callable as loss(output, labels), not {type(self.loss).__name__}.")
+
+    @classmethod
+    def open(cls, path: str | Path, **more: Any) -> Subject:
+        """A checkpoint, opened lazily and without running anything in it.
+
+        Raises:
+            OpenError: one sentence that says why it cannot be opened.
+        """
+        return cls(weights=open_weights(path), name=more.pop("name", Path(path).stem), **more)
+
+    @cached_property
+    def module(self) -> nn.Module | None:
+        """The model itself, without wrappers."""
+        return None if self.model is None else unwrap(self.model)
+
+    @cached_property
+    def source(self) -> WeightSource:
+        """Where the weights are read from."""
+        if isinstance(self.weights, WeightSource):
+            return self.weights
+        if isinstance(self.weights, Mapping):
+            return MappedWeights(self.weights)
+        if self.weights is not None:
+            return open_weights(self.weights)
+        assert self.module is not None
+        return ModuleWeights(self.module)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Every layer."""
+        if self.module is None:
+            return catalogue_of_weights(self.source)
+        if self.weights is not None:
+            self._check_keys(self.module)
+        return catalogue_of(self.module)
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """The named splits of the data; empty where there are none."""
+        return as_splits(self.data, labels=self.labels)
+
+    def probe_set(self, split: str) -> ProbeSet:
+        """The fixed examples of a split: drawn once by seed, the same at every step."""
+        if split not in self.splits:
+            known = ", ".join(self.splits) or "none"
+            raise SubjectError(f"There is no split {split!r}; the data have {known}.")
+        if split not in self._probes:
+            self._probes[split] = self.splits[split].probe(self.probe, self.seed, self.batch_size)
+        return self._probes[split]
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        tensors = [] if self.module is None else [*self.module.parameters(), *self.module.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    def override(self) -> dict[str, Tensor] | None:
+        """The tensors to run the model with, where they are not its own."""
+        if self.module is None or self.weights is None:
+            return None
+        own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        there = self.source.describe()
+        return {
+            name: self.source.load(name).to(device=tensor.device, dtype=tensor.dtype)
+            for name, tensor in own.items()
+            if name in there
+        }
+
+    def _check_keys(self, module: nn.Module) -> None:
+        wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
+        there = {name: info.shape for name, info in self.source.describe().items()}
+        for name, shape in wanted.items():
+            if name not in there:
+                raise SubjectError(f"The weights lack {name!r}, which {type(module).__name__} has; is it another network?")
+            if there[name] != shape:
+                raise SubjectError(f"{name!r} has shape {there[name]} in the weights and {shape} in the model.")
+        extra = [name for name in there if name not in wanted]
+        if extra:
+            raise SubjectError(f"The weights hold {extra[0]!r}, which {type(module).__name__} has not ({len(extra)} such).")

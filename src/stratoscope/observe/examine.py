@@ -1,0 +1,176 @@
+"""Measure a network once: `examine` with a model and data, `inspect` with weights alone."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stratoscope.capture.views import MEMORY, Capture
+from stratoscope.instruments.base import Instrument
+from stratoscope.instruments.registry import choose
+from stratoscope.network.subject import Subject
+from stratoscope.network.weights import WeightSource
+from stratoscope.observe.entries import describe
+from stratoscope.observe.judging import judge
+from stratoscope.observe.round import Progress, Round, needs_of
+from stratoscope.observe.settings import Settings, load_settings
+from stratoscope.record.record import Record
+from stratoscope.record.writer import RecordWriter
+from stratoscope.version import __version__
+
+
+def examine(
+    model: nn.Module | None = None,
+    data: Any = None,
+    *,
+    loss: Callable[..., Any] | None = None,
+    labels: Any = None,
+    weights: WeightSource | Mapping[str, Tensor] | str | Path | None = None,
+    subject: Subject | None = None,
+    to: str | Path | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    instruments: Sequence[Instrument] | None = None,
+    layers: Sequence[str] = (),
+    probe: int = 2000,
+    batch_size: int = 128,
+    seed: int = 0,
+    memory: int = MEMORY,
+    seconds: float | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    name: str = "",
+) -> Record:
+    """Measure a network with every instrument that applies, in one forward pass over each split.
+
+    ```python
+    record = examine(model, (images, labels))
+    record["separation"]["gdv"].sel(layer="conv2")
+    ```
+
+    Args:
+        model: the module; it leaves as it came, bit for bit.
+        data: tensors, `(inputs, labels)`, a Dataset, a DataLoader, dict batches, or named splits of these.
+        loss: `loss(output, labels)`; the usual one of the task otherwise.
+        labels: labels of `data`, where it does not hold them.
+        weights: other weights to look at: a path, a state dict.
+        subject: all of the above in one value instead.
+        to: a folder for the record; in memory where it is left out.
+        only: keys of the instruments to run; all by default.
+        skip: keys of instruments to leave out.
+        instruments: instruments with their settings, instead of `only`, `skip` and the settings file.
+        layers: patterns such as `"layer1.*"`; all layers by default.
+        probe: examples drawn from each split.
+        batch_size: examples a forward pass.
+        seed: of everything random.
+        memory: bytes that kept samples may take together.
+        seconds: after so many seconds what is left is skipped, with that reason.
+        settings: thresholds and muted codes; those of `stratoscope.toml` in the working directory by default.
+        progress: told `(what, done, total)`.
+        name: of the run, for people.
+
+    Raises:
+        StratoscopeError: if the subject, the data or a setting cannot be used; one sentence says why.
+    """
+    if subject is None:
+        subject = Subject(
+            model, data, loss, labels, weights, None, name or type(model).__name__, probe, batch_size, seed
+        )
+    settings = settings if settings is not None else load_settings()
+    chosen = list(instruments) if instruments is not None else choose(only, skip, settings.instruments)
+    chosen = [instrument for instrument in chosen if not instrument.every_step]
+    if layers:
+        subject = subject.only(layers)
+    writer = RecordWriter.create(Path(to) if to is not None else None, run_meta(subject, chosen))
+    try:
+        measure_once(subject, chosen, writer, memory, seconds, progress)
+        writer.replace_findings(judge(Record.from_writer(writer), chosen, settings))
+    except BaseException as error:
+        writer.close("cancelled" if isinstance(error, KeyboardInterrupt) else "failed")
+        raise
+    return finished(writer, to)
+
+
+def inspect(
+    weights: WeightSource | Mapping[str, Tensor] | nn.Module | str | Path, *, to: str | Path | None = None, **options: Any
+) -> Record:
+    """Measure weights alone: a file, a sharded folder, a state dict or a live module. Needs no data.
+
+    Args:
+        weights: what to look at; files are opened lazily and nothing in them is run.
+        to: a folder for the record; in memory where it is left out.
+        **options: as for `examine`: `only`, `skip`, `instruments`, `layers`, `seconds`, `settings`, `progress`, `name`.
+
+    Raises:
+        StratoscopeError: if the weights cannot be opened; one sentence says why.
+    """
+    name = options.pop("name", "")
+    if isinstance(weights, nn.Module):
+        subject = Subject(weights, name=name or type(weights).__name__)
+    elif isinstance(weights, (str, Path)):
+        subject = Subject.open(weights, **({"name": name} if name else {}))
+    else:
+        subject = Subject(weights=weights, name=name or "weights")
+    return examine(subject=subject, to=to, **options)
+
+
+def measure_once(
+    subject: Subject,
+    instruments: list[Instrument],
+    writer: RecordWriter,
+    memory: int = MEMORY,
+    seconds: float | None = None,
+    progress: Progress | None = None,
+) -> Capture:
+    """One round at step 0, committed layer by layer."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    capture = Capture(subject, needs_of(instruments), memory)
+    Round(capture, instruments, writer, by_layer=True, deadline=deadline, progress=progress).run()
+    writer.write_meta("data", data_meta(subject, capture))
+    return capture
+
+
+def finished(writer: RecordWriter, to: str | Path | None) -> Record:
+    """Close a record and give it to the reader; one in memory stays open."""
+    if to is None:
+        writer.write_meta("status", "finished")
+        return Record.from_writer(writer)
+    writer.close("finished")
+    return Record.open(Path(to))
+
+
+def run_meta(subject: Subject, instruments: list[Instrument]) -> dict[str, Any]:
+    """Who measured what, with which versions and settings."""
+    return {
+        "name": subject.name,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {"stratoscope": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "argv": sys.argv,
+        "device": str(subject.device),
+        "threads": torch.get_num_threads(),
+        "seed": subject.seed,
+        "instruments": describe(instruments),
+    }
+
+
+def data_meta(subject: Subject, capture: Capture) -> dict[str, Any]:
+    """Which examples were looked at, and what the passes cost."""
+    found: dict[str, Any] = {}
+    for split, result in capture.passes.items():
+        probe = subject.probe_set(split)
+        found[split] = {
+            "n": probe.n,
+            "how": probe.how,
+            "digest": probe.digest,
+            "forward_calls": result.forward_calls,
+            "seconds": round(result.seconds, 4),
+            "notes": result.notes,
+        }
+    return found

@@ -1,0 +1,245 @@
+"""One round of measurement: every instrument over a subject, into a record, and what came of each param."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stratoscope.capture.needs import Modifier, Need, Operator, Streamed
+from stratoscope.capture.views import Capture, LayerView, Seen
+from stratoscope.errors import NotApplicable, StratoscopeError
+from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.base import Instrument, LayerInstrument, NetworkInstrument
+from stratoscope.instruments.registry import prefix_of
+from stratoscope.network.layers import Layer, Param
+from stratoscope.observe.entries import entries_of
+from stratoscope.record.assemble import assemble
+from stratoscope.record.coverage import Coverage
+from stratoscope.record.quantity import Quantity
+from stratoscope.record.writer import Entry, RecordWriter
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much is done, and how much there is."""
+
+
+def needs_of(instruments: Iterable[Instrument]) -> frozenset[Need]:
+    """Everything that any of them asks for."""
+    return frozenset(need for instrument in instruments for need in instrument.requires | instrument.uses)
+
+
+def wants_data(instrument: Instrument) -> bool:
+    """Whether it is measured once for each split."""
+    inner = [need.need if isinstance(need, Modifier) else need for need in instrument.requires]
+    return any(isinstance(need, (Streamed, Operator)) and getattr(need, "split", None) is None for need in inner)
+
+
+@dataclass
+class Round:
+    """One round over a subject.
+
+    Attributes:
+        capture: what is gathered.
+        instruments: who measures.
+        writer: where it goes.
+        step: the training step.
+        by_layer: commit and drop each layer as it is done (bounded memory, nothing lost on a cancel); otherwise the
+            whole round is one transaction.
+        deadline: clock time (`time.monotonic`) after which what is left is skipped.
+        progress: told how far it is.
+    """
+
+    capture: Capture
+    instruments: list[Instrument]
+    writer: RecordWriter
+    step: int = 0
+    by_layer: bool = True
+    deadline: float | None = None
+    progress: Progress | None = None
+    findings: list[Finding] = field(default_factory=list)
+    _entries: list[Entry] = field(default_factory=list)
+    _coverage: list[Coverage] = field(default_factory=list)
+    _told: int = 0
+
+    def run(self) -> int:
+        """Measure everything; returns the sequence number of the last commit.
+
+        A failing instrument becomes a `failed` finding, and the others go on.
+        """
+        started = time.perf_counter()
+        splits = list(self.capture.subject.splits) if self.capture.subject.module is not None else []
+        for number, split in enumerate(splits):
+            self._tell(f"passing over {split}", number, len(splits))
+            try:
+                self.capture.run(split)
+            except StratoscopeError as error:
+                self._fail_pass(split, str(error))
+        layers = self.capture.layers()
+        self.writer.write_layers(layers)
+        for instrument in self.instruments:
+            if isinstance(instrument, NetworkInstrument):
+                for split in self._splits(instrument, splits):
+                    self._network(instrument, split)
+        self._layers([i for i in self.instruments if isinstance(i, LayerInstrument)], layers, splits)
+        return self._commit(cost_ms=1000 * (time.perf_counter() - started))
+
+    def _splits(self, instrument: Instrument, splits: list[str]) -> list[str | None]:
+        if not wants_data(instrument) or not splits:
+            return [None]
+        return [split for split in splits if split not in self.capture.failures]
+
+    def _network(self, instrument: NetworkInstrument, split: str | None) -> None:
+        if self._late():
+            self._cover_all(instrument, split, "skipped", "the time budget was spent")
+            return
+        found = self._guard(instrument, None, split, lambda: instrument.measure(Seen(split, self.capture)))
+        if isinstance(found, str):
+            return
+        self._entries += entries_of(instrument, _plain(found), split)
+        rows = {label for q in _plain(found).values() if "param" in q.dims for label in q.labels("param")}
+        for param in self.capture.subject.catalogue.params.values():
+            reason = unmeasured(param) or ("no gradient reaches it" if rows and param.name not in rows else "")
+            status = "not_applicable" if reason else "measured"
+            self._cover(instrument, param.layer, param.name, split, status, reason)
+
+    def _layers(self, instruments: list[LayerInstrument], layers: list[Layer], splits: list[str]) -> None:
+        results: dict[tuple[LayerInstrument, str | None], dict[str, Mapping[str, Quantity]]] = {}
+        for number, layer in enumerate(layers):
+            self._tell(layer.name, number, len(layers))
+            for instrument in instruments:
+                for split in self._splits(instrument, splits):
+                    found = self._layer(instrument, layer, split)
+                    if found:
+                        results.setdefault((instrument, split), {})[layer.name] = found
+            self.capture.drop(layer)
+            if self.by_layer:
+                self._assemble(results)
+                self._commit()
+                results.clear()
+        self._assemble(results)
+        self._tell("done", len(layers), len(layers))
+
+    def _layer(self, instrument: LayerInstrument, layer: Layer, split: str | None) -> Mapping[str, Quantity] | None:
+        if self._late():
+            self._cover_layer(instrument, layer, split, "skipped", "the time budget was spent")
+            return None
+        view = LayerView(layer, split, self.capture)
+
+        def measure() -> Mapping[str, Quantity]:
+            for need in instrument.requires:
+                view[need]
+            return instrument.measure_layer(view)
+
+        found = self._guard(instrument, layer, split, measure)
+        if isinstance(found, str):
+            return None
+        self._cover_layer(instrument, layer, split, "measured", "", found)
+        return found
+
+    def _guard(
+        self, instrument: Instrument, layer: Layer | None, split: str | None, measure: Callable[[], Any]
+    ) -> Any | str:
+        """The measurement, or the reason why there is none, which is noted."""
+        try:
+            return measure()
+        except NotApplicable as why:
+            status, reason = "not_applicable", str(why)
+        except Exception as error:
+            status, reason = "failed", f"{type(error).__name__}: {error}"
+            where = f" at {layer.name}" if layer else ""
+            self.findings.append(
+                instrument.finding(
+                    f"{prefix_of(instrument)}000", Outcome.FAILED, f"{instrument.title} failed{where}: {reason}",
+                    layer=layer.name if layer else None, step=self.step, split=split,
+                    do="run with --debug for the traceback, or skip this instrument",
+                )
+            )  # fmt: skip
+        if layer is None:
+            self._cover_all(instrument, split, status, reason)
+        else:
+            self._cover_layer(instrument, layer, split, status, reason)
+        return reason
+
+    def _assemble(self, results: Mapping[tuple[LayerInstrument, str | None], dict[str, Mapping[str, Quantity]]]) -> None:
+        for (instrument, split), per_layer in results.items():
+            self._entries += entries_of(instrument, assemble(per_layer), split)
+
+    def _commit(self, cost_ms: float | None = None) -> int:
+        findings = self.findings[self._told :]
+        sequence = self.writer.commit(
+            self.step, self._entries, findings=findings, coverage=self._coverage, cost_ms=cost_ms
+        )
+        self._told = len(self.findings)
+        self._entries, self._coverage = [], []
+        return sequence
+
+    def _late(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(what, done, total)
+
+    def _fail_pass(self, split: str, reason: str) -> None:
+        for instrument in self.instruments:
+            if wants_data(instrument):
+                self._cover_all(instrument, split, "failed", reason)
+        self.findings.append(
+            Finding("ST000", "capture", None, self.step, Outcome.FAILED, reason, "check the data", {}, "", split)
+        )
+
+    def _cover_all(self, instrument: Instrument, split: str | None, status: str, reason: str) -> None:
+        for layer in self.capture.subject.catalogue.layers.values():
+            if layer.params:
+                self._cover_layer(instrument, layer, split, status, reason)
+
+    def _cover_layer(
+        self,
+        instrument: Instrument,
+        layer: Layer,
+        split: str | None,
+        status: str,
+        reason: str,
+        found: Mapping[str, Quantity] | None = None,
+    ) -> None:
+        named = {label for q in (found or {}).values() if "param" in q.dims for label in q.labels("param")}
+        for param in layer.params:
+            why = unmeasured(param)
+            if why:
+                self._cover(instrument, layer.name, param.name, split, "not_applicable", why)
+            elif named and param.name not in named:
+                self._cover(instrument, layer.name, param.name, split, "not_applicable", "not looked at")
+            else:
+                self._cover(instrument, layer.name, param.name, split, status, reason)
+        if not layer.params:
+            self._cover(instrument, layer.name, None, split, status, reason)
+
+    def _cover(
+        self, instrument: Instrument, layer: str, param: str | None, split: str | None, status: str, reason: str
+    ) -> None:
+        self._coverage.append(Coverage(instrument.key, "", layer, param, split or "", self.step, status, reason))
+
+
+def unmeasured(param: Param) -> str:
+    """Why no instrument of weights looks at a param; empty if they do."""
+    if param.reason:
+        return param.reason
+    if param.same_as:
+        return f"the same tensor as {param.same_as}"
+    return "a running statistic, not a trained weight" if param.role == "statistic" else ""
+
+
+def _plain(found: Any) -> Mapping[str, Quantity]:
+    """A dataset as quantities; a mapping of quantities as it is."""
+    if isinstance(found, Mapping) and all(isinstance(value, Quantity) for value in found.values()):
+        return found
+    return {
+        str(name): Quantity(
+            array.values,
+            tuple(str(dim) for dim in array.dims),
+            {str(d): tuple(array.coords[d].values.tolist()) for d in array.dims if d in array.coords},
+            dict(array.attrs),
+        )
+        for name, array in found.data_vars.items()
+    }

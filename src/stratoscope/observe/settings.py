@@ -1,0 +1,67 @@
+"""Settings that people keep beside their project: thresholds and muted codes, in `stratoscope.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stratoscope.errors import SettingError
+
+FILE = "stratoscope.toml"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a settings file says.
+
+    Attributes:
+        instruments: for an instrument's key, values for its fields.
+        mute: codes of findings that nobody wants to see; one ending in `*` mutes all that begin so.
+    """
+
+    instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    mute: tuple[str, ...] = ()
+
+    def mutes(self, code: str) -> bool:
+        """Whether findings of this code are muted."""
+        return any(code == muted or (muted.endswith("*") and code.startswith(muted[:-1])) for muted in self.mute)
+
+
+def load_settings(path: str | Path | None = None, folder: Path | None = None) -> Settings:
+    """Read a settings file: the one named, else `stratoscope.toml` in the folder, else none.
+
+    ```toml
+    mute = ["UN002"]
+
+    [instruments.units]
+    dead_limit = 0.3
+    ```
+
+    Args:
+        path: a file; it must exist.
+        folder: where to look otherwise; the working directory by default.
+
+    Raises:
+        SettingError: if the file is missing, is no TOML, or holds what no settings file holds.
+    """
+    chosen = Path(path) if path is not None else (folder or Path.cwd()) / FILE
+    if not chosen.is_file():
+        if path is not None:
+            raise SettingError(f"There is no settings file {chosen}.")
+        return Settings()
+    try:
+        content = tomllib.loads(chosen.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{chosen} is not valid TOML: {error}.") from error
+    unknown = set(content) - {"mute", "instruments"}
+    if unknown:
+        raise SettingError(f"{chosen} holds {sorted(unknown)[0]!r}; a settings file holds 'mute' and 'instruments'.")
+    mute, instruments = content.get("mute", []), content.get("instruments", {})
+    if not isinstance(mute, list) or not all(isinstance(code, str) for code in mute):
+        raise SettingError(f"{chosen}: 'mute' must be a list of codes, not {mute!r}.")
+    if not isinstance(instruments, dict) or not all(isinstance(table, dict) for table in instruments.values()):
+        raise SettingError(f"{chosen}: 'instruments' must hold one table for each instrument.")
+    return Settings(instruments, tuple(mute))
