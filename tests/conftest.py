@@ -1,0 +1,19 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of real data sets and trained networks, or a skip."""
+    folder = Path(os.environ.get("STRATOSCOPE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"there is no data folder at {folder}; set STRATOSCOPE_DATA to one")
+    return folder
