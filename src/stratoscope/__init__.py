@@ -1,1 +1,69 @@
-"""Stratoscope."""
+"""Stratoscope shows what every layer of a neural network has learned, how its training is going, and what to do about it.
+
+```python
+from stratoscope import examine, inspect, watch
+```
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stratoscope.errors import NotApplicable, StratoscopeError
+    from stratoscope.findings import Finding, Outcome
+    from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
+    from stratoscope.network import datasets as data
+    from stratoscope.network.subject import Subject
+    from stratoscope.observe.examine import examine, inspect
+    from stratoscope.observe.watch import watch
+    from stratoscope.record.quantity import quantity
+    from stratoscope.record.record import Record
+    from stratoscope.version import __version__
+
+_HOMES = {
+    "Finding": "stratoscope.findings",
+    "LayerInstrument": "stratoscope.instruments.base",
+    "NetworkInstrument": "stratoscope.instruments.base",
+    "NotApplicable": "stratoscope.errors",
+    "Outcome": "stratoscope.findings",
+    "Record": "stratoscope.record.record",
+    "StratoscopeError": "stratoscope.errors",
+    "Subject": "stratoscope.network.subject",
+    "__version__": "stratoscope.version",
+    "data": "stratoscope.network.datasets",
+    "examine": "stratoscope.observe.examine",
+    "inspect": "stratoscope.observe.examine",
+    "quantity": "stratoscope.record.quantity",
+    "watch": "stratoscope.observe.watch",
+}
+
+__all__ = [
+    "Finding",
+    "LayerInstrument",
+    "NetworkInstrument",
+    "NotApplicable",
+    "Outcome",
+    "Record",
+    "StratoscopeError",
+    "Subject",
+    "__version__",
+    "data",
+    "examine",
+    "inspect",
+    "quantity",
+    "watch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import stratoscope` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stratoscope' has no attribute {name!r}")
+    home = import_module(_HOMES[name])
+    return home if name == "data" else getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

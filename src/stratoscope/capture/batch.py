@@ -61,7 +61,9 @@ class SiteBatch:
             raise NotApplicable(f"{self.site.name} gives no floating-point tensor.")
         if self.batch_dim is None:
             shape = tuple(self.value.shape)
-            raise NotApplicable(f"{self.site.name} gives shape {shape}, in which no axis counts {self.batch.n} examples.")
+            raise NotApplicable(
+                f"{self.site.name} gives shape {shape}, in which no axis counts {self.batch.n} examples."
+            )
         value = self.value.movedim(self.batch_dim, 0)
         if value.dtype.itemsize < 4:
             value = value.float()

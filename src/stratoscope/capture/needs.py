@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SITES = ("output", "input", "output_gradient", "parameter_gradient")
 
 
-class Need(ABC):
+class Need(ABC):  # noqa: B024 - its kinds below have the methods
     """Something that an instrument must see. Hashable, compared by value."""
 
 

@@ -142,13 +142,11 @@ class CurvatureHandle:
         bench, total = self.bench, dict[str, Tensor]()
         names, params = list(bench.params), list(bench.params.values())
         with untouched(bench.model), torch.enable_grad():
-            for batch in bench.probe.batches:
+            for held in bench.probe.batches:
                 self.meter.count(forward=1, backward=backward)
-                batch = _ready(batch, bench)
+                batch = _ready(held, bench)
                 loss = loss_of(bench.subject.loss, bench.model(*batch.args, **batch.kwargs), batch, bench.model).mean
-                grads = torch.autograd.grad(
-                    loss, params, create_graph=graph, allow_unused=True, materialize_grads=True
-                )
+                grads = torch.autograd.grad(loss, params, create_graph=graph, allow_unused=True, materialize_grads=True)
                 for name, part in zip(names, pick(list(grads), params), strict=True):
                     piece = part.detach() * (batch.n / bench.probe.n)
                     total[name] = total[name] + piece if name in total else piece
@@ -229,13 +227,17 @@ class JacobianHandle:
         inputs = bench.params
         if self.wrt == "input":
             if not args or not args[0].is_floating_point():
-                raise CaptureError("The input is not a floating-point tensor, so there is no Jacobian with respect to it.")
+                raise CaptureError(
+                    "The input is not a floating-point tensor, so there is no Jacobian with respect to it."
+                )
             args[0] = args[0].detach().requires_grad_()
             inputs = {"input": args[0]}
         raw = bench.model(*args, **batch.kwargs)
         output = raw if isinstance(raw, Tensor) else getattr(raw, "logits", None)
         if output is None:
-            raise CaptureError(f"The model gives {type(raw).__name__}, not one tensor; its Jacobian is not defined here.")
+            raise CaptureError(
+                f"The model gives {type(raw).__name__}, not one tensor; its Jacobian is not defined here."
+            )
         return output, inputs
 
 
@@ -299,7 +301,9 @@ def _edited(edit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
             return edit(output)
         if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
             return (edit(output[0]), *output[1:])
-        raise CaptureError(f"An output of type {type(output).__name__} cannot be edited; choose a layer that gives a tensor.")
+        raise CaptureError(
+            f"An output of type {type(output).__name__} cannot be edited; choose a layer that gives a tensor."
+        )
 
     return hook
 

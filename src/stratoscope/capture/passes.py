@@ -62,6 +62,7 @@ class ForwardPass:
         weights: other tensors to run the model with, by key; the model's own stay as they are.
         memory: bytes that all kept samples together may take.
         device: where the model lives.
+        wanted: whether a layer, by name, is to be looked at; the network's output always is.
     """
 
     model: nn.Module
@@ -71,6 +72,7 @@ class ForwardPass:
     weights: Mapping[str, Tensor] | None = None
     memory: int = 1 << 30
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wanted: Callable[[str], bool] = lambda name: True
 
     def __post_init__(self) -> None:
         self._result = PassResult({need: {} for need in self.needs}, {need: {} for need in self.needs})
@@ -95,7 +97,9 @@ class ForwardPass:
                     self._fit_into_memory()
         self._result.seconds = time.perf_counter() - start
         for name, count in taps.skipped.items():
-            self._result.notes.append(f"{name}: {count} calls beyond the first {MAX_CALLS} of a pass were not looked at")
+            self._result.notes.append(
+                f"{name}: {count} calls beyond the first {MAX_CALLS} of a pass were not looked at"
+            )
         return self._result
 
     def _step(self, taps: Taps, batch: Batch, number: int, split: str) -> None:
@@ -148,6 +152,8 @@ class ForwardPass:
     def _reducer(self, need: Streamed, site: Site) -> Reducer | None:
         known = self._result.reducers[need]
         if site.name not in known:
+            if not self.wanted(site.layer.name) and site.layer.name != ROOT:
+                return None
             reducer = need.reducer(site)
             if reducer is None:
                 return None
@@ -195,11 +201,15 @@ class ForwardPass:
                 own = {p.name: g for p in layer.params if (g := gradients.get(p.name)) is not None}
                 reducer = self._reducer(need, Site(layer)) if own else None
                 if reducer is not None:
-                    self._update(need, Site(layer), reducer, self._site_batch(Site(layer), None, loss=loss, gradients=own))
+                    self._update(
+                        need, Site(layer), reducer, self._site_batch(Site(layer), None, loss=loss, gradients=own)
+                    )
 
     def _fit_into_memory(self) -> None:
         """Once every site has been seen, share the memory budget out: the same number of examples everywhere."""
-        kept = [(need, r) for need, by in self._result.reducers.items() for r in by.values() if isinstance(r, KeptReducer)]
+        kept = [
+            (need, r) for need, by in self._result.reducers.items() for r in by.values() if isinstance(r, KeptReducer)
+        ]
         wanted = sum(need.n * r.bytes_per_example() for need, r in kept if isinstance(need, Kept))
         if wanted <= self.memory:
             return

@@ -130,7 +130,8 @@ class UnitCounter(Reducer):
 
     def result(self) -> UnitTally:
         """The counts."""
-        assert self._counts is not None and self._range is not None
+        assert self._counts is not None
+        assert self._range is not None
         anywhere, active, not_finite = self._counts
         return UnitTally(
             self._n, self._positions, anywhere, active, *self._range, not_finite, self._rule, self._bounded

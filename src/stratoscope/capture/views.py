@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Capture:
         live: values of live needs, by need.
         initial: the weights of step 0, where there is a snapshot.
         previous: values kept from the previous full measurement, by (need, layer, split).
+        patterns: layers to look at, such as `"layer1.*"`; all where it is empty.
     """
 
     subject: Subject
@@ -40,6 +42,7 @@ class Capture:
     live: Mapping[Need, Any] = field(default_factory=dict)
     initial: WeightSource | None = None
     previous: Mapping[tuple[Need, str, str | None], Any] = field(default_factory=dict)
+    patterns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.passes: dict[str, PassResult] = {}
@@ -77,11 +80,16 @@ class Capture:
                     self.subject.override(),
                     self.memory,
                     self.subject.device,
+                    self.wanted,
                 ).run(self.subject.probe_set(split))
             except StratoscopeError as error:
                 self.failures[split] = str(error)
                 raise
         return self.passes[split]
+
+    def wanted(self, name: str) -> bool:
+        """Whether a layer was asked for."""
+        return not self.patterns or any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def layers(self) -> list[Layer]:
         """Every layer: those that were called in the order in which they gave their output, the others where they stand."""
@@ -152,7 +160,9 @@ class Capture:
     def _derive(self, need: Derived, layer: Layer) -> Any:
         key = (need, layer.name)
         if key not in self._derived:
-            self._derived[key] = need.derive(layer, lambda inner: self._value(inner, layer, None), self.subject.source.load)
+            self._derived[key] = need.derive(
+                layer, lambda inner: self._value(inner, layer, None), self.subject.source.load
+            )
         return self._derived[key]
 
     def _streamed(self, need: Streamed, layer: Layer, split: str | None) -> Any:

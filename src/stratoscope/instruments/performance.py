@@ -126,7 +126,9 @@ class Performance(NetworkInstrument):
 
 def _loss(tally: Tally) -> dict[str, Quantity]:
     mean = tally.loss_sum / tally.n
-    variance = max(tally.loss_square_sum / tally.n - mean**2, 0.0) if not math.isnan(tally.loss_square_sum) else math.nan
+    variance = (
+        max(tally.loss_square_sum / tally.n - mean**2, 0.0) if not math.isnan(tally.loss_square_sum) else math.nan
+    )
     error = math.sqrt(variance / (tally.n - 1)) if tally.n > 1 else math.nan
     return {
         "loss": quantity(mean, units="1", long_name=f"mean loss ({tally.kind})", kind=tally.kind),

@@ -76,7 +76,11 @@ def configured(cls: type[Instrument], values: Mapping[str, Any]) -> Instrument:
             raise SettingError(f"{cls.key} has no setting {name!r}; it has {', '.join(fields) or 'none'}.")
         default = fields[name].default
         number = isinstance(default, (int, float)) and not isinstance(default, bool)
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) if number else isinstance(value, type(default))
+        fits = (
+            isinstance(value, (int, float)) and not isinstance(value, bool)
+            if number
+            else isinstance(value, type(default))
+        )
         if default is not dataclasses.MISSING and default is not None and not fits:
             raise SettingError(f"{cls.key}.{name} must be of type {type(default).__name__}, not {value!r}.")
     return cls(**values)

@@ -20,9 +20,7 @@ def _settings(instrument: Instrument) -> str:
 def entries_of(instrument: Instrument, found: Mapping[str, Quantity], split: str | None) -> list[Entry]:
     """One row for each variable, with the instrument's source and settings."""
     settings = _settings(instrument)
-    return [
-        Entry(instrument.key, name, value, split=split or "", settings=settings) for name, value in found.items()
-    ]
+    return [Entry(instrument.key, name, value, split=split or "", settings=settings) for name, value in found.items()]
 
 
 def describe(instruments: list[Instrument]) -> dict[str, dict[str, object]]:
@@ -36,7 +34,9 @@ def describe(instruments: list[Instrument]) -> dict[str, dict[str, object]]:
             "source": instrument.source,
             "codes": dict(instrument.codes),
             "settings": settings_of(instrument),
-            "method": inspect.getdoc(sys.modules[type(instrument).__module__]) or inspect.getdoc(type(instrument)) or "",
+            "method": inspect.getdoc(sys.modules[type(instrument).__module__])
+            or inspect.getdoc(type(instrument))
+            or "",
         }
         for instrument in instruments
     }

@@ -86,11 +86,9 @@ def examine(
     settings = settings if settings is not None else load_settings()
     chosen = list(instruments) if instruments is not None else choose(only, skip, settings.instruments)
     chosen = [instrument for instrument in chosen if not instrument.every_step]
-    if layers:
-        subject = subject.only(layers)
     writer = RecordWriter.create(Path(to) if to is not None else None, run_meta(subject, chosen))
     try:
-        measure_once(subject, chosen, writer, memory, seconds, progress)
+        measure_once(subject, chosen, writer, memory, seconds, progress, tuple(layers))
         writer.replace_findings(judge(Record.from_writer(writer), chosen, settings))
     except BaseException as error:
         writer.close("cancelled" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -99,7 +97,10 @@ def examine(
 
 
 def inspect(
-    weights: WeightSource | Mapping[str, Tensor] | nn.Module | str | Path, *, to: str | Path | None = None, **options: Any
+    weights: WeightSource | Mapping[str, Tensor] | nn.Module | str | Path,
+    *,
+    to: str | Path | None = None,
+    **options: Any,
 ) -> Record:
     """Measure weights alone: a file, a sharded folder, a state dict or a live module. Needs no data.
 
@@ -128,10 +129,11 @@ def measure_once(
     memory: int = MEMORY,
     seconds: float | None = None,
     progress: Progress | None = None,
+    layers: tuple[str, ...] = (),
 ) -> Capture:
     """One round at step 0, committed layer by layer."""
     deadline = None if seconds is None else time.monotonic() + seconds
-    capture = Capture(subject, needs_of(instruments), memory)
+    capture = Capture(subject, needs_of(instruments), memory, patterns=layers)
     Round(capture, instruments, writer, by_layer=True, deadline=deadline, progress=progress).run()
     writer.write_meta("data", data_meta(subject, capture))
     return capture

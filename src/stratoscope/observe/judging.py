@@ -12,7 +12,15 @@ from stratoscope.instruments.registry import available, configured, prefix_of
 from stratoscope.observe.settings import Settings
 from stratoscope.record.record import Record
 
-ORDER = [Outcome.ISSUE, Outcome.FAILED, Outcome.TIP, Outcome.SKIPPED, Outcome.PASSED, Outcome.NOT_APPLICABLE, Outcome.MUTED]
+ORDER = [
+    Outcome.ISSUE,
+    Outcome.FAILED,
+    Outcome.TIP,
+    Outcome.SKIPPED,
+    Outcome.PASSED,
+    Outcome.NOT_APPLICABLE,
+    Outcome.MUTED,
+]
 
 
 def judge(record: Record, instruments: Iterable[Instrument], settings: Settings | None = None) -> list[Finding]:

@@ -121,6 +121,9 @@ class Round:
         self._tell("done", len(layers), len(layers))
 
     def _layer(self, instrument: LayerInstrument, layer: Layer, split: str | None) -> Mapping[str, Quantity] | None:
+        if not self.capture.wanted(layer.name):
+            self._cover_layer(instrument, layer, split, "skipped", "not among the layers that were asked for")
+            return None
         if self._late():
             self._cover_layer(instrument, layer, split, "skipped", "the time budget was spent")
             return None
@@ -161,7 +164,9 @@ class Round:
             self._cover_layer(instrument, layer, split, status, reason)
         return reason
 
-    def _assemble(self, results: Mapping[tuple[LayerInstrument, str | None], dict[str, Mapping[str, Quantity]]]) -> None:
+    def _assemble(
+        self, results: Mapping[tuple[LayerInstrument, str | None], dict[str, Mapping[str, Quantity]]]
+    ) -> None:
         for (instrument, split), per_layer in results.items():
             self._entries += entries_of(instrument, assemble(per_layer), split)
 

@@ -1,0 +1,89 @@
+"""`stratoscope examine`: a model with data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the subcommand."""
+    app.command("examine")(command)
+
+
+def command(
+    spec: Annotated[str, typer.Argument(help="Where the model comes from: file.py:function or module:attribute.")],
+    weights: Annotated[Path | None, typer.Option(help="Load these weights into it (every key must fit).")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A .npz or .safetensors file, a folder of images, or file.py:function.")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="A loss, as file.py:function or torch.nn.functional:mse_loss.")
+    ] = None,
+    only: Annotated[list[str], typer.Option(help="Run this instrument only (may be repeated).")] = [],  # noqa: B006
+    skip: Annotated[list[str], typer.Option(help="Leave this instrument out (may be repeated).")] = [],  # noqa: B006
+    layers: Annotated[list[str], typer.Option(help="Look at layers of this pattern only, as 'layer1.*'.")] = [],  # noqa: B006
+    device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, ...")] = "cpu",
+    limit: Annotated[int, typer.Option(help="Examples drawn from each split.")] = 2000,
+    batch_size: Annotated[int, typer.Option(help="Examples a forward pass.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    memory: Annotated[str, typer.Option(help="What kept samples may take, as 512M or 2G.")] = "1G",
+    seconds: Annotated[
+        float | None, typer.Option("--time", help="Stop after so many seconds; the rest is skipped.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Keep the record in this folder.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A settings file instead of ./stratoscope.toml.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if issues are found.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure what every layer of a model has learned, in one pass over the data.
+
+    Example: stratoscope examine model.py:build --weights w.safetensors --data data.npz --html report.html
+    """
+    from stratoscope.cli.output import progress, show, size
+    from stratoscope.network.sources import load_object, read_data
+    from stratoscope.observe.examine import examine
+    from stratoscope.observe.settings import load_settings
+
+    settings = load_settings(config)
+    model = build(spec, weights, device)
+    with progress() as tell:
+        record = examine(
+            model, read_data(data) if data is not None else None, loss=load_object(loss) if loss else None, to=to,
+            only=only, skip=skip, layers=layers, probe=limit, batch_size=batch_size, seed=seed,
+            memory=size(memory) or 0, seconds=seconds, settings=settings, progress=tell,
+        )  # fmt: skip
+    show(record, as_json_too=json, html=html, strict=strict)
+
+
+def build(spec: str, weights: Path | None, device: str) -> Any:
+    """The model that a SPEC names, with its weights, where it is to run.
+
+    Raises:
+        StratoscopeError: if it names no module, the weights do not fit, or there is no such device.
+    """
+    import torch
+
+    from stratoscope.errors import SettingError, SubjectError
+    from stratoscope.network.opening import open_weights
+    from stratoscope.network.sources import load_object
+
+    found = load_object(spec)
+    model = found if isinstance(found, torch.nn.Module) else found()
+    if not isinstance(model, torch.nn.Module):
+        raise SubjectError(f"{spec} gives {type(model).__name__}, not a torch.nn.Module.")
+    if weights is not None:
+        source = open_weights(weights)
+        state = {name: source.load(name) for name in source.describe()}
+        try:
+            model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            first = " ".join(str(error).split())[:300]
+            raise SubjectError(f"The weights in {weights} do not fit {type(model).__name__}: {first}") from error
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,117 @@
+"""What several subcommands share: JSON, tables, progress, exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stratoscope.record.record import Record
+
+PATIENCE = 1.0
+"""Seconds after which something that is still running shows how far it is."""
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """The stable object that `inspect` and `examine` print: `layers`, `findings`, and where they come from."""
+    from stratoscope.report.rows import rows_of
+
+    return {
+        "name": record.meta.get("name", ""),
+        "versions": record.meta.get("versions", {}),
+        "data": record.meta.get("data", {}),
+        "layers": rows_of(record),
+        "findings": [asdict(finding) for finding in record.findings],
+    }
+
+
+def print_json(value: Any) -> None:
+    """Strict JSON: NaN and infinity are null."""
+    typer.echo(json.dumps(clean(value), indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def clean(value: Any) -> Any:
+    """The same value with nothing that JSON lacks."""
+    if isinstance(value, dict):
+        return {str(key): clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def show(record: Record, *, as_json_too: bool, html: Path | None, strict: bool) -> None:
+    """Print a record, write its page, and leave with the right exit code."""
+    if html is not None:
+        from stratoscope.report.html import write_html
+
+        write_html(record, html)
+    if as_json_too:
+        print_json(as_json(record))
+    else:
+        from stratoscope.report.terminal import print_report
+
+        print_report(record)
+        if html is not None:
+            typer.echo(f"Report: {html}")
+    leave(record, strict)
+
+
+def leave(record: Record, strict: bool) -> None:
+    """Exit with 1 if issues were found and that was asked for."""
+    if strict and any(finding.outcome == "issue" for finding in record.findings):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Something to tell `(what, done, total)`; a bar on standard error from the first second on, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    began = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None, visible=False)
+
+        def tell(what: str, done: int, total: int) -> None:
+            late = time.monotonic() - began > PATIENCE
+            bar.update(task, description=what[:40], completed=done, total=total, visible=late)
+
+        yield tell
+
+
+def size(text: str | None) -> int | None:
+    """Bytes from text such as `512M` or `2G`.
+
+    >>> size("1.5K")
+    1536
+    """
+    from stratoscope.errors import SettingError
+
+    if text is None:
+        return None
+    units = {"K": 10, "M": 20, "G": 30, "T": 40}
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in units else (text, "")
+    try:
+        found = float(number) * 2 ** units.get(unit, 0)
+    except ValueError as error:
+        raise SettingError(f"{text!r} is no size; write for example 512M or 2G.") from error
+    if not 0 < found < 2**60:
+        raise SettingError(f"{text!r} is no size; write for example 512M or 2G.")
+    return int(found)

@@ -1,0 +1,37 @@
+"""`stratoscope report`: read a record again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the subcommand."""
+    app.command("report")(command)
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    html: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Judge again with this settings file.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if issues are found.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print what a run found, and write its page.
+
+    A run that was killed has no findings yet; they are then made from what it saved.
+
+    Example: stratoscope report runs/mlp --html mlp.html
+    """
+    from stratoscope.cli.output import show
+    from stratoscope.observe.judging import rejudge
+    from stratoscope.observe.settings import load_settings
+    from stratoscope.record.record import Record
+
+    record = Record.open(run)
+    if config is not None or not record.findings:
+        record = record.with_findings(rejudge(record, load_settings(config)))
+    show(record, as_json_too=json, html=html, strict=strict)

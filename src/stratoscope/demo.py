@@ -1,0 +1,148 @@
+"""The demo: a small convolutional network learns handwritten digits while it is watched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
+from torch import Tensor, nn
+
+from stratoscope.observe.watch import watch
+from stratoscope.record.record import Record
+
+EPOCHS = 40
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Tick:
+    """How the demo is going, for the live table."""
+
+    epoch: int
+    step: int
+    loss: float
+    test_accuracy: float
+    seconds: float
+    share: float
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the two convolutions make of x to x."""
+        out: Tensor = F.relu(x + self.conv2(self.relu(self.conv1(x))))
+        return out
+
+
+def build(seed: int = 0) -> nn.Sequential:
+    """The network: 8 x 8 grey digits to 10 classes, about 20,000 parameters."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), Block(16), nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(),
+            nn.Linear(512, 32), nn.ReLU(), nn.Linear(32, 10),
+        )  # fmt: skip
+
+
+def break_it(model: nn.Sequential) -> None:
+    """Kill one layer: a bias so low that no unit behind it ever acts."""
+    block = model[3]
+    assert isinstance(block, Block)
+    assert block.conv1.bias is not None
+    with torch.no_grad():
+        block.conv1.bias.fill_(-100.0)
+
+
+def digits() -> tuple[dict[str, tuple[Tensor, Tensor]], str]:
+    """Handwritten digits in two splits, and where they come from in words.
+
+    scikit-learn ships them; where it is not installed, digits are drawn with a font, shifted and blurred by noise.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        images, labels = drawn_digits()
+        where = "drawn digits (install 'stratoscope[demo]' for scikit-learn's handwritten ones)"
+    else:
+        found = load_digits()
+        images = torch.tensor(found.images, dtype=torch.float32)[:, None] / 16
+        labels = torch.tensor(found.target)
+        where = "scikit-learn's 1,797 handwritten digits"
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    train, test = order[360:], order[:360]
+    return {"train": (images[train], labels[train]), "test": (images[test], labels[test])}, where
+
+
+def drawn_digits(n: int = 1800, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Digits drawn with Pillow's own font at random places, with noise: `(n, 1, 8, 8)` in [0, 1], and labels."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    rng, images = np.random.default_rng(seed), []
+    labels = np.arange(n) % 10
+    for label in labels:
+        picture = Image.new("L", (32, 32))
+        at = (9 + rng.integers(-3, 4), 1 + rng.integers(-2, 3))
+        font = ImageFont.load_default(size=int(rng.integers(22, 30)))
+        ImageDraw.Draw(picture).text(at, str(label), fill=255, font=font)
+        small = picture.rotate(float(rng.normal(0, 8))).resize((8, 8), Image.Resampling.BOX)
+        images.append(np.asarray(small, dtype=np.float32) / 255 + rng.normal(0, 0.05, (8, 8)))
+    stacked = torch.tensor(np.stack(images), dtype=torch.float32)[:, None].clamp(0, 1)
+    return stacked, torch.tensor(labels)
+
+
+def run(
+    folder: Path, *, broken: bool = False, epochs: int = EPOCHS, tell: Callable[[Tick], None] | None = None
+) -> Record:
+    """Train the demo network under `watch`.
+
+    Args:
+        folder: a new folder for the record.
+        broken: train the twin whose learning rate is too high and of which one layer is dead.
+        epochs: passes over the training data.
+        tell: told once an epoch how it goes.
+    """
+    data, where = digits()
+    model = build()
+    if broken:
+        break_it(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=3.0 if broken else 0.05, momentum=0.9)
+    images, labels = data["train"]
+    order = torch.Generator().manual_seed(1)
+    name = f"digits{' (broken on purpose)' if broken else ''}: {where}"
+    began, step = time.perf_counter(), 0
+    with watch(model, data, optimizer=optimizer, to=folder, budget=0.5, probe=512, name=name) as w:
+        for epoch in range(epochs):
+            for batch in torch.randperm(len(images), generator=order).split(BATCH):
+                loss = F.cross_entropy(model(images[batch]), labels[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step += 1
+                w.step(step, loss=loss, epoch=epoch)
+            if tell is not None:
+                accuracy = accuracy_of(model, *data["test"])
+                w.log("test_accuracy", accuracy)
+                tell(Tick(epoch + 1, step, loss.item(), accuracy, time.perf_counter() - began, w.share))
+    return Record.open(folder)
+
+
+@torch.no_grad()
+def accuracy_of(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Accuracy in evaluation mode."""
+    model.eval()
+    hits = (model(images).argmax(1) == labels).float().mean().item()
+    model.train()
+    return hits

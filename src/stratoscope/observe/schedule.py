@@ -1,0 +1,74 @@
+"""When to look: at steps spaced evenly in the logarithm, or every so many, and only as often as the budget allows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class Schedule:
+    """Says at which steps a full measurement is due.
+
+    Attributes:
+        every: steps between measurements; log-spaced where it is `None`.
+        per_decade: measurements in each decade of steps, when log-spaced.
+    """
+
+    every: int | None = None
+    per_decade: int = 10
+    _next: int = 1
+
+    def due(self, step: int) -> bool:
+        """Whether a measurement is due at this step. A due one that could not be afforded stays due."""
+        return step >= self._next
+
+    def done(self, step: int) -> None:
+        """A measurement was made; the next one comes later.
+
+        >>> schedule, steps = Schedule(per_decade=3), []
+        >>> for step in range(1, 101):
+        ...     if schedule.due(step):
+        ...         schedule.done(step)
+        ...         steps.append(step)
+        >>> steps
+        [1, 3, 5, 10, 22, 47, 100]
+        """
+        if self.every is not None:
+            self._next = step + self.every
+            return
+        place = math.floor(round(math.log10(max(step, 1)) * self.per_decade, 9)) + 1
+        while (coming := math.ceil(round(10 ** (place / self.per_decade), 6))) <= step:
+            place += 1
+        self._next = coming
+
+
+@dataclass
+class Budget:
+    """Keeps the share of time that measuring takes under a limit.
+
+    The share is time spent over the rest of the elapsed time, so 0.05 means: training takes at most 5 % longer.
+
+    Attributes:
+        share: the limit; infinity for none.
+        spent: seconds spent so far.
+    """
+
+    share: float
+    spent: float = 0.0
+    last_cost: float = 0.0
+
+    def add(self, seconds: float, full: bool = False) -> None:
+        """Note time spent; `full` for a full measurement, whose cost predicts the next one's."""
+        self.spent += seconds
+        if full:
+            self.last_cost = seconds
+
+    def used(self, elapsed: float) -> float:
+        """The share that has been used after so many seconds in all."""
+        training = elapsed - self.spent
+        return self.spent / training if training > 0 else math.inf
+
+    def allows(self, elapsed: float, cost: float) -> bool:
+        """Whether something that takes `cost` seconds still fits."""
+        return self.spent + cost <= self.share * max(elapsed - self.spent, 0.0)

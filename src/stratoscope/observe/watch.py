@@ -1,0 +1,386 @@
+"""Watch a training: what every step does, and a full measurement as often as the budget allows."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from stratoscope.capture.gradients import Optimizer, TrainingGradients, TrainingLoss
+from stratoscope.capture.needs import Initial, Need, Previous
+from stratoscope.capture.views import MEMORY, Capture, Seen
+from stratoscope.errors import NotApplicable, RecordError, SettingError
+from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.base import Instrument, NetworkInstrument
+from stratoscope.instruments.registry import choose, prefix_of
+from stratoscope.network.opening import open_weights, save_snapshot
+from stratoscope.network.subject import Subject
+from stratoscope.network.weights import WeightSource
+from stratoscope.observe.entries import entries_of
+from stratoscope.observe.examine import data_meta, run_meta
+from stratoscope.observe.judging import judge
+from stratoscope.observe.recorder import StepRecorder
+from stratoscope.observe.round import Round, needs_of
+from stratoscope.observe.schedule import Budget, Schedule
+from stratoscope.observe.settings import Settings, load_settings
+from stratoscope.record.quantity import quantity
+from stratoscope.record.record import Record
+from stratoscope.record.writer import Entry, RecordWriter, new_run_folder
+
+SNAPSHOT_LIMIT = 2 << 30
+"""Bytes of weights above which a snapshot of step 0 is kept only on request."""
+
+SNAPSHOT = "initial.safetensors"
+
+
+class Watch:
+    """A watched training; made by `watch`, used in a `with`.
+
+    Step k is the network after k updates; step 0 is the network before training, measured on entry. A loop that counts
+    from 0 may hand over its own count: if the first step it names is 0, every step is recorded one higher.
+
+    Attributes:
+        folder: where the record lies.
+        subject: the network, its data and optimizer.
+        instruments: those that run on the schedule, and those that run at every step.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        folder: Path | None,
+        instruments: list[Instrument],
+        *,
+        budget: float = 0.05,
+        every: int | None = None,
+        snapshot: bool | None = None,
+        memory: int = MEMORY,
+        settings: Settings | None = None,
+        resume: bool = False,
+    ) -> None:
+        if not budget > 0:
+            raise SettingError(f"budget={budget} must be above 0: the share of training time that may be spent.")
+        if every is not None and every < 1:
+            raise SettingError(f"every={every} must be at least 1 step.")
+        self.subject, self.folder = subject, folder
+        self.instruments = instruments
+        self._scheduled = [i for i in instruments if not i.every_step]
+        self._stepwise = [i for i in instruments if i.every_step and isinstance(i, NetworkInstrument)]
+        self._needs = needs_of(self._scheduled)
+        self._snapshot, self._memory = snapshot, memory
+        self._settings, self._resume = settings or Settings(), resume
+        self._budget, self._schedule = Budget(budget), Schedule(every)
+        self._step, self._offset, self._measured = 0, None, -1
+        self._previous: dict[tuple[Need, str, str | None], Any] = {}
+        self._initial: WeightSource | None = None
+        self._recorder: StepRecorder | None = None
+        self._writer: RecordWriter | None = None
+        self._capture: Capture | None = None
+        self._failed: set[str] = set()
+
+    # -- the life of a run ------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._began = time.perf_counter()
+        meta = run_meta(self.subject, self.instruments)
+        if self._resume and self.folder is not None and (self.folder / "run.db").exists():
+            self._writer = RecordWriter.resume(self.folder)
+            kept = Record.open(self.folder)
+            self._step, self._offset = max(kept.steps, default=0), int(kept.meta.get("step_offset", 0))
+            self._measured = self._step
+        else:
+            self._writer = RecordWriter.create(self.folder, meta)
+        self._keep_snapshot()
+        self._attach()
+        if self._step == 0:
+            self._measure_fully()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if self._recorder is not None:
+            self._recorder.remove()
+        if kind is None and self._measured < self._step:
+            self._measure_fully()
+        writer = self._open_writer()
+        writer.flush()
+        self._sum_up(writer)
+        status = "finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+        writer.close(status)
+
+    def step(self, i: int | None = None, *, loss: Tensor | float | None = None, epoch: float | None = None) -> None:
+        """Say that an optimizer step is done.
+
+        Args:
+            i: the loop's count of steps; counted here where it is left out.
+            loss: the mini-batch loss.
+            epoch: epochs so far, for people.
+
+        Raises:
+            SettingError: if the count goes backwards.
+        """
+        start = time.perf_counter()
+        self._count(i)
+        value = None if loss is None else float(loss.detach() if isinstance(loss, Tensor) else loss)
+        self._record_step(value)
+        self._budget.add(time.perf_counter() - start)
+        if self._schedule.due(self._step) and self._affordable():
+            self._measure_fully(epoch)
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Keep a number of your own at this step, in the record's group `logged`.
+
+        Args:
+            name: a variable name; anything but an empty string.
+            value: a number.
+        """
+        if not name:
+            raise SettingError("A logged number needs a name.")
+        number = quantity(float(value), units="1", long_name=name)
+        self._open_writer().append(self._step, [Entry("logged", name, number)])
+
+    # -- what it says of itself -------------------------------------------------------------------------------------
+
+    @property
+    def committed(self) -> int:
+        """The highest step that is safe: everything recorded at or before it survives `kill -9`."""
+        return self._open_writer().committed
+
+    @property
+    def spent(self) -> float:
+        """Seconds spent on measuring so far."""
+        recorder = self._recorder.seconds if self._recorder else 0.0
+        return self._budget.spent + recorder
+
+    @property
+    def share(self) -> float:
+        """Time spent on measuring over the rest of the time."""
+        elapsed = time.perf_counter() - self._began
+        return self.spent / max(elapsed - self.spent, 1e-9)
+
+    @property
+    def record(self) -> Record:
+        """The record, readable while it is written."""
+        return Record.from_writer(self._open_writer()) if self.folder is None else Record.open(self.folder)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _open_writer(self) -> RecordWriter:
+        if self._writer is None:
+            raise RecordError("This watch has not begun; use it as: with watch(model) as w: ...")
+        return self._writer
+
+    def _count(self, i: int | None) -> None:
+        if i is None:
+            self._step += 1
+            return
+        if self._offset is None:
+            self._offset = 1 if i == 0 else 0
+            self._open_writer().write_meta("step_offset", self._offset)
+        if i + self._offset < self._step:
+            raise SettingError(f"Step {i} comes after step {self._step - self._offset}; steps must not go backwards.")
+        self._step = i + self._offset
+
+    def _attach(self) -> None:
+        optimizer, model = self.subject.optimizer, self.subject.module
+        window = next((n.window for i in self._stepwise for n in i.requires if isinstance(n, TrainingGradients)), None)
+        if optimizer is not None and model is not None and window is not None:
+            self._recorder = StepRecorder(model, optimizer, window, self._recording)
+
+    def _recording(self) -> bool:
+        """Whether there is budget to record this step; half of it is left to the full measurements."""
+        if math.isinf(self._budget.share) or self._recorder is None:
+            return True
+        training = time.perf_counter() - self._began - self.spent
+        return self._recorder.seconds <= 0.5 * self._budget.share * max(training, 0.0)
+
+    def _affordable(self) -> bool:
+        if math.isinf(self._budget.share):
+            return True
+        recorder = self._recorder.seconds if self._recorder else 0.0
+        elapsed = time.perf_counter() - self._began - recorder
+        return self._budget.spent + recorder + self._budget.last_cost <= self._budget.share * (
+            elapsed - self._budget.spent
+        )
+
+    def _record_step(self, loss: float | None) -> None:
+        taken = self._recorder.take() if self._recorder else None
+        live: dict[Need, Any] = {}
+        if loss is not None:
+            live[TrainingLoss()] = loss
+        if self._recorder is not None:
+            live[Optimizer()] = self._recorder.state()
+        entries: list[Entry] = []
+        for instrument in self._stepwise:
+            for need in instrument.requires:
+                if isinstance(need, TrainingGradients) and taken is not None:
+                    live[need] = taken
+            entries += self._stepwise_entries(instrument, live)
+        if entries:
+            self._open_writer().append(self._step, entries)
+
+    def _stepwise_entries(self, instrument: NetworkInstrument, live: dict[Need, Any]) -> list[Entry]:
+        if instrument.key in self._failed:
+            return []
+        capture = Capture(self.subject, frozenset(instrument.requires | instrument.uses), live=live)
+        try:
+            return entries_of(instrument, instrument.measure(Seen(None, capture)), None)
+        except NotApplicable:
+            return []
+        except Exception as error:
+            # said once: the training goes on, and so do the other instruments
+            self._failed.add(instrument.key)
+            says = f"{instrument.title} failed at step {self._step}: {type(error).__name__}: {error}"
+            finding = instrument.finding(f"{prefix_of(instrument)}000", Outcome.FAILED, says, step=self._step)
+            self._open_writer().commit(self._step, [], findings=[finding])
+            return []
+
+    def _measure_fully(self, epoch: float | None = None) -> None:
+        if self._measured == self._step or not self._scheduled:
+            return
+        start = time.perf_counter()
+        writer = self._open_writer()
+        capture = Capture(self.subject, self._needs, self._memory, initial=self._initial, previous=self._previous)
+        try:
+            Round(capture, self._scheduled, writer, self._step, by_layer=False).run()
+            if any(isinstance(need, Previous) for need in self._needs):
+                self._previous = capture.remember()
+        except Exception as error:
+            warnings.warn(f"Measuring step {self._step} failed and training goes on: {error}", stacklevel=3)
+            writer.commit(self._step, [], findings=[_capture_failed(self._step, error)])
+        self._capture = capture
+        self._measured = self._step
+        self._schedule.done(self._step)
+        self._budget.add(time.perf_counter() - start, full=True)
+
+    def _keep_snapshot(self) -> None:
+        """The weights of step 0, if anybody asks for them or it was wished, and they are not too large."""
+        writer, model = self._open_writer(), self.subject.module
+        if self.folder is None or model is None:
+            return
+        path = self.folder / SNAPSHOT
+        if not path.exists() and self._step == 0 and self._snapshot is not False:
+            size = sum(t.numel() * t.element_size() for t in model.state_dict().values() if isinstance(t, Tensor))
+            if self._snapshot is None and size > SNAPSHOT_LIMIT:
+                reason = f"{size / 2**30:.1f} GiB of weights; pass snapshot=True to keep step 0"
+                writer.write_meta("snapshot", {"kept": False, "reason": reason})
+                return
+            save_snapshot(model, path)
+            writer.write_meta("snapshot", {"kept": True, "file": SNAPSHOT})
+        if path.exists():
+            self._initial = open_weights(path)
+
+    def _sum_up(self, writer: RecordWriter) -> None:
+        writer.write_meta("share_spent", round(self.share, 5))
+        writer.write_meta("seconds_spent", round(self.spent, 4))
+        if self._capture is not None:
+            writer.write_meta("data", data_meta(self.subject, self._capture))
+        try:
+            record = Record.from_writer(writer)
+            writer.replace_findings(judge(record, self.instruments, self._settings))
+        except Exception as error:
+            warnings.warn(f"The findings of this run could not be written: {error}", stacklevel=3)
+
+
+class _Inert(Watch):
+    """The watch of every process but the first in a distributed training: it does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        return
+
+    def step(self, i: int | None = None, *, loss: Tensor | float | None = None, epoch: float | None = None) -> None:
+        """Nothing: the first process records."""
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Nothing: the first process records."""
+
+
+def watch(
+    model: nn.Module,
+    data: Any = None,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    loss: Callable[..., Any] | None = None,
+    labels: Any = None,
+    to: str | Path | None = None,
+    budget: float = 0.05,
+    every: int | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    instruments: Sequence[Instrument] | None = None,
+    probe: int = 512,
+    batch_size: int = 128,
+    seed: int = 0,
+    snapshot: bool | None = None,
+    memory: int = MEMORY,
+    resume: bool = False,
+    settings: Settings | None = None,
+    name: str = "",
+) -> Watch:
+    """Watch a training.
+
+    ```python
+    with watch(model, {"train": (x, y), "test": (u, v)}, optimizer=opt, to="runs/mlp") as w:
+        for i, batch in enumerate(loader):
+            ...
+            opt.step()
+            w.step(i, loss=loss)
+    ```
+
+    With nothing but a model it measures what needs no more.
+
+    Args:
+        model: the module; left as it is.
+        data: as for `examine`; a fixed sample of each split is looked at.
+        optimizer: read by its hooks; without it there are no gradients and updates.
+        loss: `loss(output, labels)` on the data; the usual one of the task otherwise.
+        labels: labels of `data`, where it does not hold them.
+        to: a new folder for the record; a dated one under `runs/` where it is left out.
+        budget: share of training time that may be spent on measuring; step 0 and the last step are measured always.
+            Steps are recorded one by one as long as half the budget pays for it, and thinned beyond.
+        every: steps between full measurements; log-spaced where it is left out.
+        only: keys of the instruments to run.
+        skip: keys of the instruments to leave out.
+        instruments: instruments with their settings instead.
+        probe: examples drawn from each split.
+        batch_size: examples a forward pass.
+        seed: of everything random.
+        snapshot: keep the weights of step 0; by default if they take at most 2 GiB.
+        memory: bytes that kept samples may take.
+        resume: go on with the record that lies in `to`; later steps are replaced.
+        settings: thresholds and muted codes; those of `stratoscope.toml` by default.
+        name: of the run.
+
+    Raises:
+        StratoscopeError: if something cannot be used; one sentence says what.
+    """
+    settings = settings if settings is not None else load_settings()
+    subject = Subject(model, data, loss, labels, None, optimizer, name or type(model).__name__, probe, batch_size, seed)
+    chosen = list(instruments) if instruments is not None else choose(only, skip, settings.instruments)
+    first = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+    first = first or torch.distributed.get_rank() == 0
+    folder = None if not first else Path(to) if to is not None else new_run_folder(Path("runs"))
+    return (Watch if first else _Inert)(
+        subject, folder, chosen, budget=budget, every=every, snapshot=snapshot, memory=memory, settings=settings,
+        resume=resume,
+    )  # fmt: skip
+
+
+def _capture_failed(step: int, error: Exception) -> Finding:
+    return Finding(
+        "ST000", "capture", None, step, Outcome.FAILED, str(error), "check the data that were given to watch"
+    )
+
+
+def initial_needed(needs: frozenset[Need]) -> bool:
+    """Whether anybody compares with step 0."""
+    return any(isinstance(need, Initial) for need in needs)
