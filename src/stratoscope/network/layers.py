@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from stratoscope.errors import SubjectError
 
+ROOT = "(root)"
+"""Name of the layer that stands for the whole module."""
+
 
 @dataclass(frozen=True)
 class Param:
@@ -97,6 +100,12 @@ class Catalogue:
         """Every matrix by its unique name."""
         return {matrix.name: matrix for layer in self.layers.values() for matrix in layer.matrices}
 
+    @property
+    def no_matrix(self) -> dict[str, str]:
+        """Every param that no matrix is made from, and why: one sentence part each."""
+        used = {name for matrix in self.matrices.values() for name in matrix.params}
+        return {name: _why_no_matrix(param) for name, param in self.params.items() if name not in used}
+
     def __getitem__(self, name: str) -> Layer:
         if name not in self.layers:
             near = ", ".join(list(self.layers)[:8])
@@ -105,3 +114,17 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.layers)
+
+
+def _why_no_matrix(param: Param) -> str:
+    if param.reason:
+        return param.reason
+    if param.same_as is not None:
+        return f"the same tensor as {param.same_as}, which is measured once"
+    if param.role == "statistic":
+        return "a running statistic, which is not learned"
+    if param.role == "gain":
+        return "a norm's scale, which multiplies each unit alone"
+    if len(param.shape) < 2 or param.role == "bias":
+        return "a vector or a number, not a matrix"
+    return "a buffer or table, which is not learned"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from stratoscope.errors import OpenError
+from stratoscope.network.unwrap import HIDDEN_PREFIX, unwrap
+
+MUCH = 64 * 2**20
+"""Bytes from which a tensor that repeats few stored numbers many times is taken for a trick."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,8 @@ class TensorInfo:
     Attributes:
         shape: its sizes.
         dtype: torch's type, or `None` for a stored type that torch does not have.
-        role: `"parameter"`, `"buffer"`, or `"unknown"` (files do not say).
+        role: `"parameter"`, `"buffer"`, `"transient"` (a buffer that no state dict holds), or `"unknown"` (files do
+            not say).
         trainable: whether it learns; `None` where nobody says.
         same_as: the first name under which this very tensor was met, if this is a second one.
         reason: why it cannot be read; empty if it can.
@@ -34,7 +41,13 @@ class TensorInfo:
 
 
 class WeightSource(ABC):
-    """Named tensors that are read one at a time, so that a large checkpoint fits in memory."""
+    """Named tensors that are read one at a time, so that a large checkpoint fits in memory.
+
+    Attributes:
+        about: what this is and what was left out of it, for people; may be empty.
+    """
+
+    about: str = ""
 
     @abstractmethod
     def describe(self) -> Mapping[str, TensorInfo]:
@@ -50,36 +63,151 @@ class WeightSource(ABC):
 
 
 class ModuleWeights(WeightSource):
-    """The parameters and buffers of a live module, tied ones named once more as such."""
+    """The parameters and buffers of a live module, tied ones named once more as such.
+
+    The module may be wrapped (`torch.compile`, `DataParallel`, ...); the names are those of the module inside.
+    """
 
     def __init__(self, module: nn.Module) -> None:
-        self._module = module
+        self._module = unwrap(module)
+        self.about = f"the live {type(self._module).__name__}"
 
     def describe(self) -> Mapping[str, TensorInfo]:
         """Parameters first, then persistent and other buffers, in module order."""
-        first: dict[int, str] = {}
+        first: dict[Hashable, str] = {}
         found: dict[str, TensorInfo] = {}
-        for name, value in self._named():
+        persistent = _persistent_buffers(self._module)
+        for name, value in self._named().items():
             parameter = isinstance(value, nn.Parameter)
-            materialised = not isinstance(value, nn.parameter.UninitializedTensorMixin)
-            same = first.setdefault(id(value), name)
+            same = first.setdefault(identity(value), name)
             found[name] = TensorInfo(
-                shape=tuple(value.shape) if materialised else (),
+                shape=() if is_lazy(value) else tuple(value.shape),
                 dtype=value.dtype,
-                role="parameter" if parameter else "buffer",
+                role="parameter" if parameter else "buffer" if name in persistent else "transient",
                 trainable=value.requires_grad if parameter else False,
                 same_as=None if same == name else same,
-                reason="" if materialised else "a lazy parameter that has not seen data yet",
+                reason=unreadable(value),
             )
         return found
 
     def load(self, name: str) -> Tensor:
         """The live tensor, detached; it shares memory with the module."""
-        for known, value in self._named():
-            if known == name:
-                return value.detach()
-        raise OpenError(f"There is no tensor {name!r} in this {type(self._module).__name__}.")
+        path, _, leaf = name.rpartition(".")
+        try:
+            owner = self._module.get_submodule(path)
+        except AttributeError:
+            owner = self._module
+        value = owner._parameters.get(leaf, owner._buffers.get(leaf))
+        if value is None:
+            value = self._named().get(name)
+        return _readable(name, value, type(self._module).__name__)
 
-    def _named(self) -> list[tuple[str, Tensor]]:
-        parameters = list(self._module.named_parameters(remove_duplicate=False))
-        return parameters + list(self._module.named_buffers(remove_duplicate=False))
+    def _named(self) -> dict[str, Tensor]:
+        named: dict[str, Tensor] = dict(self._module.named_parameters(remove_duplicate=False))
+        named |= dict(self._module.named_buffers(remove_duplicate=False))
+        return {name.replace(HIDDEN_PREFIX, ""): value for name, value in named.items()}
+
+
+class StateDict(WeightSource):
+    """Tensors by name that are in memory or mapped into it, such as a state dict; anything else in it is left out.
+
+    >>> StateDict({"fc.weight": torch.zeros(2, 3), "epoch": 7}).describe()["fc.weight"].shape
+    (2, 3)
+    """
+
+    def __init__(self, tensors: Mapping[str, object], about: str = "") -> None:
+        self._tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+        self.about = about or f"a mapping of {len(self._tensors)} tensors"
+
+    def describe(self) -> Mapping[str, TensorInfo]:
+        """In the order of the mapping."""
+        first: dict[Hashable, str] = {}
+        found: dict[str, TensorInfo] = {}
+        for name, value in self._tensors.items():
+            same = first.setdefault(identity(value), name)
+            parameter = isinstance(value, nn.Parameter)
+            found[name] = TensorInfo(
+                shape=() if is_lazy(value) else tuple(value.shape),
+                dtype=value.dtype,
+                role="parameter" if parameter else "unknown",
+                trainable=value.requires_grad if parameter else None,
+                same_as=None if same == name else same,
+                reason=unreadable(value),
+            )
+        return found
+
+    def load(self, name: str) -> Tensor:
+        """The tensor, detached; it shares memory with the mapping's."""
+        return _readable(name, self._tensors.get(name), self.about)
+
+
+def is_lazy(value: Tensor) -> bool:
+    """Whether this is a parameter or buffer whose shape waits for the first data."""
+    return isinstance(value, UninitializedParameter | UninitializedBuffer)
+
+
+def identity(value: Tensor) -> Hashable:
+    """Equal for two tensors that are the same numbers in memory, seen in the same way."""
+    try:
+        address = 0 if is_lazy(value) or value.numel() == 0 else value.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # sparse tensors, and classes that wrap others, have no storage
+        address = 0
+    if address == 0 or value.device.type == "meta":
+        return id(value)
+    return value.device, address, value.storage_offset(), tuple(value.shape), value.stride(), value.dtype
+
+
+def unreadable(value: Tensor) -> str:
+    """Why a tensor's numbers cannot be read here; empty if they can."""
+    if is_lazy(value):
+        return "a lazy parameter that has not seen data yet"
+    if value.device.type == "meta":
+        return "on the meta device: it has a shape but no numbers"
+    if value.is_quantized:
+        return f"quantised ({value.dtype}): its numbers are codes, not weights"
+    if value.layout != torch.strided:
+        return f"sparse ({value.layout}): no dense matrix is stored"
+    if type(value).__name__ == "DTensor":
+        return "sharded over processes: only a part of it is here"
+    size = value.numel() * value.dtype.itemsize
+    if size > MUCH and size > _stored_bytes(value):
+        return f"it claims {size} bytes but stores fewer, which are repeated"
+    return ""
+
+
+def no_reals(info: TensorInfo) -> str:
+    """Why a readable tensor of two or more dimensions is no matrix of real numbers; empty if it is, or is a vector."""
+    if info.dtype is None or len(info.shape) < 2:
+        return ""
+    if prod(info.shape) == 0:
+        return "it has no elements"
+    if info.dtype.is_complex:
+        return f"complex numbers ({info.dtype}), which no instrument here reads"
+    if not info.dtype.is_floating_point:
+        return f"stored as {info.dtype}: integers, as quantised weights, masks and indices are"
+    return ""
+
+
+def _stored_bytes(value: Tensor) -> int:
+    try:
+        return value.untyped_storage().nbytes()
+    except (RuntimeError, NotImplementedError):
+        return value.numel() * value.dtype.itemsize
+
+
+def _readable(name: str, value: Tensor | None, where: str) -> Tensor:
+    if value is None:
+        raise OpenError(f"There is no tensor {name!r} in {where}.")
+    reason = unreadable(value)
+    if reason:
+        raise OpenError(f"The tensor {name!r} cannot be read: {reason}.")
+    return value.detach()
+
+
+def _persistent_buffers(module: nn.Module) -> set[str]:
+    found = set()
+    for path, child in module.named_modules(remove_duplicate=False):
+        prefix = f"{path}." if path else ""
+        kept = (leaf for leaf in child._buffers if leaf not in child._non_persistent_buffers_set)
+        found |= {(prefix + leaf).replace(HIDDEN_PREFIX, "") for leaf in kept}
+    return found

@@ -1,0 +1,231 @@
+"""The catalogue of a live module: every layer, param and matrix of it. The one place that knows layer types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from stratoscope.network.adapters import ADAPTER, with_adapters
+from stratoscope.network.effective import Slot, hooked_names, parametrized_slots
+from stratoscope.network.kinds import CONTAINERS, Kind, is_conv1d_of_transformers, is_transposed, kind_of
+from stratoscope.network.layers import ROOT, Catalogue, Layer, Matrix, Param
+from stratoscope.network.parts import (
+    EMBEDDING,
+    Heads,
+    Part,
+    bare,
+    flat,
+    fused,
+    gates,
+    out_last,
+    stacked,
+    transposed_conv,
+)
+from stratoscope.network.unwrap import HIDDEN_PREFIX, unwrap, wrapped_in
+from stratoscope.network.views import Chain
+from stratoscope.network.weights import ModuleWeights, TensorInfo, no_reals
+
+_BIAS = re.compile(r"(^|_)bias(_|$)|^b$")
+_STATISTIC = re.compile(r"running_mean|running_var|num_batches_tracked|(^|[._])_?[uv]$")
+_PARAMETRIZED = re.compile(r"^parametrizations\.(\w+)\.original\d*$")
+
+
+@dataclass
+class _Place:
+    """A module, where it is, and what it owns."""
+
+    path: str
+    prefix: str
+    module: nn.Module
+    parent: nn.Module | None
+    leaf: bool
+    keys: list[str] = field(default_factory=list)
+
+
+def catalogue_of(module: nn.Module) -> Catalogue:
+    """List every layer, param and matrix of a live module. Nothing is computed or changed.
+
+    Layers are the module as a whole (`"(root)"`, always first), every module without children, every module with
+    parameters of its own, and every other module that is not a plain `Sequential`, `ModuleList` or `ModuleDict`
+    (kind `"block"`). A module that is reached by two paths is one layer, by its first path; the keys of both are its
+    params. Every parameter and every persistent buffer is a param of exactly one layer.
+
+    Args:
+        module: any module; `torch.compile` and data-parallel wrappers are looked through.
+
+    Raises:
+        SubjectError: if it is no module, or a TorchScript module.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 5), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
+    >>> catalogue = catalogue_of(net)
+    >>> [layer.kind for layer in catalogue.layers.values()]
+    ['block', 'conv', 'activation', 'other', 'linear']
+    >>> catalogue.matrices["0.weight"].shape
+    (8, 75)
+    """
+    module = unwrap(module)
+    infos = ModuleWeights(module).describe()
+    places = _places(module)
+    known = {key for place in places for key in place.keys}
+    places[0].keys += [key for key, info in infos.items() if info.role != "transient" and key not in known]
+    layers = [_layer(place, infos) for place in places if _counts(place)]
+    numbered = {layer.name: replace(layer, depth=depth) for depth, layer in enumerate(layers)}
+    return Catalogue(with_adapters(numbered))
+
+
+def _counts(place: _Place) -> bool:
+    return place.path == ROOT or bool(place.keys) or place.leaf or type(place.module) not in CONTAINERS
+
+
+def _places(root: nn.Module) -> list[_Place]:
+    """Every module once, with the keys that it owns under all of its paths, in module order."""
+    met: dict[int, _Place] = {}
+    todo: list[tuple[str, str, nn.Module, nn.Module | None]] = [("", "", root, None)]
+    while todo:
+        path, prefix, module, parent = todo.pop()
+        while (attribute := wrapped_in(module)) is not None:
+            prefix = f"{prefix}{attribute}.".replace(HIDDEN_PREFIX, "")
+            module = getattr(module, attribute)
+        children = _children(module)
+        place = met.setdefault(id(module), _Place(path or ROOT, prefix, module, parent, not children))
+        place.keys += _own_keys(module, prefix)
+        for name, child in reversed(children):
+            todo.append((f"{path}.{name}" if path else name, f"{prefix}{name}.", child, module))
+    return list(met.values())
+
+
+def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Children by every name; `named_children` leaves out the second name of the same one, which has its own keys."""
+    hidden = "parametrizations" if parametrize.is_parametrized(module) else None
+    return [(name, child) for name, child in module._modules.items() if child is not None and name != hidden]
+
+
+def _own_keys(module: nn.Module, prefix: str) -> list[str]:
+    keys = [name for name, _ in module.named_parameters(recurse=False, remove_duplicate=False)]
+    hidden = getattr(module, "_non_persistent_buffers_set", ())
+    buffers = module.named_buffers(recurse=False, remove_duplicate=False)
+    keys += [name for name, _ in buffers if name not in hidden]
+    if parametrize.is_parametrized(module):
+        assert isinstance(module.parametrizations, nn.ModuleDict)
+        keys += [f"parametrizations.{name}" for name in module.parametrizations.state_dict(keep_vars=True)]
+    return [prefix + key for key in keys]
+
+
+def _layer(place: _Place, infos: Mapping[str, TensorInfo]) -> Layer:
+    kind = kind_of(place.module, place.leaf)
+    if place.path == ROOT and kind.name == "other":
+        kind = Kind("block")
+    params = {key: _param(key, place, kind, infos[key]) for key in place.keys if key in infos}
+    slots = _slots(place, params)
+    matrices = [matrix for slot in slots for matrix in _matrices(place, kind, slot)]
+    live = None if isinstance(place.module, torch.jit.ScriptModule) else place.module
+    return Layer(
+        place.path, kind.name, 0, tuple(params.values()), tuple(matrices), kind.channel_dim, kind.activation, live
+    )
+
+
+def _param(key: str, place: _Place, kind: Kind, info: TensorInfo) -> Param:
+    leaf = _PARAMETRIZED.sub(r"\1", key.removeprefix(place.prefix))
+    reason = info.reason or no_reals(info)
+    return Param(key, place.path, info.shape, _role(key, leaf, kind, info), info.trainable, info.same_as, reason)
+
+
+def _role(key: str, leaf: str, kind: Kind, info: TensorInfo) -> str:
+    if info.role == "buffer":
+        return "statistic" if kind.name == "norm" or _STATISTIC.search(leaf) else "other"
+    if ADAPTER.search(key):
+        return "adapter"
+    if _BIAS.search(leaf) and (len(info.shape) < 2 or kind.name == "attention"):
+        return "bias"
+    return {"norm": "gain", "embedding": "embedding"}.get(kind.name, "weight")
+
+
+def _slots(place: _Place, params: dict[str, Param]) -> list[Slot]:
+    """What the layer's matrices are made from, in the order of its params; reasons are noted in `params`."""
+    slots: list[Slot] = []
+    taken: set[str] = set()
+    for slot in parametrized_slots(place.module, place.prefix):
+        if isinstance(slot, Slot):
+            slots.append(slot)
+            taken.update(slot.params)
+        else:
+            keys, reason = slot
+            params |= {key: replace(params[key], reason=params[key].reason or reason) for key in keys}
+    for leaf, (parts, view) in hooked_names(place.module).items():
+        keys = tuple(place.prefix + part for part in parts)
+        slots.append(Slot(leaf, keys, max((params[key].shape for key in keys), key=prod), view))
+        taken.update(keys)
+    slots += [
+        Slot(key.removeprefix(place.prefix), (key,), param.shape)
+        for key, param in params.items()
+        if key not in taken and param.role in ("weight", "embedding", "adapter")
+    ]
+    order = {key: i for i, key in enumerate(params)}
+    usable = [slot for slot in slots if len(slot.shape) >= 2 and _usable([params[key] for key in slot.params])]
+    return sorted(usable, key=lambda slot: order[slot.params[0]])
+
+
+def _usable(params: list[Param]) -> bool:
+    """Whether all can be read, and not all of them are other names of tensors met before."""
+    return not any(param.reason for param in params) and not all(param.same_as for param in params)
+
+
+def _matrices(place: _Place, kind: Kind, slot: Slot) -> Iterator[Matrix]:
+    for part in _parts(place, kind, slot.leaf, slot.shape):
+        view = part.view if slot.view is None else Chain(slot.view, part.view)
+        name = f"{place.prefix}{slot.leaf}{part.suffix}"
+        yield Matrix(name, place.path, slot.params, part.kind, part.shape, view)
+
+
+def _parts(place: _Place, kind: Kind, leaf: str, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    module = place.module
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase) and leaf.startswith("weight_"):
+        whole = flat(shape, "recurrent")
+        return whole if leaf.startswith("weight_hr") else gates(whole[0], _gate_count(module))
+    if isinstance(module, nn.MultiheadAttention) and leaf.endswith("proj_weight"):
+        whole = flat(shape, "attention")
+        return stacked(whole[0], "qkv", [shape[0] // 3] * 3, "attention") if leaf == "in_proj_weight" else whole
+    if leaf != "weight" or kind.name not in ("conv", "linear", "embedding"):
+        return bare(shape, "embedding" if EMBEDDING.search(leaf) else "other")
+    if is_transposed(module):
+        assert isinstance(module, nn.modules.conv._ConvNd)
+        return transposed_conv(shape, module.groups)
+    whole = out_last(shape, "linear") if is_conv1d_of_transformers(module) else flat(shape, kind.name)
+    owner = type(place.parent).__name__
+    split = fused(place.path, whole[0], _heads(place.parent), owner) if kind.name == "linear" else None
+    return split or whole
+
+
+def _gate_count(module: nn.RNNBase | nn.RNNCellBase) -> int:
+    if isinstance(module, nn.RNNCellBase):
+        return 4 if isinstance(module, nn.LSTMCell) else 3 if isinstance(module, nn.GRUCell) else 1
+    return {"LSTM": 4, "GRU": 3}.get(str(module.mode), 1)
+
+
+def _heads(parent: nn.Module | None) -> Heads | None:
+    """What an attention module, or its `config`, says of its heads."""
+    queries = _first_int(parent, "num_heads", "num_attention_heads", "n_heads", "n_head", "heads")
+    if queries is None:
+        return None
+    keys = _first_int(parent, "num_key_value_heads", "num_kv_heads", "n_kv_heads", "n_kv_head", "kv_heads")
+    width = _first_int(parent, "head_dim", "head_size", "attention_head_size", "dim_head", "d_head")
+    hidden = _first_int(parent, "embed_dim", "hidden_size", "n_embd", "d_model", "dim")
+    if width is None and hidden is not None and hidden % queries == 0:
+        width = hidden // queries
+    return None if width is None else Heads(queries, keys or queries, width)
+
+
+def _first_int(parent: nn.Module | None, *names: str) -> int | None:
+    places = [place for place in (parent, getattr(parent, "config", None)) if place is not None]
+    for place in places:
+        for name in names:
+            value = getattr(place, name, None)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+    return None

@@ -1,0 +1,325 @@
+"""The catalogue of weights alone: layers, kinds and matrices from names and shapes, where no module can be asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from stratoscope.network.adapters import ADAPTER, with_adapters
+from stratoscope.network.effective import Slot, derived_names
+from stratoscope.network.layers import ROOT, Catalogue, Layer, Matrix, Param
+from stratoscope.network.parts import (
+    EMBEDDING,
+    Part,
+    Shape,
+    bare,
+    flat,
+    fused,
+    gates,
+    out_last,
+    stacked,
+    transposed_conv,
+)
+from stratoscope.network.views import Chain
+from stratoscope.network.weights import TensorInfo, WeightSource, no_reals
+
+_WEIGHT = re.compile(r"^(weight|kernel|W|w|weights|depthwise_kernel|recurrent_kernel)$|^[Ww]_")
+_BIAS = re.compile(r"(^|_)bias(es)?(_|$)|^b$|^b_|^beta$")
+_STATISTIC = re.compile(r"running_mean|running_var|num_batches_tracked|moving_mean|moving_variance|(^|[._])_[uv]$")
+_TABLE = re.compile(r"inv_freq|freqs?_(cos|sin|cis)|(^|_)mask(ed_bias)?$|position_ids|relative_position_index")
+_NORM = re.compile(r"norm|(^|_)(ln|bn|gn|rms)(_|\d|$)", re.IGNORECASE)
+_NOT_A_TABLE = re.compile(r"unembed|embed_out|patch_embed|embed.*(fc|proj|linear|dense)", re.IGNORECASE)
+_TRANSPOSED = re.compile(r"conv\w*transpose|transpose\w*conv|deconv|up_?conv|conv_?t\d?$", re.IGNORECASE)
+_LAST = re.compile(r"(^|[._/])(lm_head|head|classifier|ln_f|final\w*|output|norm_f|norm)([._/]|$)", re.IGNORECASE)
+_RECURRENT = re.compile(r"^weight_(ih|hh|hr)(_l\d+)?(_reverse)?$")
+_QUANTISED = re.compile(r"scale|zero|absmax|quant_map|g_idx|nested", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The tensors of one layer, by their names within it."""
+
+    path: str
+    prefix: str
+    shapes: Mapping[str, Shape]
+    outputs_last: bool  # weights are stored as (in, out)
+
+    @property
+    def last(self) -> str:
+        """The last part of the path."""
+        return re.split(r"[./]", self.path)[-1]
+
+    def biases(self) -> list[int]:
+        """Lengths of the vectors called bias."""
+        return [shape[0] for leaf, shape in self.shapes.items() if _BIAS.search(leaf) and len(shape) == 1]
+
+
+def catalogue_of_weights(source: WeightSource) -> Catalogue:
+    """List every layer, param and matrix of weights whose module is not at hand.
+
+    Tensors whose names begin alike are one layer. What a name and a shape cannot tell stays whole: a projection that
+    stores query, key and value head by head, or with fewer keys than queries, is one matrix. Every tensor is a param of
+    exactly one layer.
+
+    Args:
+        source: weights of any kind.
+
+    >>> import torch
+    >>> from stratoscope.network.weights import StateDict
+    >>> catalogue = catalogue_of_weights(StateDict({"rnn.weight_hh_l0": torch.zeros(24, 6)}))
+    >>> list(catalogue.matrices)[0], catalogue.layers["rnn"].kind
+    ('rnn.weight_hh_l0:input', 'recurrent')
+    """
+    infos = source.describe()
+    found: dict[str, dict[str, str]] = {}
+    for name in _in_order(infos):
+        path, leaf = _split(name)
+        found.setdefault(path, {})[leaf] = name
+    outputs_last = _outputs_last(infos, found)
+    layers = {
+        path or ROOT: _layer(path, leaves, infos, outputs_last, depth)
+        for depth, (path, leaves) in enumerate(found.items())
+    }
+    return Catalogue(with_adapters(layers))
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Layer and name within it: `a.b.weight` and `tf/b/kernel`, and parametrized `a.parametrizations.weight.original`."""
+    head, mark, rest = name.partition("parametrizations.")
+    if mark and (head == "" or head.endswith(".")):
+        return head.rstrip("."), mark + rest
+    cut = max(name.rfind("."), name.rfind("/"))
+    return name[: max(cut, 0)], name[cut + 1 :]
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """The order of the file; where that is merely the alphabet, numbers count as numbers, tables first, heads last."""
+    given = list(names)
+    if given != sorted(given):
+        return given
+    return sorted(given, key=_guessed_order)
+
+
+def _guessed_order(name: str) -> tuple[int, list[tuple[int, int, str]], bool, str]:
+    path, leaf = _split(name)
+    return _place(path), _natural(path), _BIAS.search(leaf) is not None, leaf
+
+
+def _place(path: str) -> int:
+    parts = re.split(r"[./]", path)
+    if path == "":
+        return -2
+    if any(part.isdigit() for part in parts):
+        return 0
+    if EMBEDDING.search(parts[-1]) and not _NOT_A_TABLE.search(parts[-1]):
+        return -1
+    return 0 if not _LAST.search(parts[-1]) else 1 if _NORM.search(parts[-1]) else 2
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sorts `h.2` before `h.10`.
+
+    >>> sorted(["h.10.w", "h.2.w"], key=_natural)
+    ['h.2.w', 'h.10.w']
+    """
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
+
+
+def _outputs_last(infos: Mapping[str, TensorInfo], layers: Mapping[str, Mapping[str, str]]) -> dict[str, bool]:
+    """For each layer whether its weights are stored as `(in, out)`, which the lengths of biases show.
+
+    Square and bias-free weights follow the rest of the file; TensorFlow's names (`fc/kernel`) settle what is left.
+    """
+    own: dict[str, bool] = {}
+    for path, leaves in layers.items():
+        shapes = {leaf: infos[name].shape for leaf, name in leaves.items()}
+        sizes = _Group(path, "", shapes, False).biases()
+        for leaf, shape in shapes.items():
+            if len(shape) == 2 and _WEIGHT.search(leaf) and shape[0] != shape[1] and set(shape) & set(sizes):
+                own[path] = shape[1] in sizes
+    slashes = any("/" in name for name in infos)
+    kernels = {path: any(leaf.endswith("kernel") for leaf in leaves) for path, leaves in layers.items()}
+    rest = slashes if not own else all(own.values())
+    return {path: own.get(path, kernels[path] or rest) for path in layers}
+
+
+def _layer(
+    path: str, leaves: Mapping[str, str], infos: Mapping[str, TensorInfo], outputs_last: Mapping[str, bool], depth: int
+) -> Layer:
+    prefix = next(iter(leaves.values())).removesuffix(next(iter(leaves)))
+    group = _Group(path, prefix, {leaf: infos[name].shape for leaf, name in leaves.items()}, outputs_last[path])
+    kind = _kind(group)
+    coded = _codes(leaves, infos)
+    params = {
+        leaf: Param(
+            name,
+            path or ROOT,
+            infos[name].shape,
+            _role(name, leaf, kind, infos[name].shape),
+            infos[name].trainable,
+            infos[name].same_as,
+            infos[name].reason or no_reals(infos[name]) or coded.get(leaf, ""),
+        )
+        for leaf, name in leaves.items()
+    }
+    matrices = [matrix for slot in _slots(group, params) for matrix in _matrices(group, kind, slot)]
+    channel_dim = 1 if kind == "conv" or any("running_mean" in leaf for leaf in leaves) else -1
+    return Layer(path or ROOT, kind, depth, tuple(params.values()), tuple(matrices), channel_dim)
+
+
+def _codes(leaves: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """Tensors that only mean something together with quantised ones."""
+    stored = [
+        infos[name] for leaf, name in leaves.items() if not _QUANTISED.search(leaf) and len(infos[name].shape) > 1
+    ]
+    tables = [leaf for leaf, name in leaves.items() if _QUANTISED.search(leaf)]
+    if not tables:
+        return {}
+    if any(info.dtype is not None and not info.dtype.is_floating_point for info in stored):
+        return dict.fromkeys(tables, "it belongs to a quantised weight")
+    eight = [leaf for leaf, name in leaves.items() if (kind := infos[name].dtype) is not None and kind.itemsize == 1]
+    blocks = any(len(infos[leaves[leaf]].shape) > 1 for leaf in tables)
+    if not (eight and blocks):
+        return {}
+    return dict.fromkeys(eight, "quantised to 8 bits with a scale for each block") | dict.fromkeys(
+        tables, "it belongs to a quantised weight"
+    )
+
+
+def _kind(group: _Group) -> str:
+    if (
+        group.path == ""
+        and not group.shapes.keys() & {"weight", "kernel"}
+        and not any(map(_RECURRENT.match, group.shapes))
+    ):
+        return "block"  # parameters of the whole, not of one layer
+    shapes, last = group.shapes, group.last
+    weights = {leaf: shape for leaf, shape in shapes.items() if len(shape) >= 2 and not _BIAS.search(leaf)}
+    names = "/".join((group.path, *shapes)).lower()
+    if any(_RECURRENT.match(leaf) for leaf in shapes) or re.search(r"(lstm|gru|rnn)_cell/|recurrent_kernel", names):
+        return "recurrent"
+    if "in_proj_weight" in shapes or "q_proj_weight" in shapes:
+        return "attention"
+    if not weights:
+        norm = _NORM.search(last) or any(_STATISTIC.search(leaf) for leaf in shapes)
+        return "norm" if norm or ("bias" in shapes and "weight" in shapes) else "other"
+    effective = [_plain(leaf) for leaf in weights]
+    if any(
+        len(shape) in (3, 4, 5) and _is_weight(leaf) for leaf, shape in zip(effective, weights.values(), strict=True)
+    ):
+        return "linear" if "bilinear" in last.lower() else "conv"
+    if EMBEDDING.search(last) and not _NOT_A_TABLE.search(last) and not group.biases():
+        return "embedding"
+    return "linear" if any(_is_weight(leaf) for leaf in effective) else "other"
+
+
+def _plain(leaf: str) -> str:
+    """`weight` for `weight_v`, `weight_orig` and `parametrizations.weight.original1`."""
+    leaf = re.sub(r"^parametrizations\.(\w+)\.original\d*$", r"\1", leaf)
+    return re.sub(r"^(weight\w*)_(g|v|orig)$", r"\1", leaf)
+
+
+def _is_weight(leaf: str) -> bool:
+    return _WEIGHT.search(leaf) is not None
+
+
+def _role(name: str, leaf: str, kind: str, shape: Shape) -> str:
+    plain = _plain(leaf)
+    if _STATISTIC.search(leaf):
+        return "statistic"
+    if ADAPTER.search(name):
+        return "adapter"
+    if _TABLE.search(leaf) or (plain == "bias" and len(shape) > 1):  # some models keep a mask under this name
+        return "other"
+    if _BIAS.search(plain) and len(shape) < 2:
+        return "bias"
+    return {"norm": "gain", "embedding": "embedding"}.get(kind, "weight")
+
+
+def _slots(group: _Group, params: Mapping[str, Param]) -> Iterator[Slot]:
+    """What the layer's matrices are made from."""
+    taken: set[str] = set()
+    derived = derived_names(group.shapes)
+    for leaf, (parts, view) in derived.items():
+        taken |= set(parts)
+        made = [params[part] for part in parts]
+        if not any(param.reason for param in made) and not all(param.same_as for param in made):
+            shape = max((param.shape for param in made), key=lambda shape: (len(shape), shape))
+            yield Slot(leaf, tuple(param.name for param in made), shape, view)
+    for leaf, param in params.items():
+        if leaf in taken or param.reason or param.same_as or len(param.shape) < 2:
+            continue
+        if param.role in ("weight", "embedding", "adapter"):
+            yield Slot(leaf, (param.name,), param.shape)
+
+
+def _matrices(group: _Group, kind: str, slot: Slot) -> Iterator[Matrix]:
+    for part in _parts(group, kind, slot.leaf, slot.shape):
+        view = part.view if slot.view is None else Chain(slot.view, part.view)
+        name = f"{group.prefix}{slot.leaf}{part.suffix}"
+        yield Matrix(name, group.path or ROOT, slot.params, part.kind, part.shape, view)
+
+
+def _parts(group: _Group, kind: str, leaf: str, shape: Shape) -> tuple[Part, ...]:
+    if kind == "recurrent":
+        return _recurrent(group, leaf, shape)
+    if leaf == "in_proj_weight" and shape[0] == 3 * shape[1]:
+        return stacked(flat(shape, "attention")[0], "qkv", [shape[1]] * 3, "attention")
+    if leaf.endswith("proj_weight"):
+        return flat(shape, "attention")
+    if not _is_weight(leaf) or kind not in ("conv", "linear", "embedding"):
+        named = "embedding" if EMBEDDING.search(leaf) else _named_kind(leaf, shape)
+        return out_last(shape, named) if named == "linear" and group.outputs_last else bare(shape, named)
+    if kind == "conv":
+        return _conv(group, shape)
+    if kind == "embedding" or len(shape) != 2:
+        return flat(shape, kind)
+    whole = out_last(shape, "linear") if group.outputs_last else flat(shape, "linear")
+    return fused(group.path, whole[0]) or whole
+
+
+def _named_kind(leaf: str, shape: Shape) -> str:
+    named = re.search(r"(^|_)(fc|dense|linear|proj|head)\d*(_|$)", leaf) or _is_weight(leaf)
+    return "linear" if named and len(shape) == 2 else "other"
+
+
+def _conv(group: _Group, shape: Shape) -> tuple[Part, ...]:
+    biases = group.biases()
+    if "kernel" in "".join(group.shapes):  # TensorFlow and Flax: (*kernel, in, out)
+        return out_last(shape, "conv")
+    turned = shape[1] in biases and shape[0] not in biases
+    return transposed_conv(shape) if turned or _TRANSPOSED.search(group.last) else flat(shape, "conv")
+
+
+def _recurrent(group: _Group, leaf: str, shape: Shape) -> tuple[Part, ...]:
+    match = _RECURRENT.match(leaf)
+    if match is None:
+        return _tensorflow_recurrent(group, leaf, shape)
+    whole = flat(shape, "recurrent")
+    ending = (match[2] or "") + (match[3] or "")
+    projection, hidden = (group.shapes.get(f"weight_{part}{ending}") for part in ("hr", "hh"))
+    width = projection[1] if projection else hidden[1] if hidden else 0
+    if match[1] == "hr" or width == 0 or shape[0] % width:
+        return whole
+    return gates(whole[0], shape[0] // width)
+
+
+def _tensorflow_recurrent(group: _Group, leaf: str, shape: Shape) -> tuple[Part, ...]:
+    if not leaf.endswith("kernel") or len(shape) != 2:
+        return bare(shape)
+    whole = out_last(shape, "recurrent")
+    names: tuple[str, ...] = ()
+    if "recurrent_kernel" in group.shapes:  # Keras
+        width = group.shapes["recurrent_kernel"][0]
+        names = {
+            4: ("input", "forget", "cell", "output"),
+            3: ("update", "reset", "new"),
+        }.get(shape[1] // width, ())
+    elif group.path.endswith("gates"):
+        names = ("reset", "update")
+    elif "lstm_cell" in group.path:
+        names = ("input", "cell", "forget", "output")
+    if not names or shape[1] % len(names):
+        return whole
+    return stacked(whole[0], names, [shape[1] // len(names)] * len(names), "recurrent")

@@ -1,0 +1,125 @@
+"""The matrices that one stored weight holds, from its shape and what kind of weight it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from stratoscope.network.views import Bare, Chain, Flat, HeadRows, OutLast, Rows, TransposedConv, View, bare_shape
+
+Shape = tuple[int, ...]
+
+GATES: dict[int, tuple[str, ...]] = {1: (), 3: ("reset", "update", "new"), 4: ("input", "forget", "cell", "output")}
+"""The gates of torch's recurrent layers in the order in which they are stored, by their number."""
+
+CONTIGUOUS = frozenset({"c_attn", "qkv", "qkv_proj", "qkv_linear", "to_qkv", "attn_qkv", "Wqkv", "in_proj"})
+"""Names of fused projections that store all queries, then all keys, then all values."""
+
+BY_HEAD = frozenset({"query_key_value"})
+"""Names of fused projections that store query, key and value of each head together."""
+
+EMBEDDING = re.compile(r"embed|(^|_)emb(_|$)|^wte$|^wpe$|^lookup", re.IGNORECASE)
+"""Names of tables with a row for each token, class or place."""
+
+_NEEDS_ATTENTION = frozenset({"in_proj"})  # the same name stands for other things in state-space models
+_ATTENTION = re.compile(r"attn|attention|mha", re.IGNORECASE)
+_MIXED = re.compile(r"transformer\.h\.\d+\.attn\.qkv_proj$")  # CodeGen stores blocks of q, v and k in turn
+
+
+@dataclass(frozen=True)
+class Part:
+    """One matrix within a weight: what comes after its name, its kind, its sizes and its view."""
+
+    suffix: str
+    kind: str
+    shape: tuple[int, int]
+    view: View
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of an attention block, where the module says: of queries, of keys and values, and their width."""
+
+    queries: int
+    keys: int
+    width: int
+
+
+def flat(shape: Shape, kind: str) -> tuple[Part, ...]:
+    """The whole weight, outputs first."""
+    return (Part("", kind, (shape[0], prod(shape[1:])), Flat()),)
+
+
+def bare(shape: Shape, kind: str = "other") -> tuple[Part, ...]:
+    """The whole of a parameter that no layer type explains."""
+    return (Part("", kind, bare_shape(shape), Bare()),)
+
+
+def out_last(shape: Shape, kind: str) -> tuple[Part, ...]:
+    """The whole weight, stored with the outputs last."""
+    return (Part("", kind, (shape[-1], prod(shape[:-1])), OutLast()),)
+
+
+def transposed_conv(shape: Shape, groups: int = 1) -> tuple[Part, ...]:
+    """The weight of a transposed convolution, stored with the inputs first."""
+    sizes = (groups * shape[1], shape[0] // groups * prod(shape[2:]))
+    return (Part("", "conv", sizes, TransposedConv(groups)),)
+
+
+def stacked(whole: Part, names: Sequence[str], sizes: Sequence[int], kind: str) -> tuple[Part, ...]:
+    """A matrix cut into named blocks of rows.
+
+    >>> [part.shape for part in stacked(flat((6, 4), "linear")[0], "qkv", (2, 2, 2), "attention")]
+    [(2, 4), (2, 4), (2, 4)]
+    """
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return tuple(
+        Part(f":{name}", kind, (size, whole.shape[1]), Chain(whole.view, Rows(start, start + size)))
+        for name, start, size in zip(names, starts, sizes, strict=True)
+    )
+
+
+def gates(whole: Part, count: int) -> tuple[Part, ...]:
+    """The gates of a recurrent weight, or the whole where there is one or they cannot be told apart."""
+    names = GATES.get(count, ())
+    rows = whole.shape[0]
+    if not names or rows % count:
+        return (Part("", "recurrent", whole.shape, whole.view),)
+    return stacked(whole, names, [rows // count] * count, "recurrent")
+
+
+def fused(path: str, whole: Part, heads: Heads | None = None, owner: str = "") -> tuple[Part, ...] | None:
+    """Query, key and value of a fused projection, or `None` if this is not known to be one.
+
+    Args:
+        path: module path; its last part decides.
+        whole: the projection as one matrix.
+        heads: the heads, where a module says.
+        owner: class name of the module around it.
+    """
+    name = path.rpartition(".")[2]
+    rows, columns = whole.shape
+    if name in BY_HEAD:
+        return _by_head(whole, heads)
+    if name not in CONTIGUOUS or _MIXED.search(path) or owner.startswith(("CodeGen", "GPTBigCode")):
+        return None
+    if name in _NEEDS_ATTENTION and heads is None and not _ATTENTION.search(path):
+        return None
+    if rows == 3 * columns and (heads is None or heads.queries == heads.keys):
+        return stacked(whole, "qkv", [columns] * 3, "attention")
+    if heads is not None and rows == (heads.queries + 2 * heads.keys) * heads.width:
+        keys = heads.keys * heads.width
+        return stacked(whole, "qkv", [rows - 2 * keys, keys, keys], "attention")
+    return (Part("", "attention", whole.shape, whole.view),)
+
+
+def _by_head(whole: Part, heads: Heads | None) -> tuple[Part, ...]:
+    rows, columns = whole.shape
+    if heads is None or heads.queries != heads.keys or rows != 3 * heads.queries * heads.width:
+        return (Part("", "attention", whole.shape, whole.view),)
+    return tuple(
+        Part(f":{name}", "attention", (rows // 3, columns), Chain(whole.view, HeadRows(i, heads.queries)))
+        for i, name in enumerate("qkv")
+    )

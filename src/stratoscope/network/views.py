@@ -1,0 +1,188 @@
+"""How a stored tensor is seen as a matrix of outputs by inputs. Values that are called, so that they compare and pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+View = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Flat:
+    """`(first, rest)`: an embedding, a linear weight or a convolution's kernel.
+
+    >>> Flat()(torch.zeros(8, 3, 5, 5)).shape
+    torch.Size([8, 75])
+    """
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """Shape `(first, product of the others)`."""
+        return weight.reshape(weight.shape[0], -1)
+
+
+@dataclass(frozen=True)
+class Bare:
+    """`(first, rest)` of a parameter that no layer type explains; leading axes of length one say nothing and go.
+
+    >>> Bare()(torch.zeros(1, 197, 768)).shape
+    torch.Size([197, 768])
+    """
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """Two dimensions."""
+        return weight.reshape(bare_shape(tuple(weight.shape)))
+
+
+def bare_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The two sizes that `Bare` gives a tensor of at least two dimensions.
+
+    >>> bare_shape((1, 1, 768)), bare_shape((4, 6, 2))
+    ((1, 768), (4, 12))
+    """
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    return shape[0], prod(shape[1:])
+
+
+@dataclass(frozen=True)
+class OutLast:
+    """Weights stored with the outputs in the last axis: `Conv1D` of Transformers, TensorFlow and Flax kernels.
+
+    >>> OutLast()(torch.zeros(3, 3, 16, 32)).shape
+    torch.Size([32, 144])
+    """
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """Shape `(last, product of the others)`."""
+        return weight.movedim(-1, 0).reshape(weight.shape[-1], -1)
+
+
+@dataclass(frozen=True)
+class TransposedConv:
+    """A transposed convolution's weight `(in, out / groups, *kernel)` as `(out, in / groups * kernel)`.
+
+    >>> TransposedConv(groups=2)(torch.zeros(4, 3, 5)).shape
+    torch.Size([6, 10])
+    """
+
+    groups: int = 1
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """Shape `(out, in / groups * kernel)`."""
+        grouped = weight.reshape(self.groups, weight.shape[0] // self.groups, weight.shape[1], -1)
+        return grouped.transpose(1, 2).reshape(self.groups * weight.shape[1], -1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows `start` to `stop` of a matrix: one gate, or one of query, key and value.
+
+    >>> Rows(2, 4)(torch.arange(6.0).reshape(6, 1)).flatten().tolist()
+    [2.0, 3.0]
+    """
+
+    start: int
+    stop: int
+
+    def __call__(self, matrix: Tensor) -> Tensor:
+        """Shape `(stop - start, columns)`."""
+        return matrix[self.start : self.stop]
+
+
+@dataclass(frozen=True)
+class HeadRows:
+    """One of query, key and value where each head's three blocks of rows lie together.
+
+    >>> HeadRows(1, heads=2)(torch.arange(12.0).reshape(12, 1)).flatten().tolist()
+    [2.0, 3.0, 8.0, 9.0]
+    """
+
+    part: int
+    heads: int
+    parts: int = 3
+
+    def __call__(self, matrix: Tensor) -> Tensor:
+        """Shape `(rows / parts, columns)`, heads in order."""
+        by_head = matrix.reshape(self.heads, self.parts, -1, matrix.shape[-1])
+        return by_head[:, self.part].reshape(-1, matrix.shape[-1])
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One view after another; the first may take several tensors."""
+
+    first: View
+    then: View
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """What `then` makes of what `first` makes."""
+        return self.then(self.first(*tensors))
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The update `B A` that a low-rank pair adds to a weight, without its scale; at least float32.
+
+    `columns_first` says that the pair is stored as `(in, rank)` and `(rank, out)`.
+
+    >>> Adapter()(torch.ones(4, 2), torch.ones(2, 3))[0, 0].item()
+    2.0
+    """
+
+    columns_first: bool = False
+
+    def __call__(self, b: Tensor, a: Tensor) -> Tensor:
+        """Shape `(out, in)`; of convolutions `(out, in * kernel)`."""
+        left, right = _at_least_float32(b).flatten(1), _at_least_float32(a).flatten(1)
+        return (right @ left).T if self.columns_first else left @ right
+
+
+@dataclass(frozen=True)
+class WeightNorm:
+    """The weight `g v / |v|` (arXiv:1602.07868), the norm over the axes in which `g` has length one; at least float32.
+
+    >>> WeightNorm()(torch.tensor([[10.0]]), torch.tensor([[3.0, 4.0]])).tolist()
+    [[6.0, 8.0]]
+    """
+
+    def __call__(self, g: Tensor, v: Tensor) -> Tensor:
+        """The shape of `v`."""
+        g, v = _at_least_float32(g), _at_least_float32(v)
+        axes = tuple(axis for axis in range(v.ndim) if g.ndim == 0 or g.shape[axis] == 1)
+        normed: Tensor = v * (g / torch.linalg.vector_norm(v, dim=axes, keepdim=True))
+        return normed
+
+
+@dataclass(frozen=True)
+class SpectralNorm:
+    """The weight over its stored spectral norm `u W v` (arXiv:1802.05957); `dim` counts outputs; at least float32.
+
+    >>> SpectralNorm()(2 * torch.eye(2), torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0])).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+
+    dim: int = 0
+
+    def __call__(self, weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """The shape of `weight`."""
+        weight, u, v = (_at_least_float32(tensor) for tensor in (weight, u, v))
+        matrix = weight.movedim(self.dim, 0).flatten(1)
+        return weight / torch.dot(u.flatten(), matrix @ v.flatten())
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A pruned weight: the stored one times its mask of zeros and ones."""
+
+    def __call__(self, weight: Tensor, mask: Tensor) -> Tensor:
+        """The shape of `weight`."""
+        return weight * mask.to(weight.dtype)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
