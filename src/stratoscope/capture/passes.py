@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stratoscope.capture.batch import SiteBatch, first_tensor
+from stratoscope.capture.graph import Flow
 from stratoscope.capture.layout import Layout
 from stratoscope.capture.loss import loss_of
 from stratoscope.capture.needs import Kept, KeptReducer, Reducer, Site, Streamed
@@ -38,6 +39,7 @@ class PassResult:
         n: examples seen.
         forward_calls: calls of the model.
         seconds: time of the whole pass; `model_seconds` of the model alone is not separable from the hooks.
+        edges: pairs of layers (from, to) between which data flow, from the first batch.
         notes: what was sampled down to stay in the memory budget, calls that were not looked at.
     """
 
@@ -47,6 +49,7 @@ class PassResult:
     n: int = 0
     forward_calls: int = 0
     seconds: float = 0.0
+    edges: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -89,12 +92,12 @@ class ForwardPass:
             CaptureError: if the model cannot be run on the data; says which batch and what the model said.
         """
         start = time.perf_counter()
-        taps = Taps(self.model, self.catalogue, self._seen)
+        taps = Taps(self.model, self.catalogue, self._seen, flow=Flow())
         with untouched(self.model), taps(), nullcontext() if self._gradients else torch.no_grad():
             for number, batch in enumerate(probe.batches):
                 self._step(taps, batch.to(self.device, dtype=self._dtype), number, probe.split)
                 if number == 0:
-                    self._fit_into_memory()
+                    self._after_first(taps)
         self._result.seconds = time.perf_counter() - start
         for name, count in taps.skipped.items():
             self._result.notes.append(
@@ -204,6 +207,12 @@ class ForwardPass:
                     self._update(
                         need, Site(layer), reducer, self._site_batch(Site(layer), None, loss=loss, gradients=own)
                     )
+
+    def _after_first(self, taps: Taps) -> None:
+        if taps.flow is not None:
+            self._result.edges = list(taps.flow.edges)
+        taps.flow = None
+        self._fit_into_memory()
 
     def _fit_into_memory(self) -> None:
         """Once every site has been seen, share the memory budget out: the same number of examples everywhere."""

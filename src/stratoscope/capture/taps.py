@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from stratoscope.capture.graph import Flow
 from stratoscope.capture.needs import Site
 from stratoscope.network.layers import Catalogue, Layer
 
@@ -70,6 +71,7 @@ class Taps:
         seen: who is told.
         listening: set to `False` to let a pass go by (a checkpointed block's second forward).
         skipped: how often a call beyond `MAX_CALLS` went by, for each layer.
+        flow: follows tensors from layer to layer, for as long as it is there.
     """
 
     model: nn.Module
@@ -77,6 +79,7 @@ class Taps:
     seen: Seen
     listening: bool = True
     skipped: Counter[str] = field(default_factory=Counter)
+    flow: Flow | None = None
     _calls: Counter[str] = field(default_factory=Counter)
     _inside: list[Layer] = field(default_factory=list)
     _found: dict[str, Layer] = field(default_factory=dict)
@@ -97,6 +100,7 @@ class Taps:
             if layer.name == ROOT:
                 self._calls.clear()
                 self._inside.clear()
+            self._follow(layer, args, kwargs)
             self._inside.append(layer)
             if self.listening:
                 self._tell(layer, "input", args or tuple(kwargs.values()), self._calls[layer.name] + 1)
@@ -107,13 +111,23 @@ class Taps:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if self._inside:
                 self._inside.pop()
+            if self.flow is not None and layer.kind != "block":
+                self.flow.leave(layer.name, output)
             if self.listening and output is not None:
                 self._calls[layer.name] += 1
                 self._tell(layer, "output", output, self._calls[layer.name])
 
         return hook
 
-    def function(self, activation: str, output: Any) -> None:
+    def _follow(self, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.flow is None:
+            return
+        if layer.name == ROOT:
+            self.flow.begin((args, kwargs))
+        if layer.kind != "block":
+            self.flow.enter(layer.name, (args, kwargs))
+
+    def function(self, activation: str, given: Any, output: Any) -> None:
         """A functional activation was called inside the innermost layer."""
         if not (self.listening and self._inside) or self._inside[-1].kind in _OWN_FUNCTIONS:
             return
@@ -123,6 +137,9 @@ class Taps:
             name, Layer(name, "activation", depth=len(self.catalogue) + len(self._found), activation=activation)
         )
         self._calls[name] += 1
+        if self.flow is not None:
+            self.flow.enter(name, given)
+            self.flow.leave(name, output)
         self._tell(layer, "output", output, self._calls[name])
 
     def _tell(self, layer: Layer, where: str, what: Any, call: int) -> None:
@@ -143,7 +160,9 @@ class _FunctionWatch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
+        if self._taps.flow is not None:
+            self._taps.flow.through(output, (args, kwargs or {}))
         activation = _ACTIVATIONS.get(func)
         if activation is not None and isinstance(output, Tensor):
-            self._taps.function(activation, output)
+            self._taps.function(activation, args, output)
         return output

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from stratoscope.capture.needs import Derived, Initial, Live, Modifier, Need, Operator, Other, Previous, Streamed
+from stratoscope.capture.needs import Derived, Live, Modifier, Need, Operator, Other, Previous, Streamed
 from stratoscope.capture.operators import Bench
 from stratoscope.capture.passes import ForwardPass, PassResult
 from stratoscope.errors import CaptureError, NotApplicable, StratoscopeError
@@ -327,8 +327,3 @@ class Seen:
         """A view of each layer."""
         for layer in self.layers:
             yield LayerView(layer, self.split, self._capture)
-
-
-def initial_of(needs: frozenset[Need]) -> bool:
-    """Whether anybody asks for step 0."""
-    return any(isinstance(need, Initial) for need in needs)

@@ -34,7 +34,7 @@ def command(
     Example: stratoscope demo --out runs/first
     """
     from stratoscope.cli.output import show
-    from stratoscope.record.writer import new_run_folder
+    from stratoscope.record.folder import new_run_folder
 
     folder = out if out is not None else new_run_folder(Path("runs"))
     record = _train(folder, broken, epochs, quiet=json)

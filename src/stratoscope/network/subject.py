@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.errors import SubjectError
-from stratoscope.network.catalogue import catalogue_of, catalogue_of_weights, unwrap
+from stratoscope.network.catalogue import catalogue_of
 from stratoscope.network.layers import Catalogue
+from stratoscope.network.naming import catalogue_of_weights
 from stratoscope.network.opening import open_weights
 from stratoscope.network.sources import ProbeSet, Split, as_splits
+from stratoscope.network.unwrap import unwrap
 from stratoscope.network.weights import ModuleWeights, TensorInfo, WeightSource
 
 

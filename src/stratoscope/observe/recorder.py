@@ -16,7 +16,7 @@ from stratoscope.capture.gradients import OptimizerState, StepStatistics
 class StepRecorder:
     """Hooks on an optimizer: gradients are read just before its step, the change of the weights just after.
 
-    All reductions are fused over the params; one small transfer a step brings them to the CPU. Nothing is written to the
+    One small transfer a step brings them to the CPU. Nothing is written to the
     params or their gradients.
 
     Args:
@@ -33,10 +33,11 @@ class StepRecorder:
         self.latest: StepStatistics | None = None
         self._names = {id(p): name for name, p in model.named_parameters()}
         self._optimizer, self._window, self._wanted = optimizer, window, wanted
-        self._active: list[tuple[str, Tensor]] = []
+        self._params: list[Tensor] = []
+        self._keys: tuple[str, ...] = ()
         self._before: list[Tensor] = []
-        self._sums: dict[str, Tensor] = {}
-        self._squares: dict[str, Tensor] = {}
+        self._sums: list[Tensor] = []
+        self._squares = torch.zeros(0)
         self._count = 0
         self._pre: list[Tensor] = []
         self._handles = [
@@ -66,73 +67,71 @@ class StepRecorder:
 
     @torch.no_grad()
     def _on_pre_step(self, *_: Any) -> None:
-        self._active = []
+        self._params = []
         if not self._wanted():
             return
         start = time.perf_counter()
-        self._active = self._with_gradients()
-        if self._active:
-            grads = [_dense(p.grad) for _, p in self._active if p.grad is not None]
-            params = [p for _, p in self._active]
-            norms = _norms(grads)
-            self._accumulate(grads, norms)
-            self._pre = [norms, _norms(params)]
-            self._remember(params)
+        trained = [p for p in self._trained() if p.grad is not None]
+        self._params = [p.detach() for p in trained]
+        if trained:
+            self._follow(tuple(self._names.get(id(p), "?") for p in trained))
+            self._look([_dense(p.grad) for p in trained if p.grad is not None])
         self.seconds += time.perf_counter() - start
+
+    def _look(self, grads: list[Tensor]) -> None:
+        """Norms before the step; one param after the other, so that what was just read is still in the cache."""
+        first = self._count == 0
+        if first:
+            self._sums = [
+                torch.zeros_like(g, dtype=torch.float32) if _is_half(g) else torch.zeros_like(g) for g in grads
+            ]
+        norms, weights = [], []
+        for gradient, param, total, before in zip(grads, self._params, self._sums, self._before, strict=True):
+            norms.append(_square(gradient))
+            total.add_(gradient)
+            weights.append(_square(param))
+            before.copy_(param)
+        squares = _checked(norms, grads)
+        self._squares = squares if first else self._squares + squares
+        self._pre = [squares, _checked(weights, self._params)]
+        self._count += 1
 
     @torch.no_grad()
     def _on_post_step(self, *_: Any) -> None:
-        if not self._active:
+        if not self._params:
             return
         start = time.perf_counter()
-        params = [p.detach() for _, p in self._active]
-        torch._foreach_sub_(self._before, params)
-        rows = [*self._pre, _norms(self._before)]
+        moved = []
+        for before, param in zip(self._before, self._params, strict=True):
+            moved.append(_square(before.sub_(param)))
+        rows = [*self._pre, _checked(moved, self._before)]
         full = self._count >= self._window
         if full:
-            names = [name for name, _ in self._active]
-            rows += [_norms([self._sums[name] for name in names]), torch.stack([self._squares[name] for name in names])]
-        self._publish(torch.stack([row.double() for row in rows]).cpu().numpy(), full)
-        if full:
-            self._sums, self._squares, self._count = {}, {}, 0
+            rows += [_checked([_square(total) for total in self._sums], self._sums), self._squares]
+            self._count = 0
+        self._publish(torch.stack(rows).cpu().numpy(), full)
         self.seconds += time.perf_counter() - start
 
-    def _with_gradients(self) -> list[tuple[str, Tensor]]:
-        params = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
-        return [(self._names.get(id(p), f"param {i}"), p) for i, p in enumerate(params)]
+    def _trained(self) -> list[Tensor]:
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
 
-    def _remember(self, params: list[Tensor]) -> None:
-        same = len(self._before) == len(params) and all(
-            old.shape == new.shape and old.dtype == new.dtype and old.device == new.device
-            for old, new in zip(self._before, params, strict=True)
-        )
-        if same:
-            torch._foreach_copy_(self._before, params)
-        else:
-            self._before = [p.detach().clone() for p in params]
-
-    def _accumulate(self, grads: list[Tensor], norms: Tensor) -> None:
-        names = [name for name, _ in self._active]
-        if self._sums.keys() != set(names):
-            self._sums = {name: g.detach().float().clone() for name, g in zip(names, grads, strict=True)}
-            self._squares = dict(zip(names, norms.double().square(), strict=True))
-            self._count = 1
+    def _follow(self, keys: tuple[str, ...]) -> None:
+        """Make room for the params that have a gradient now; a change of them begins a new window."""
+        if keys == self._keys and all(b.device == p.device for b, p in zip(self._before, self._params, strict=True)):
             return
-        torch._foreach_add_([self._sums[name] for name in names], grads)
-        for name, square in zip(names, norms.double().square(), strict=True):
-            self._squares[name] = self._squares[name] + square
-        self._count += 1
+        self._keys, self._count = keys, 0
+        self._before = [torch.empty_like(p, memory_format=torch.preserve_format) for p in self._params]
 
     def _publish(self, rows: np.ndarray[Any, np.dtype[np.float64]], full: bool) -> None:
         nothing = np.full(rows.shape[1], np.nan)
         self.latest = StepStatistics(
-            params=tuple(name for name, _ in self._active),
-            norm=rows[0],
-            weight_norm=rows[1],
-            update_norm=rows[2],
-            sum_norm=rows[3] if full else nothing,
+            params=self._keys,
+            norm=np.sqrt(rows[0]),
+            weight_norm=np.sqrt(rows[1]),
+            update_norm=np.sqrt(rows[2]),
+            sum_norm=np.sqrt(rows[3]) if full else nothing,
             square_sum=rows[4] if full else nothing,
-            window=self._count if full else 0,
+            window=self._window if full else 0,
             not_finite=~np.isfinite(rows[0]),
         )
 
@@ -142,7 +141,20 @@ def _dense(gradient: Tensor | None) -> Tensor:
     return gradient.coalesce().to_dense() if gradient.is_sparse else gradient
 
 
-def _norms(tensors: list[Tensor]) -> Tensor:
-    """Euclidean norms, one launch a device and type; half precision is summed in float32."""
-    wide = [t.float() if t.dtype.itemsize < 4 else t for t in tensors]
-    return torch.stack([norm.to(wide[0].device) for norm in torch._foreach_norm(wide)])
+def _is_half(tensor: Tensor) -> bool:
+    return tensor.dtype.itemsize < 4
+
+
+def _square(tensor: Tensor) -> Tensor:
+    """The squared norm, as a tensor; on a CPU in the tensor's own type, which `_checked` mends."""
+    flat = tensor.float().reshape(-1) if _is_half(tensor) else tensor.reshape(-1)
+    return torch.dot(flat, flat) if tensor.device.type == "cpu" else flat.double().square().sum()
+
+
+def _checked(squares: list[Tensor], tensors: list[Tensor]) -> Tensor:
+    """Squared norms in float64; those that overflowed or vanished in float32 are taken again in float64."""
+    found = torch.stack([square.to(squares[0].device) for square in squares]).double()
+    if found.device.type == "cpu":
+        for place in np.flatnonzero(~((found.numpy() > 1e-30) & (found.numpy() < 1e30))):
+            found[place] = tensors[place].double().square().sum()
+    return found

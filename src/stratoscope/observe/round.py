@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stratoscope.capture.needs import Modifier, Need, Operator, Streamed
@@ -13,11 +13,11 @@ from stratoscope.errors import NotApplicable, StratoscopeError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import Instrument, LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import prefix_of
-from stratoscope.network.layers import Layer, Param
+from stratoscope.network.layers import Catalogue, Layer, Param
 from stratoscope.observe.entries import entries_of
 from stratoscope.record.assemble import assemble
-from stratoscope.record.coverage import Coverage
 from stratoscope.record.quantity import Quantity
+from stratoscope.record.rows import Coverage
 from stratoscope.record.writer import Entry, RecordWriter
 
 Progress = Callable[[str, int, int], None]
@@ -76,13 +76,24 @@ class Round:
             except StratoscopeError as error:
                 self._fail_pass(split, str(error))
         layers = self.capture.layers()
-        self.writer.write_layers(layers)
+        self.writer.write_layers(in_order(layers))
+        self.writer.write_edges(self._edges())
         for instrument in self.instruments:
             if isinstance(instrument, NetworkInstrument):
                 for split in self._splits(instrument, splits):
                     self._network(instrument, split)
         self._layers([i for i in self.instruments if isinstance(i, LayerInstrument)], layers, splits)
         return self._commit(cost_ms=1000 * (time.perf_counter() - started))
+
+    def _edges(self) -> list[tuple[str, str, str]]:
+        passes = self.capture.passes.values()
+        data = dict.fromkeys(edge for result in passes for edge in result.edges)
+        tied = [
+            (param.layer, self.capture.subject.catalogue.params[param.same_as].layer)
+            for param in self.capture.subject.catalogue.params.values()
+            if param.same_as in self.capture.subject.catalogue.params
+        ]
+        return [(a, b, "data") for a, b in data] + [(a, b, "tied weights") for a, b in dict.fromkeys(tied)]
 
     def _splits(self, instrument: Instrument, splits: list[str]) -> list[str | None]:
         if not wants_data(instrument) or not splits:
@@ -223,7 +234,12 @@ class Round:
     def _cover(
         self, instrument: Instrument, layer: str, param: str | None, split: str | None, status: str, reason: str
     ) -> None:
-        self._coverage.append(Coverage(instrument.key, "", layer, param, split or "", self.step, status, reason))
+        self._coverage.append(Coverage(instrument.key, "", layer, param or "", split or "", self.step, status, reason))
+
+
+def in_order(layers: list[Layer]) -> Catalogue:
+    """Layers with their place in this order as their depth."""
+    return Catalogue({layer.name: replace(layer, depth=place) for place, layer in enumerate(layers)})
 
 
 def unmeasured(param: Param) -> str:

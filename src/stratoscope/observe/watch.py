@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.capture.gradients import Optimizer, TrainingGradients, TrainingLoss
-from stratoscope.capture.needs import Initial, Need, Previous
+from stratoscope.capture.needs import Need, Previous
 from stratoscope.capture.views import MEMORY, Capture, Seen
 from stratoscope.errors import NotApplicable, RecordError, SettingError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import Instrument, NetworkInstrument
 from stratoscope.instruments.registry import choose, prefix_of
-from stratoscope.network.opening import open_weights, save_snapshot
+from stratoscope.network.snapshot import open_snapshot, save_snapshot
 from stratoscope.network.subject import Subject
 from stratoscope.network.weights import WeightSource
 from stratoscope.observe.entries import entries_of
@@ -30,9 +30,10 @@ from stratoscope.observe.recorder import StepRecorder
 from stratoscope.observe.round import Round, needs_of
 from stratoscope.observe.schedule import Budget, Schedule
 from stratoscope.observe.settings import Settings, load_settings
+from stratoscope.record.folder import new_run_folder
 from stratoscope.record.quantity import quantity
 from stratoscope.record.record import Record
-from stratoscope.record.writer import Entry, RecordWriter, new_run_folder
+from stratoscope.record.writer import Entry, RecordWriter
 
 SNAPSHOT_LIMIT = 2 << 30
 """Bytes of weights above which a snapshot of step 0 is kept only on request."""
@@ -274,7 +275,7 @@ class Watch:
             save_snapshot(model, path)
             writer.write_meta("snapshot", {"kept": True, "file": SNAPSHOT})
         if path.exists():
-            self._initial = open_weights(path)
+            self._initial = open_snapshot(path)
 
     def _sum_up(self, writer: RecordWriter) -> None:
         writer.write_meta("share_spent", round(self.share, 5))
@@ -379,8 +380,3 @@ def _capture_failed(step: int, error: Exception) -> Finding:
     return Finding(
         "ST000", "capture", None, step, Outcome.FAILED, str(error), "check the data that were given to watch"
     )
-
-
-def initial_needed(needs: frozenset[Need]) -> bool:
-    """Whether anybody compares with step 0."""
-    return any(isinstance(need, Initial) for need in needs)

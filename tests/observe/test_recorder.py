@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stratoscope.observe.recorder import StepRecorder
+
+
+def small(dtype=torch.float32, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).to(dtype)
+
+
+def one_step(model, optimizer, x):
+    optimizer.zero_grad()
+    model(x).square().mean().backward()
+    optimizer.step()
+
+
+def batches(n, dtype=torch.float32, seed=1):
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randn(6, 5, generator=rng).to(dtype) for _ in range(n)]
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_norms_are_those_of_a_plain_loop(optimizer):
+    model = small()
+    opt = optimizer(model.parameters(), lr=0.1)
+    recorder = StepRecorder(model, opt, 4, lambda: True)
+    sums, squares = None, np.zeros(4)
+    for number, x in enumerate(batches(4), start=1):
+        before = [p.detach().clone() for p in model.parameters()]
+        one_step(model, opt, x)
+        grads = [p.grad.clone() for p in model.parameters()]
+        step = recorder.take()
+        sums = grads if sums is None else [s + g for s, g in zip(sums, grads, strict=True)]
+        squares += [float(g.square().sum()) for g in grads]
+        assert step.params == tuple(name for name, _ in model.named_parameters())
+        np.testing.assert_allclose(step.norm, [float(g.norm()) for g in grads], rtol=1e-5)
+        np.testing.assert_allclose(step.weight_norm, [float(b.norm()) for b in before], rtol=1e-5)
+        moved = [float((p.detach() - b).norm()) for p, b in zip(model.parameters(), before, strict=True)]
+        np.testing.assert_allclose(step.update_norm, moved, rtol=1e-4)
+        assert step.window == (4 if number == 4 else 0)
+    np.testing.assert_allclose(step.sum_norm, [float(s.norm()) for s in sums], rtol=1e-5)
+    np.testing.assert_allclose(step.square_sum, squares, rtol=1e-5)
+
+
+def test_recording_changes_nothing_in_the_training():
+    runs = []
+    for record in (False, True):
+        model = small()
+        opt = torch.optim.Adam(model.parameters(), lr=0.01)
+        recorder = StepRecorder(model, opt, 2, lambda: True) if record else None
+        for x in batches(5):
+            one_step(model, opt, x)
+        runs.append([p.detach().clone() for p in model.parameters()])
+        if recorder:
+            recorder.remove()
+            assert not opt._optimizer_step_pre_hooks
+            assert not opt._optimizer_step_post_hooks
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_a_window_starts_anew_when_it_is_full():
+    model = small()
+    opt = torch.optim.SGD(model.parameters(), lr=0.0)
+    recorder = StepRecorder(model, opt, 2, lambda: True)
+    full = []
+    for x in batches(6):
+        one_step(model, opt, x)
+        full.append(recorder.take().window)
+    assert full == [0, 2, 0, 2, 0, 2]
+
+
+@pytest.mark.parametrize("scale", [1e-22, 1e22])
+def test_gradients_whose_squares_leave_float32_keep_their_norm(scale):
+    model = nn.Linear(3, 1, bias=False)
+    opt = torch.optim.SGD(model.parameters(), lr=0.0)
+    recorder = StepRecorder(model, opt, 2, lambda: True)
+    model.weight.grad = torch.tensor([[3.0, 4.0, 0.0]]) * scale
+    opt.step()
+    assert recorder.take().norm[0] == pytest.approx(5 * scale, rel=1e-6)
+
+
+def test_a_gradient_of_zero_has_norm_zero_and_nan_is_seen():
+    model = nn.Linear(3, 2)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = StepRecorder(model, opt, 2, lambda: True)
+    model.weight.grad, model.bias.grad = torch.zeros(2, 3), torch.tensor([float("nan"), 0.0])
+    opt.step()
+    step = recorder.take()
+    assert step.norm[0] == 0
+    assert step.not_finite.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions(dtype):
+    model = small(dtype)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = StepRecorder(model, opt, 2, lambda: True)
+    for x in batches(2, dtype):
+        one_step(model, opt, x)
+    step = recorder.take()
+    want = [float(p.grad.double().norm()) for p in model.parameters()]
+    np.testing.assert_allclose(step.norm, want, rtol=1e-5)
+    assert np.isfinite(step.sum_norm).all()
+
+
+def test_params_without_a_gradient_are_left_out_and_a_change_begins_a_new_window():
+    model = small()
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = StepRecorder(model, opt, 3, lambda: True)
+    one_step(model, opt, batches(1)[0])
+    assert len(recorder.take().params) == 4
+    model[0].requires_grad_(False)
+    model[0].weight.grad = model[0].bias.grad = None
+    windows = []
+    for x in batches(3):
+        one_step(model, opt, x)
+        taken = recorder.take()
+        windows.append(taken.window)
+        assert taken.params == ("2.weight", "2.bias")
+    assert windows == [0, 0, 3]
+
+
+def test_channels_last_and_sparse_gradients():
+    model = nn.Sequential(nn.Conv2d(2, 3, 3)).to(memory_format=torch.channels_last)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = StepRecorder(model, opt, 2, lambda: True)
+    model(torch.randn(2, 2, 5, 5, generator=torch.Generator().manual_seed(0))).sum().backward()
+    opt.step()
+    assert recorder.take().norm[0] == pytest.approx(float(model[0].weight.grad.norm()), rel=1e-5)
+
+    table = nn.Embedding(6, 3, sparse=True)
+    opt = torch.optim.SparseAdam(list(table.parameters()), lr=0.1)
+    recorder = StepRecorder(table, opt, 2, lambda: True)
+    table(torch.tensor([1, 1, 4])).sum().backward()
+    opt.step()
+    assert recorder.take().norm[0] == pytest.approx(np.sqrt(3 * 4 + 3 * 1), rel=1e-5)
+
+
+def test_steps_that_are_not_wanted_cost_nothing_and_say_nothing():
+    model = small()
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = StepRecorder(model, opt, 2, lambda: False)
+    one_step(model, opt, batches(1)[0])
+    assert recorder.take() is None
+    assert recorder.seconds == 0
