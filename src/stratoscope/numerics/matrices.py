@@ -25,7 +25,7 @@ def singular_values(matrix: Shaped[Tensor, "rows columns"], *, exact_up_to: int 
       from zero and are returned as zero.
 
     Args:
-        matrix: of any real or complex type; half precision and integers are widened first.
+        matrix: of any real or complex type.
         exact_up_to: longest shorter side for which the direct decomposition is paid for.
 
     Returns:
@@ -37,9 +37,9 @@ def singular_values(matrix: Shaped[Tensor, "rows columns"], *, exact_up_to: int 
     >>> singular_values(torch.tensor([[3.0, 0.0], [4.0, 0.0]])).tolist()
     [5.0, 0.0]
     """
-    _check(matrix)
-    wide = matrix.detach()
+    wide = at_least_float32(matrix.detach())
     wide = wide.cpu() if wide.device.type == "mps" else wide
+    _check(wide)
     tall = wide.mH if wide.shape[0] < wide.shape[1] else wide
     scale = _power_of_two(float(tall.abs().max()))
     eigenvalues: Tensor = torch.linalg.eigvalsh(_gram(tall, scale)).flip(0)
@@ -131,6 +131,22 @@ def zero_share(values: Shaped[Tensor, "*shape"]) -> float:
     if values.numel() == 0:
         return math.nan
     return 1.0 - int(torch.count_nonzero(values)) / values.numel()
+
+
+def at_least_float32(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The same numbers in float32, float64 or a complex type; half precision and small integers become float32.
+
+    Every number is kept exactly, and a tensor that is wide enough is not copied. Integers of 32 and 64 bits become
+    float64.
+
+    >>> at_least_float32(torch.tensor([0.5], dtype=torch.bfloat16)).dtype.itemsize
+    4
+    """
+    if values.dtype.is_floating_point or values.dtype.is_complex:
+        wide = torch.promote_types(values.dtype, torch.float32) if values.dtype.itemsize > 1 else torch.float32
+    else:
+        wide = torch.float32 if values.dtype.itemsize < 4 else torch.float64
+    return values.to(wide)
 
 
 def not_finite(values: Shaped[Tensor, "*shape"]) -> int:

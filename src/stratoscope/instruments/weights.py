@@ -1,0 +1,249 @@
+r"""Weight matrices: norms, singular-value extremes, ranks and zeros, from the weights alone.
+
+Every linear, convolutional, recurrent, attention and embedding weight is seen as a matrix $W$ of $n$ outputs by $m$
+inputs (a convolution's inputs are input channels x kernel), with singular values $s_1 \ge \dots \ge s_k$,
+$k = \min(n, m)$, computed in float64.
+
+| quantity | definition | range |
+|---|---|---|
+| `frobenius_norm` | $\lVert W\rVert_F = (\sum_i s_i^2)^{1/2}$ | $\ge 0$ |
+| `spectral_norm`, `sv_min` | $s_1$, the most by which $W$ stretches a vector; $s_k$ | $\ge 0$ |
+| `stable_rank` | $\lVert W\rVert_F^2 / s_1^2$ | $[1, k]$; NaN for $W = 0$ |
+| `effective_rank` | $\exp H(s / \sum_i s_i)$, $H$ the entropy in nats | $[1, k]$; NaN for $W = 0$ |
+| `numerical_rank` | number of $s_i > \max(n, m)\, \varepsilon\, s_1$, with the stored type's precision $\varepsilon$ | $0 \dots k$ |
+| `rank_share` | `numerical_rank` $/ k$ | $[0, 1]$ |
+| `zero_share` | share of entries that are exactly zero | $[0, 1]$ |
+| `entry_std` | standard deviation over the entries; NaN for a single entry | $\ge 0$ |
+| `not_finite` | entries that are NaN or infinite | $0 \dots nm$ |
+
+Each stored tensor that is trained, vectors too, has its `param_norm`, `param_mean`, `param_std`, `param_zero_share`
+and `param_not_finite`. All are pure numbers. A matrix with an entry that is not finite has NaN everywhere but in its
+count.
+
+**What it means.** A stable rank far below $k$ says that few directions carry most of the weight: learned structure, a
+large mean, or a layer wider than its task. The effective rank also counts weak directions; the numerical rank counts
+all that are not rounding. `sv_min` near zero says that some input (or output) direction is lost.
+
+**When it misleads.** A Gaussian matrix has a stable rank of only about $nm / (\sqrt n + \sqrt m)^2$, a quarter of
+$k$ if it is square. One large mean component, usual in embeddings, pulls the stable rank towards 1 whatever the rest
+does. Before a normalisation layer the scale of $W$ means nothing. The spectral norm of a convolution's matrix is not
+the operator norm of the convolution, which depends on stride, padding and image size. In half precision, singular
+values below $\varepsilon \lVert W\rVert_F / 2$ are rounding, and the numerical rank does not count them. Nothing
+here knows the data: a small rank is a fault only if the task needs more.
+
+**What to do.** Not finite: go back to an earlier checkpoint, lower the learning rate, train that part in float32. A
+small share of the rank: try a narrower or factorised layer and compare the loss. Mostly zeros: store the matrix
+sparse, or prune whole units. Constant or all zero: check the initialisation, and whether a gradient reaches it.
+
+Source: stable rank, Tropp, arXiv:1501.01571, section 2.1.15; effective rank, Roy and Vetterli, EUSIPCO 2007.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from stratoscope.capture.needs import Need
+from stratoscope.capture.weights import Matrices, SingularValues, Tensors, Weights
+from stratoscope.errors import NotApplicable
+from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.base import LayerInstrument
+from stratoscope.instruments.reading import last_of, passed_if_silent
+from stratoscope.numerics.matrices import effective_rank, not_finite, numerical_rank, stable_rank, zero_share
+from stratoscope.numerics.moments import Moments
+from stratoscope.record.quantity import Quantity, quantity
+
+if TYPE_CHECKING:
+    from stratoscope.capture.views import LayerView
+    from stratoscope.record.group import Group
+
+MATRIX_NAMES = {
+    "frobenius_norm": "Frobenius norm",
+    "spectral_norm": "largest singular value",
+    "sv_min": "smallest singular value",
+    "stable_rank": "squared Frobenius over squared spectral norm",
+    "effective_rank": "exponential of the entropy of the singular values",
+    "numerical_rank": "singular values above the rounding of the stored type",
+    "rank_share": "numerical rank over full rank",
+    "full_rank": "the smaller of rows and columns",
+    "zero_share": "share of entries that are exactly zero",
+    "entry_std": "standard deviation over the entries",
+    "not_finite": "entries that are NaN or infinite",
+}
+PARAM_NAMES = {
+    "param_norm": "Euclidean norm of the tensor",
+    "param_mean": "mean over the entries",
+    "param_std": "standard deviation over the entries",
+    "param_zero_share": "share of entries that are exactly zero",
+    "param_not_finite": "entries that are NaN or infinite",
+}
+
+
+@dataclass(frozen=True)
+class WeightMatrices(LayerInstrument):
+    """Norms, singular-value extremes, ranks and zeros of every weight matrix, and the size of every param.
+
+    Attributes:
+        low_rank: stable rank over full rank below which a tip is given.
+        mostly_zero: share of zeros from which a tip is given.
+    """
+
+    key: ClassVar[str] = "weights"
+    title: ClassVar[str] = "Weight matrices"
+    source: ClassVar[str] = "arXiv:1501.01571"
+    codes: ClassVar[Mapping[str, str]] = {
+        "WT001": "weights are NaN or infinite",
+        "WT002": "a weight matrix uses a small share of its rank",
+        "WT003": "a weight matrix is mostly zeros",
+        "WT004": "a weight matrix is all zero, or one and the same number",
+    }
+
+    low_rank: float = 0.02
+    mostly_zero: float = 0.5
+
+    @property
+    def requires(self) -> set[Need]:
+        """The layer's params."""
+        return {Weights()}
+
+    @property
+    def uses(self) -> set[Need]:
+        """Its matrices and their singular values, where it has any."""
+        return {Matrices(), SingularValues()}
+
+    def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
+        """Measure every matrix and every param of one layer; a tied param is measured where it is first met."""
+        weights: Tensors = view[Weights()]
+        tied = {param.name for param in view.layer.params if param.same_as}
+        params = {name: param_numbers(tensor) for name, tensor in weights.items() if name not in tied}
+        if not params and not view.layer.matrices:
+            raise NotApplicable("every param of the layer is measured under another name")
+        measured = _columns("param", params, PARAM_NAMES)
+        if view.layer.matrices:
+            matrices, spectra = view[Matrices()], view[SingularValues()]
+            rows = {name: matrix_numbers(w, spectra[name], matrices.stored[name]) for name, w in matrices.items()}
+            measured |= _columns("matrix", rows, MATRIX_NAMES)
+        return measured
+
+    def judge(self, measured: Group) -> Iterator[Finding]:
+        """Matrices that are broken, empty, or narrower than they look; at the last step that was measured."""
+        yield from passed_if_silent(self, self._judge(measured), self.codes, measured)
+
+    def _judge(self, measured: Group) -> Iterator[Finding]:
+        broken: set[str] = set()
+        for at in last_of(measured, "param_not_finite", dim="param"):
+            if at["param_not_finite"] > 0:
+                broken.add(str(at.layer))
+                yield self._not_finite(str(at.layer), at["param_not_finite"], at.step)
+        # the count comes first: it alone is a number wherever a matrix was measured
+        for at in last_of(measured, "not_finite", *MATRIX_NAMES, dim="matrix"):
+            name = str(at.layer)
+            if at["not_finite"] > 0 and name.partition(":")[0] not in broken:
+                yield self._not_finite(name, at["not_finite"], at.step)
+            elif at["not_finite"] == 0:
+                yield from self._judge_matrix(name, at.values, at.step)
+
+    def _judge_matrix(self, name: str, at: Mapping[str, float], step: int) -> Iterator[Finding]:
+        if at["entry_std"] == 0:
+            what = "is all zero" if at["zero_share"] == 1 else "holds one and the same number everywhere"
+            yield self.finding(
+                "WT004", Outcome.ISSUE, f"{name} {what}", layer=name, step=step,
+                do="check its initialisation and whether a gradient reaches it, unless it is meant to start so "
+                "(a fresh low-rank adapter, a residual branch that starts at zero)",
+                entry_std=0.0, zero_share=at["zero_share"], limit=0.0,
+            )  # fmt: skip
+            return
+        if at["zero_share"] >= self.mostly_zero:
+            yield self.finding(
+                "WT003", Outcome.TIP, f"{name}: {at['zero_share']:.0%} of the entries are exactly zero",
+                layer=name, step=step, do="store it sparse, or prune whole units",
+                zero_share=at["zero_share"], limit=self.mostly_zero,
+            )  # fmt: skip
+        share = at["stable_rank"] / at["full_rank"]
+        if share < self.low_rank:
+            yield self.finding(
+                "WT002", Outcome.TIP,
+                f"{name}: a stable rank of {at['stable_rank']:.1f} out of {at['full_rank']:.0f}: few directions carry "
+                "most of the weight",
+                layer=name, step=step, do="try a narrower or factorised layer, and compare the loss",
+                stable_rank=at["stable_rank"], full_rank=int(at["full_rank"]), share=share, limit=self.low_rank,
+                effective_rank=at["effective_rank"],
+            )  # fmt: skip
+
+    def _not_finite(self, name: str, count: float, step: int) -> Finding:
+        return self.finding(
+            "WT001", Outcome.ISSUE, f"{name}: {count:.0f} entries are NaN or infinite", layer=name, step=step,
+            do="go back to an earlier checkpoint, lower the learning rate, or train this part in float32",
+            not_finite=int(count), limit=0,
+        )  # fmt: skip
+
+
+def matrix_numbers(matrix: Tensor, s: Tensor, stored: torch.dtype) -> dict[str, float]:
+    """One matrix's row; NaN but for sizes and counts where an entry is not finite.
+
+    Args:
+        matrix: the matrix.
+        s: its singular values, descending; NaN if an entry is not finite.
+        stored: type of the stored tensor.
+
+    >>> matrix_numbers(torch.diag(torch.tensor([2.0, 1.0])), torch.tensor([2.0, 1.0]), torch.float32)["stable_rank"]
+    1.25
+    """
+    numbers = dict.fromkeys(MATRIX_NAMES, math.nan)
+    numbers |= {"full_rank": min(matrix.shape), "not_finite": not_finite(matrix)}
+    if numbers["not_finite"] or matrix.numel() == 0:
+        return numbers
+    rank = numerical_rank(s, (matrix.shape[0], matrix.shape[1]), stored)
+    numbers |= {
+        "frobenius_norm": float(torch.linalg.vector_norm(s)),
+        "spectral_norm": float(s[0]),
+        "sv_min": float(s[-1]),
+        "stable_rank": float(stable_rank(s)),
+        "effective_rank": float(effective_rank(s)),
+        "numerical_rank": rank,
+        "rank_share": rank / min(matrix.shape),
+        "zero_share": zero_share(matrix),
+    }
+    if matrix.numel() > 1:
+        numbers["entry_std"] = _mean_and_std(matrix)[1]
+    return numbers
+
+
+def param_numbers(tensor: Tensor) -> dict[str, float]:
+    """One param's row; NaN but for the count where an entry is not finite, or where there are none.
+
+    >>> round(param_numbers(torch.tensor([3.0, 4.0]))["param_norm"], 6)
+    5.0
+    """
+    numbers = dict.fromkeys(PARAM_NAMES, math.nan) | {"param_not_finite": not_finite(tensor)}
+    if numbers["param_not_finite"] or tensor.numel() == 0:
+        return numbers
+    mean, std = _mean_and_std(tensor)
+    return numbers | {
+        "param_norm": math.sqrt(tensor.numel()) * math.hypot(mean, std),
+        "param_mean": mean,
+        "param_std": std,
+        "param_zero_share": zero_share(tensor),
+    }
+
+
+def _mean_and_std(tensor: Tensor) -> tuple[float, float]:
+    """Over all entries, the population deviation, in float64."""
+    moments = Moments()
+    moments.update(tensor.reshape(-1, 1))
+    return float(moments.mean), float(moments.variance()) ** 0.5
+
+
+def _columns(dim: str, rows: Mapping[str, Mapping[str, float]], long_names: Mapping[str, str]) -> dict[str, Quantity]:
+    if not rows:
+        return {}
+    coords = {dim: tuple(rows)}
+    return {
+        name: quantity([row[name] for row in rows.values()], units="1", long_name=meaning, dims=dim, coords=coords)
+        for name, meaning in long_names.items()
+    }
