@@ -94,7 +94,7 @@ def drawn_digits(n: int = 1800, seed: int = 0) -> tuple[Tensor, Tensor]:
     labels = np.arange(n) % 10
     for label in labels:
         picture = Image.new("L", (32, 32))
-        at = (9 + rng.integers(-3, 4), 1 + rng.integers(-2, 3))
+        at = (9 + float(rng.integers(-3, 4)), 1 + float(rng.integers(-2, 3)))
         font = ImageFont.load_default(size=int(rng.integers(22, 30)))
         ImageDraw.Draw(picture).text(at, str(label), fill=255, font=font)
         small = picture.rotate(float(rng.normal(0, 8))).resize((8, 8), Image.Resampling.BOX)
@@ -143,6 +143,6 @@ def run(
 def accuracy_of(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Accuracy in evaluation mode."""
     model.eval()
-    hits = (model(images).argmax(1) == labels).float().mean().item()
+    hits = float((model(images).argmax(1) == labels).float().mean())
     model.train()
     return hits

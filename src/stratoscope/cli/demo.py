@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stratoscope.demo import Tick
+    from stratoscope.record.record import Record
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +42,7 @@ def command(
     show(record, as_json_too=json, html=folder / "report.html", strict=strict)
 
 
-def _train(folder: Path, broken: bool, epochs: int, quiet: bool) -> object:
+def _train(folder: Path, broken: bool, epochs: int, quiet: bool) -> Record:
     from rich.console import Console
     from rich.live import Live
 

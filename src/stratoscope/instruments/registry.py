@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeGuard
 
 import stratoscope.instruments as home
 from stratoscope.errors import SettingError
@@ -38,7 +38,14 @@ def available() -> dict[str, type[Instrument]]:
     return found
 
 
-def is_instrument(cls: Any) -> bool:
+def _add(found: dict[str, type[Instrument]], cls: type[Instrument]) -> None:
+    if cls.key in found:
+        other = found[cls.key]
+        raise SettingError(f"{cls.__module__} and {other.__module__} both have an instrument with the key {cls.key!r}.")
+    found[cls.key] = cls
+
+
+def is_instrument(cls: Any) -> TypeGuard[type[Instrument]]:
     """Whether this is a class that can be used as an instrument."""
     return inspect.isclass(cls) and issubclass(cls, Instrument) and not inspect.isabstract(cls)
 

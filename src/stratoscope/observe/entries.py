@@ -8,8 +8,8 @@ from functools import cache
 
 from stratoscope.instruments.base import Instrument
 from stratoscope.instruments.registry import settings_of
+from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity
-from stratoscope.record.writer import Entry
 
 
 @cache

@@ -16,9 +16,10 @@ from stratoscope.instruments.registry import prefix_of
 from stratoscope.network.layers import Catalogue, Layer, Param
 from stratoscope.observe.entries import entries_of
 from stratoscope.record.assemble import assemble
+from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity
 from stratoscope.record.rows import Coverage
-from stratoscope.record.writer import Entry, RecordWriter
+from stratoscope.record.writer import RecordWriter
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much is done, and how much there is."""
@@ -69,12 +70,12 @@ class Round:
         """
         started = time.perf_counter()
         splits = list(self.capture.subject.splits) if self.capture.subject.module is not None else []
-        for number, split in enumerate(splits):
-            self._tell(f"passing over {split}", number, len(splits))
+        for number, name in enumerate(splits):
+            self._tell(f"passing over {name}", number, len(splits))
             try:
-                self.capture.run(split)
+                self.capture.run(name)
             except StratoscopeError as error:
-                self._fail_pass(split, str(error))
+                self._fail_pass(name, str(error))
         layers = self.capture.layers()
         self.writer.write_layers(in_order(layers))
         self.writer.write_edges(self._edges())
@@ -149,7 +150,7 @@ class Round:
         if isinstance(found, str):
             return None
         self._cover_layer(instrument, layer, split, "measured", "", found)
-        return found
+        return dict(found)
 
     def _guard(
         self, instrument: Instrument, layer: Layer | None, split: str | None, measure: Callable[[], Any]

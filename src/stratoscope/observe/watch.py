@@ -30,10 +30,11 @@ from stratoscope.observe.recorder import StepRecorder
 from stratoscope.observe.round import Round, needs_of
 from stratoscope.observe.schedule import Budget, Schedule
 from stratoscope.observe.settings import Settings, load_settings
+from stratoscope.record.entry import Entry
 from stratoscope.record.folder import new_run_folder
 from stratoscope.record.quantity import quantity
 from stratoscope.record.record import Record
-from stratoscope.record.writer import Entry, RecordWriter
+from stratoscope.record.writer import RecordWriter
 
 SNAPSHOT_LIMIT = 2 << 30
 """Bytes of weights above which a snapshot of step 0 is kept only on request."""
@@ -78,7 +79,8 @@ class Watch:
         self._snapshot, self._memory = snapshot, memory
         self._settings, self._resume = settings or Settings(), resume
         self._budget, self._schedule = Budget(budget), Schedule(every)
-        self._step, self._offset, self._measured = 0, None, -1
+        self._step, self._measured = 0, -1
+        self._offset: int | None = None
         self._previous: dict[tuple[Need, str, str | None], Any] = {}
         self._initial: WeightSource | None = None
         self._recorder: StepRecorder | None = None

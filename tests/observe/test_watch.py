@@ -1,0 +1,348 @@
+import itertools
+import math
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stratoscope import NotApplicable, Record, quantity, watch
+from stratoscope.capture.needs import Initial, Previous
+from stratoscope.capture.weights import Weights
+from stratoscope.errors import RecordError, SettingError
+from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
+from stratoscope.instruments.registry import choose
+from stratoscope.observe.settings import Settings
+
+
+def problem(seed=0, n=120):
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 6, generator=rng)
+    y = (x[:, :3].sum(1) > 0).long()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    return model, x, y
+
+
+def train(w, model, optimizer, x, y, steps, first=1, after=None):
+    for i in range(first, first + steps):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        w.step(i, loss=loss)
+        if after:
+            after(i)
+    return loss
+
+
+def watched(folder, steps=20, **options):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = {"budget": math.inf, "every": 5, **options}
+    with watch(model, {"train": (x, y)}, optimizer=optimizer, to=folder, **options) as w:
+        train(w, model, optimizer, x, y, steps)
+    return Record.open(folder), model
+
+
+def test_every_step_is_recorded_and_full_measurements_follow_the_schedule(tmp_path):
+    record, _ = watched(tmp_path / "run")
+    assert record["training"]["loss"].coords["step"].values.tolist() == list(range(1, 21))
+    assert record["performance"]["loss"].coords["step"].values.tolist() == [0, 1, 6, 11, 16, 20]
+    assert record.meta["status"] == "finished"
+    assert set(record.keys()) >= {"training", "performance", "units", "weights", "separation"}
+
+
+def test_update_ratio_is_learning_rate_times_gradient_over_weight_for_plain_sgd(tmp_path):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    weights = []
+    with watch(model, optimizer=optimizer, to=tmp_path / "run", budget=math.inf) as w:
+        for i in range(1, 4):
+            weights.append(model[0].weight.detach().norm().item())
+            train(w, model, optimizer, x, y, 1, first=i)
+    training = Record.open(tmp_path / "run")["training"]
+    ratio = training["update_ratio"].sel(param="0.weight").values
+    norm = training["gradient_norm"].sel(param="0.weight").values
+    np.testing.assert_allclose(ratio, 0.1 * norm / np.array(weights), rtol=1e-4)
+    assert training["learning_rate"].values.tolist() == [0.1, 0.1, 0.1]
+
+
+def test_watching_does_not_change_what_is_learned(tmp_path):
+    _, seen = watched(tmp_path / "run")
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), seen.parameters(), strict=True))
+
+
+def test_a_loop_that_counts_from_zero_is_shifted_by_one(tmp_path):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer=optimizer, to=tmp_path / "run", budget=math.inf) as w:
+        train(w, model, optimizer, x, y, 3, first=0)
+    record = Record.open(tmp_path / "run")
+    assert record["training"]["loss"].coords["step"].values.tolist() == [1, 2, 3]
+    assert record["weights"]["frobenius_norm"].coords["step"].values.tolist()[0] == 0
+
+
+def test_with_nothing_but_a_model(tmp_path):
+    model, _, _ = problem()
+    with watch(model, to=tmp_path / "run") as w:
+        w.step()
+        w.step(loss=1.5)
+    record = Record.open(tmp_path / "run")
+    assert "weights" in record.keys()
+    reasons = {c.reason for c in record.coverage() if c.instrument == "units"}
+    assert any("data" in reason for reason in reasons)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
+    watched(tmp_path / "run", steps=2)
+    with pytest.raises(RecordError, match="resume"):
+        watched(tmp_path / "run", steps=2)
+
+
+def test_resume_goes_on_and_replaces_later_steps(tmp_path):
+    watched(tmp_path / "run", steps=6)
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(
+        model, {"train": (x, y)}, optimizer=optimizer, to=tmp_path / "run", budget=math.inf, every=5, resume=True
+    ) as w:
+        train(w, model, optimizer, x, y, 4, first=7)
+    record = Record.open(tmp_path / "run")
+    assert record["training"]["loss"].coords["step"].values.tolist() == list(range(1, 11))
+
+
+def test_steps_must_not_go_backwards(tmp_path):
+    model, _, _ = problem()
+    with watch(model, to=tmp_path / "run") as w:
+        w.step(5)
+        with pytest.raises(SettingError, match="backwards"):
+            w.step(3)
+
+
+def test_own_numbers_are_kept(tmp_path):
+    model, _, _ = problem()
+    with watch(model, to=tmp_path / "run") as w:
+        w.step(1)
+        w.log("perplexity", torch.tensor(3.5))
+    assert Record.open(tmp_path / "run")["logged"]["perplexity"].values.tolist() == [3.5]
+
+
+class Broken(LayerInstrument):
+    """Fails always. arXiv:0000.00000."""
+
+    key, title, source, codes = "broken", "Broken", "arXiv:0000.00000", {"BX001": "nothing"}
+
+    @property
+    def requires(self):
+        return {Weights()}
+
+    def measure_layer(self, view):
+        raise ZeroDivisionError("on purpose")
+
+    def judge(self, measured):
+        yield from ()
+
+
+def test_an_instrument_that_raises_is_a_failed_finding_and_training_goes_on(tmp_path):
+    record, _ = watched(tmp_path / "run", instruments=[Broken(), *choose(only=["weights"])])
+    (failed, *more) = [f for f in record.findings if f.outcome == "failed"]
+    assert failed.code == "BX000"
+    assert "on purpose" in failed.says
+    assert record["weights"]["stable_rank"].sizes["step"] == 6
+
+
+class Travel(LayerInstrument):
+    """Distance from step 0 and from the previous measurement. arXiv:1808.01204."""
+
+    key, title, source, codes = "travel", "Travel", "arXiv:1808.01204", {"TV001": "far"}
+
+    @property
+    def requires(self):
+        return {Weights(), Initial(Weights())}
+
+    @property
+    def uses(self):
+        return {Previous(Weights())}
+
+    def measure_layer(self, view):
+        now, first, last = view[Weights()], view[Initial(Weights())], view.get(Previous(Weights()))
+        if "0.weight" not in now:
+            raise NotApplicable("another layer")
+        found = {"far": quantity((now["0.weight"] - first["0.weight"]).norm(), units="1", long_name="from step 0")}
+        if last is not None:
+            step = (now["0.weight"] - last["0.weight"]).norm()
+            found["step_length"] = quantity(step, units="1", long_name="from the last measurement")
+        return found
+
+    def judge(self, measured):
+        yield from ()
+
+
+def test_initial_and_previous_weights_are_those_of_their_time(tmp_path):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    at = {0: model[0].weight.detach().clone()}
+    with watch(model, optimizer=optimizer, to=tmp_path / "run", budget=math.inf, every=2, instruments=[Travel()]) as w:
+        train(w, model, optimizer, x, y, 5, after=lambda i: at.update({i: model[0].weight.detach().clone()}))
+    travel = Record.open(tmp_path / "run")["travel"]
+    steps = travel["far"].coords["step"].values.tolist()
+    assert steps == [0, 1, 3, 5]
+    np.testing.assert_allclose(
+        travel["far"].sel(layer="0").values, [float((at[s] - at[0]).norm()) for s in steps], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        travel["step_length"].sel(layer="0").dropna("step").values,
+        [float((at[b] - at[a]).norm()) for a, b in itertools.pairwise(steps)],
+        rtol=1e-6,
+    )
+
+
+def test_bad_data_are_a_failed_finding_not_the_end_of_the_training(tmp_path):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, {"train": (x[:, :4], y)}, optimizer=optimizer, to=tmp_path / "run", budget=math.inf) as w:
+        train(w, model, optimizer, x, y, 3)
+    record = Record.open(tmp_path / "run")
+    assert any(f.outcome == "failed" and "batch 0 of split 'train'" in f.says for f in record.findings)
+    assert record["weights"]["stable_rank"].sizes["step"] > 1
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(KeyboardInterrupt), watch(model, optimizer=optimizer, to=tmp_path / "run", budget=math.inf) as w:
+        train(w, model, optimizer, x, y, 4)
+        raise KeyboardInterrupt
+    record = Record.open(tmp_path / "run")
+    assert record.meta["status"] == "interrupted"
+    assert record["training"]["loss"].sizes["step"] == 4
+    assert not optimizer._optimizer_step_pre_hooks
+
+
+def test_muted_codes_are_marked(tmp_path):
+    record, _ = watched(tmp_path / "run", settings=Settings(mute=("UN*",)))
+    assert {f.outcome for f in record.findings if f.code.startswith("UN")} <= {"muted", "failed"}
+
+
+def test_the_share_is_kept(tmp_path):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, {"train": (x, y)}, optimizer=optimizer, to=tmp_path / "run", budget=0.2) as w:
+        after_first = w.spent
+        for i in range(1, 60):
+            time.sleep(0.02)
+            train(w, model, optimizer, x, y, 1, first=i)
+        # step 0 is measured always; beyond it the budget holds
+        assert w.spent - after_first <= 0.2 * 60 * 0.03 + 0.1 or w.share <= 0.2
+        measured = w.record["performance"]["loss"].sizes["step"]
+    assert measured < 59
+
+
+def test_an_inert_watch_on_other_ranks(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    model, _, _ = problem()
+    with watch(model, to=tmp_path / "run") as w:
+        w.step(1, loss=0.1)
+        w.log("x", 1.0)
+    assert not (tmp_path / "run").exists()
+
+
+CHILD = """
+import math, sys, torch, torch.nn.functional as F
+from stratoscope import watch
+torch.manual_seed(0)
+x = torch.randn(64, 6); y = (x[:, 0] > 0).long()
+model = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+opt = torch.optim.SGD(model.parameters(), lr=0.1)
+with watch(model, {"train": (x, y)}, optimizer=opt, to=sys.argv[1], budget=math.inf, every=3,
+           only=["training", "units", "performance"], resume=True) as w:
+    first = int(sys.argv[2])
+    print("ready", flush=True)
+    for i in range(first, 10**9):
+        loss = F.cross_entropy(model(x), y)
+        opt.zero_grad(); loss.backward(); opt.step()
+        w.step(i, loss=loss)
+        print(w.committed, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_nine_twenty_times_loses_nothing_that_was_acknowledged(tmp_path):
+    folder, rng = tmp_path / "run", np.random.default_rng(0)
+    first = 1
+    for _ in range(20):
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(CHILD), str(folder), str(first)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(float(rng.uniform(0.02, 0.6)))
+        child.send_signal(signal.SIGKILL)
+        acknowledged = [int(line) for line in child.stdout.read().split("\n")[:-1]]
+        child.wait()
+        safe = max(acknowledged, default=first - 1)
+        record = Record.open(folder)
+        steps = record["training"]["loss"].coords["step"].values.tolist() if safe >= 1 else []
+        assert steps[:safe] == list(range(1, safe + 1))
+        full = record["performance"]["loss"].coords["step"].values
+        assert np.isfinite(record["performance"]["loss"].values).all()
+        assert full[0] == 0
+        first = max(record.steps) + 1
+    assert first > 20
+
+
+def test_findings_of_a_killed_run_can_be_made_from_what_was_saved(tmp_path):
+    from stratoscope.observe.judging import rejudge
+
+    record, _ = watched(tmp_path / "run")
+    again = rejudge(record, Settings())
+    kept = [(f.code, f.layer, f.step) for f in record.findings]
+    assert sorted(kept, key=str) == sorted(((f.code, f.layer, f.step) for f in again), key=str)
+    strict = rejudge(record, Settings(instruments={"units": {"some_dead": 0.0, "dead_limit": 0.0}}))
+    assert any(f.code == "UN001" and f.outcome == "issue" for f in strict)
+
+
+def test_a_network_instrument_may_give_a_dataset(tmp_path):
+    import xarray as xr
+
+    class Depth(NetworkInstrument):
+        """Counts layers. arXiv:0000.00001."""
+
+        key, title, source, codes = "depth", "Depth", "arXiv:0000.00001", {"DX001": "deep"}
+
+        @property
+        def requires(self):
+            return {Weights()}
+
+        def measure(self, seen):
+            names = list(seen[Weights()])
+            sizes = [1.0] * len(names)
+            one = xr.DataArray(sizes, dims="layer", coords={"layer": names}, attrs={"units": "1", "long_name": "one"})
+            return xr.Dataset({"one": one})
+
+        def judge(self, measured):
+            yield from ()
+
+    record, _ = watched(tmp_path / "run", instruments=[Depth()])
+    assert record["depth"]["one"].sel(layer="0").values.tolist() == [1.0] * 6
+
+
+def test_no_warning_is_given_on_a_healthy_run(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        watched(tmp_path / "run", steps=3)
