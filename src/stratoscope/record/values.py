@@ -1,0 +1,49 @@
+"""Text forms of labels, settings and evidence: JSON that reads back as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from stratoscope.errors import RecordError
+
+
+def to_json(value: Any, what: str) -> str:
+    """Canonical JSON (sorted keys, no blanks), so that equal values give equal text.
+
+    NumPy scalars, arrays and 0-d tensors become numbers and lists; NaN and the infinities stay, as Python writes them.
+
+    Raises:
+        RecordError: if it holds something that has no text form.
+
+    >>> to_json({"b": (1, 2), "a": float("nan")}, "settings")
+    '{"a":NaN,"b":[1,2]}'
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{what} cannot be kept in a record: {error}; use numbers, text, lists and dicts.") from error
+
+
+def digest(text: str) -> str:
+    """A short name for a text that differs where the text differs."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    for turn in ("tolist", "item"):
+        if hasattr(value, turn):
+            return getattr(value, turn)()
+    raise TypeError(f"{type(value).__name__} {value!r:.60} has no text form")
