@@ -133,6 +133,8 @@ def test_a_nan_blanks_its_own_matrix_only():
         assert math.isnan(measured[name].values[0])
         assert math.isfinite(measured[name].values[1])
     assert measured["not_finite"].values.tolist() == [2, 0]
+    kinds = {name: value.values.dtype.kind for name, value in measured.items()}
+    assert kinds == {name: value.values.dtype.kind for name, value in measure({"good": gaussian(4, 6)}).items()}
     assert measured["param_not_finite"].values.tolist() == [2, 0]
     assert math.isnan(measured["param_norm"].values[0])
 

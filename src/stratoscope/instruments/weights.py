@@ -10,7 +10,7 @@ $k = \min(n, m)$, computed in float64.
 | `spectral_norm`, `sv_min` | $s_1$, the most by which $W$ stretches a vector; $s_k$ | $\ge 0$ |
 | `stable_rank` | $\lVert W\rVert_F^2 / s_1^2$ | $[1, k]$; NaN for $W = 0$ |
 | `effective_rank` | $\exp H(s / \sum_i s_i)$, $H$ the entropy in nats | $[1, k]$; NaN for $W = 0$ |
-| `numerical_rank` | number of $s_i > \max(n, m)\, \varepsilon\, s_1$, with the stored type's precision $\varepsilon$ | $0 \dots k$ |
+| `numerical_rank` | count of $s_i > \max(n, m) \varepsilon s_1$, $\varepsilon$: precision as stored | $0 \dots k$ |
 | `rank_share` | `numerical_rank` $/ k$ | $[0, 1]$ |
 | `zero_share` | share of entries that are exactly zero | $[0, 1]$ |
 | `entry_std` | standard deviation over the entries; NaN for a single entry | $\ge 0$ |
@@ -38,7 +38,8 @@ directions dominate: see whether it is a common mean; if the effective rank is l
 layer and compare the loss. Mostly zeros: store the matrix sparse, or prune whole units. Constant or all zero: check
 the initialisation, and whether a gradient reaches it.
 
-Source: stable rank, Tropp, arXiv:1501.01571, and Rudelson and Vershynin, arXiv:math/0503442; effective rank, Roy and Vetterli, EUSIPCO 2007.
+Source: stable rank, Tropp, arXiv:1501.01571, and Rudelson and Vershynin, arXiv:math/0503442; effective rank, Roy and
+Vetterli, EUSIPCO 2007.
 """
 
 from __future__ import annotations
@@ -171,10 +172,10 @@ class WeightMatrices(LayerInstrument):
         if share < self.low_rank:
             yield self.finding(
                 "WT002", Outcome.TIP,
-                f"{name}: a stable rank of {at['stable_rank']:.1f} out of {at['full_rank']:.0f}; the strongest direction "
-                f"holds {1 / at['stable_rank']:.0%} of the squared weight",
+                f"{name}: a stable rank of {at['stable_rank']:.1f} out of {at['full_rank']:.0f}; the strongest "
+                f"direction holds {1 / at['stable_rank']:.0%} of the squared weight",
                 layer=name, step=step,
-                do="see whether it is a common mean; if the effective rank is low too, try a narrower or factorised layer",
+                do="see whether it is a common mean; if the effective rank is low too, try a narrower layer",
                 stable_rank=at["stable_rank"], full_rank=int(at["full_rank"]), share=share, limit=self.low_rank,
                 effective_rank=at["effective_rank"],
             )  # fmt: skip
@@ -209,7 +210,7 @@ def matrix_numbers(matrix: Tensor, s: Tensor, stored: torch.dtype) -> dict[str, 
         "sv_min": float(s[-1]),
         "stable_rank": float(stable_rank(s)),
         "effective_rank": float(effective_rank(s)),
-        "numerical_rank": rank,
+        "numerical_rank": float(rank),
         "rank_share": rank / min(matrix.shape),
         "zero_share": zero_share(matrix),
     }

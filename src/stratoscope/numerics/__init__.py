@@ -1,0 +1,1 @@
+"""Pure mathematics, tensor in and number or tensor out; knows no network and no file."""
