@@ -29,7 +29,7 @@ from stratoscope.network.parts import (
 )
 from stratoscope.network.unwrap import HIDDEN_PREFIX, unwrap, wrapped_in
 from stratoscope.network.views import Chain
-from stratoscope.network.weights import ModuleWeights, TensorInfo, no_reals
+from stratoscope.network.weights import ModuleWeights, TensorInfo, no_reals, own_buffers
 
 _BIAS = re.compile(r"(^|_)bias(_|$)|^b$")
 _STATISTIC = re.compile(r"running_mean|running_var|num_batches_tracked|(^|[._])_?[uv]$")
@@ -108,9 +108,7 @@ def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _own_keys(module: nn.Module, prefix: str) -> list[str]:
     keys = [name for name, _ in module.named_parameters(recurse=False, remove_duplicate=False)]
-    hidden = getattr(module, "_non_persistent_buffers_set", ())
-    buffers = module.named_buffers(recurse=False, remove_duplicate=False)
-    keys += [name for name, _ in buffers if name not in hidden]
+    keys += own_buffers(module)
     if parametrize.is_parametrized(module):
         assert isinstance(module.parametrizations, nn.ModuleDict)
         keys += [f"parametrizations.{name}" for name in module.parametrizations.state_dict(keep_vars=True)]
@@ -141,7 +139,7 @@ def _role(key: str, leaf: str, kind: Kind, info: TensorInfo) -> str:
         return "statistic" if kind.name == "norm" or _STATISTIC.search(leaf) else "other"
     if ADAPTER.search(key):
         return "adapter"
-    if _BIAS.search(leaf) and (len(info.shape) < 2 or kind.name == "attention"):
+    if _BIAS.search(leaf) and (len(info.shape) < 2 or kind.name in ("attention", "norm")):
         return "bias"
     return {"norm": "gain", "embedding": "embedding"}.get(kind.name, "weight")
 

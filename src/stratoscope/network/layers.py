@@ -125,6 +125,8 @@ def _why_no_matrix(param: Param) -> str:
         return "a running statistic, which is not learned"
     if param.role == "gain":
         return "a norm's scale, which multiplies each unit alone"
-    if len(param.shape) < 2 or param.role == "bias":
+    if param.role == "bias":
+        return "a bias, which is added to each unit alone"
+    if len(param.shape) < 2:
         return "a vector or a number, not a matrix"
     return "a buffer or table, which is not learned"

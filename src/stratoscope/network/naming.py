@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from stratoscope.network.adapters import ADAPTER, with_adapters
 from stratoscope.network.effective import Slot, derived_names
@@ -49,6 +50,12 @@ class _Group:
     def last(self) -> str:
         """The last part of the path."""
         return re.split(r"[./]", self.path)[-1]
+
+    @property
+    def plain(self) -> dict[str, Shape]:
+        """Sizes of what the layer computes with, whatever is stored for it."""
+        longest = sorted(self.shapes.items(), key=lambda item: prod(item[1]))
+        return {_plain(leaf): shape for leaf, shape in longest}
 
     def biases(self) -> list[int]:
         """Lengths of the vectors called bias."""
@@ -191,13 +198,17 @@ def _kind(group: _Group) -> str:
     if (
         group.path == ""
         and not group.shapes.keys() & {"weight", "kernel"}
-        and not any(map(_RECURRENT.match, group.shapes))
+        and not any(map(_RECURRENT.match, group.plain))
     ):
         return "block"  # parameters of the whole, not of one layer
     shapes, last = group.shapes, group.last
+    if len(shapes.get("weight", ())) > 1 and shapes["weight"] == shapes.get("bias"):
+        return "norm"  # one gain and one bias for each of its units
     weights = {leaf: shape for leaf, shape in shapes.items() if len(shape) >= 2 and not _BIAS.search(leaf)}
     names = "/".join((group.path, *shapes)).lower()
-    if any(_RECURRENT.match(leaf) for leaf in shapes) or re.search(r"(lstm|gru|rnn)_cell/|recurrent_kernel", names):
+    if any(_RECURRENT.match(leaf) for leaf in group.plain) or re.search(
+        r"(lstm|gru|rnn)_cell/|recurrent_kernel", names
+    ):
         return "recurrent"
     if "in_proj_weight" in shapes or "q_proj_weight" in shapes:
         return "attention"
@@ -230,10 +241,10 @@ def _role(name: str, leaf: str, kind: str, shape: Shape) -> str:
         return "statistic"
     if ADAPTER.search(name):
         return "adapter"
-    if _TABLE.search(leaf) or (plain == "bias" and len(shape) > 1):  # some models keep a mask under this name
-        return "other"
-    if _BIAS.search(plain) and len(shape) < 2:
+    if _BIAS.search(plain) and (prod(shape) == max(shape, default=1) or kind == "norm"):
         return "bias"
+    if _TABLE.search(leaf) or plain == "bias":  # some models keep a mask under this name
+        return "other"
     return {"norm": "gain", "embedding": "embedding"}.get(kind, "weight")
 
 
@@ -298,7 +309,7 @@ def _recurrent(group: _Group, leaf: str, shape: Shape) -> tuple[Part, ...]:
         return _tensorflow_recurrent(group, leaf, shape)
     whole = flat(shape, "recurrent")
     ending = (match[2] or "") + (match[3] or "")
-    projection, hidden = (group.shapes.get(f"weight_{part}{ending}") for part in ("hr", "hh"))
+    projection, hidden = (group.plain.get(f"weight_{part}{ending}") for part in ("hr", "hh"))
     width = projection[1] if projection else hidden[1] if hidden else 0
     if match[1] == "hr" or width == 0 or shape[0] % width:
         return whole

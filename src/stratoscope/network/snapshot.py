@@ -92,6 +92,7 @@ def digest(weights: Savable) -> str:
 
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+    flat = flat.as_strided(flat.shape, (1,))  # a lone number may keep any stride
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ OTHERS = re.compile(
     r"^(optim|\w*sched|(grad_)?scaler|callbacks|loops|hyper_parameters|\w*args|config|rng|random_)", re.I
 )
 """Names of what training scripts save beside the weights."""
+
+MAX_VALUES = 1_000_000
 
 
 def open_torch(path: Path, key: str | None = None) -> WeightSource:
@@ -65,7 +67,9 @@ def _load_torch(path: Path, archive: bool) -> Any:
     except pickle.UnpicklingError as error:
         globals_ = _unsafe_globals(path, error)
         if not globals_:
-            raise OpenError(f"{path} is not a file that torch.save wrote ({first_line(error)}).") from None
+            raise OpenError(
+                f"{path} is not a file that torch.save wrote{_cause(error)}; nothing in it was run."
+            ) from None
         raise OpenError(
             f"{path} is refused, and nothing in it was run: it holds Python objects ({listed(globals_)}) beside tensors; "
             "where it was made, save model.state_dict() alone with torch.save, or as safetensors."
@@ -82,11 +86,17 @@ def _load_torch(path: Path, archive: bool) -> Any:
         ) from error
 
 
+def _cause(error: Exception) -> str:
+    """The core of torch's message, without its advice to trust the file."""
+    found = re.search(r"WeightsUnpickler error: *(\S[^\n]{0,200})", str(error))
+    return f" ({found[1].rstrip('. ')})" if found else ""
+
+
 def _unsafe_globals(path: Path, error: Exception) -> list[str]:
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     except Exception:  # torch's own look refuses old files and damaged ones
-        return sorted(set(re.findall(r"GLOBAL (\S+) was not an allowed", str(error))))
+        return sorted(set(re.findall(r"GLOBAL (\S+)", str(error))))
 
 
 def _weights_in(saved: Any, path: Path, key: str | None) -> tuple[str, dict[str, Tensor]]:
@@ -117,22 +127,35 @@ def _by_name(saved: object) -> dict[str, Tensor]:
     """Tensors by name, those of nested mappings and lists by their path; the state of optimizers is no weight."""
     if isinstance(saved, Tensor):
         return {"tensor": saved}
-    return dict(_flattened(saved, "", 0))
+    found: dict[str, Tensor] = {}
+    todo = [(str(name), value) for name, value in _items(saved) if not _is_of_others(name, value)][::-1]
+    visited = 0
+    while todo:
+        name, value = todo.pop()
+        visited += 1
+        if visited > MAX_VALUES:  # lists that hold themselves, or one another many times
+            raise OpenError(f"The file is refused: its mappings unfold to more than {MAX_VALUES} values.")
+        if not isinstance(value, Tensor):
+            todo += [(f"{name}.{inner}", item) for inner, item in _items(value)][::-1]
+        elif name in found:
+            raise OpenError(f"Two tensors of this file would have the same name, {name!r}; save a flat state dict.")
+        else:
+            found[name] = value
+    return found
 
 
-def _flattened(saved: object, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(saved, Tensor):
-        yield prefix.rstrip("."), saved
-        return
+def _items(value: object) -> list[tuple[object, object]]:
+    """What a container holds, as far as it may be or hold tensors."""
     items: list[tuple[object, object]] = []
-    if isinstance(saved, Mapping):
-        items = list(saved.items())
-    elif isinstance(saved, list | tuple):
-        items = list(enumerate(saved))
-    for name, value in items:
-        others = depth == 0 and not isinstance(value, Tensor) and OTHERS.search(str(name))
-        if depth < 8 and not others:
-            yield from _flattened(value, f"{prefix}{name}.", depth + 1)
+    if isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, list | tuple):
+        items = list(enumerate(value))
+    return [(name, item) for name, item in items if isinstance(item, Tensor | Mapping | list | tuple)]
+
+
+def _is_of_others(name: object, value: object) -> bool:
+    return not isinstance(value, Tensor) and OTHERS.search(str(name)) is not None
 
 
 def _contents(saved: object) -> str:

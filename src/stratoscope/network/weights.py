@@ -97,8 +97,9 @@ class ModuleWeights(WeightSource):
             owner = self._module.get_submodule(path)
         except AttributeError:
             owner = self._module
-        value = owner._parameters.get(leaf, owner._buffers.get(leaf))
-        if value is None:
+        own = owner.__dict__
+        value = own.get("_parameters", {}).get(leaf, own.get("_buffers", {}).get(leaf))
+        if value is None:  # a wrapper's key, or a TorchScript module
             value = self._named().get(name)
         return _readable(name, value, type(self._module).__name__)
 
@@ -204,10 +205,16 @@ def _readable(name: str, value: Tensor | None, where: str) -> Tensor:
     return value.detach()
 
 
+def own_buffers(module: nn.Module) -> list[str]:
+    """Names of the buffers of a module, not of its children, that its state dict holds."""
+    hidden = getattr(module, "_non_persistent_buffers_set", ())
+    named = module.named_buffers(recurse=False, remove_duplicate=False)
+    return [name for name, _ in named if name not in hidden]
+
+
 def _persistent_buffers(module: nn.Module) -> set[str]:
     found = set()
     for path, child in module.named_modules(remove_duplicate=False):
         prefix = f"{path}." if path else ""
-        kept = (leaf for leaf in child._buffers if leaf not in child._non_persistent_buffers_set)
-        found |= {(prefix + leaf).replace(HIDDEN_PREFIX, "") for leaf in kept}
+        found |= {(prefix + leaf).replace(HIDDEN_PREFIX, "") for leaf in own_buffers(child)}
     return found
