@@ -521,10 +521,25 @@ def test_kinds(made, kind, channel_dim, activation):
     assert (layer.kind, layer.channel_dim, layer.activation) == (kind, channel_dim, activation)
 
 
-def test_kinds_of_other_peoples_classes():
-    class NewGELUActivation(nn.Module):
-        pass
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [
+        ("NewGELUActivation", "gelu"),
+        ("GELUTanh", "gelu"),
+        ("SiLUActivation", "silu"),
+        ("MemoryEfficientSwish", "silu"),
+        ("HardSwish", "hardswish"),
+        ("SigmoidFocalLoss", None),
+        ("Transpose", None),
+    ],
+)
+def test_activations_of_other_libraries_go_by_their_names(name, activation):
+    layer = catalogue_of(nn.Sequential(type(name, (nn.Module,), {})()))["0"]
+    assert layer.activation == activation
+    assert layer.kind == ("activation" if activation else "other")
 
+
+def test_kinds_of_other_peoples_classes():
     class LlamaRMSNorm(nn.Module):
         def __init__(self):
             super().__init__()
@@ -542,11 +557,11 @@ def test_kinds_of_other_peoples_classes():
             self.in_features, self.out_features = 3, 4
             self.weight = nn.Parameter(torch.randn(4, 3))
 
-    found = catalogue_of(nn.Sequential(NewGELUActivation(), LlamaRMSNorm(), MyReLU(), DropPath(), QuantLinear()))
+    found = catalogue_of(nn.Sequential(LlamaRMSNorm(), MyReLU(), DropPath(), QuantLinear()))
     layers = list(found.layers.values())[1:]
-    assert [layer.kind for layer in layers] == ["activation", "norm", "activation", "dropout", "linear"]
-    assert [layer.activation for layer in layers] == ["gelu", None, "relu", None, None]
-    assert found.params["1.weight"].role == "gain"
+    assert [layer.kind for layer in layers] == ["norm", "activation", "dropout", "linear"]
+    assert layers[1].activation == "relu"
+    assert found.params["0.weight"].role == "gain"
 
 
 # what cannot be read says why

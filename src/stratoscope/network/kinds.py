@@ -46,7 +46,7 @@ ACTIVATIONS: dict[type[nn.Module], str] = {
 }
 """Activation modules and the names of their functions in `torch.nn.functional`."""
 
-_NAMED_ACTIVATION = re.compile(r"(gelu|silu|swish|mish|relu|tanh|sigmoid)\w*$", re.IGNORECASE)
+_ACTIVATION_NAMES = {kind.__name__.lower(): name for kind, name in ACTIVATIONS.items()} | {"swish": "silu"}
 _NORM = re.compile(r"(Layer|RMS|Batch|Group|Instance)_?Norm|Norm(\dd)?$", re.IGNORECASE)
 _POOL = re.compile(r"(Max|Avg|LP|Fractional|Adaptive)\w*(Pool|Unpool)")
 _DROPOUT = re.compile(r"Dropout|DropPath|StochasticDepth")
@@ -84,10 +84,13 @@ def activation_of(module: nn.Module, leaf: bool) -> str | None:
     for kind in type(module).__mro__:
         if kind in ACTIVATIONS:
             return ACTIVATIONS[kind]
-    found = _NAMED_ACTIVATION.search(type(module).__name__)
-    if found and leaf and not any(True for _ in module.parameters(recurse=False)):
-        return {"swish": "silu"}.get(found[1].lower(), found[1].lower())
-    return None
+    if not leaf or any(True for _ in module.parameters(recurse=False)):
+        return None
+    called = type(module).__name__.lower().removesuffix("activation")
+    if "gelu" in called:  # NewGELU, QuickGELU, GELUTanh: approximations of one function
+        return "gelu"
+    endings = sorted((name for name in _ACTIVATION_NAMES if called.endswith(name)), key=len)
+    return _ACTIVATION_NAMES[endings[-1]] if endings else None
 
 
 def is_conv1d_of_transformers(module: nn.Module) -> bool:

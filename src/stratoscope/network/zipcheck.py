@@ -73,7 +73,8 @@ def _directory_bytes(path: Path) -> int:
         locator = tail.rfind(_END64_LOCATOR, 0, at)
         if locator < 0:
             return size
-        file.seek(int(struct.unpack_from("<Q", tail, locator + 8)[0]))
+        at = int(struct.unpack_from("<Q", tail, locator + 8)[0])
+        file.seek(min(at, end))
         record = file.read(56)
         if len(record) < 56 or record[:4] != _END64:
             raise OpenError(f"{path} is a damaged zip archive (its 64-bit end record is missing); copy it again.")
