@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stratoscope.capture.batch import SiteBatch
 from stratoscope.capture.needs import Kept, KeptReducer, Site
-from stratoscope.errors import SettingError
+from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.numerics.sketch import count_sketch
 
 POOLINGS = ("mean", "flatten")
@@ -22,7 +22,7 @@ class Sample:
     """What was kept of one site.
 
     Attributes:
-        features: one row an example, float32.
+        features: one row an example; float32, or float64 where the network computes in it.
         labels: class of each example, or `None` where the data have none (or not one an example).
         ids: positions of the examples in the probe set.
         width_from: numbers an example had before projection to `features.shape[1]`.
@@ -77,7 +77,7 @@ class ActivationSample(KeptReducer):
         self._rows: list[Tensor] = []
         self._labels: list[Tensor | None] = []
         self._ids: list[Tensor] = []
-        self._width_from = 0
+        self._width_from, self._size = 0, 4
 
     def update(self, batch: SiteBatch) -> None:
         """Keep those rows of the batch that belong to the sample."""
@@ -85,8 +85,13 @@ class ActivationSample(KeptReducer):
         if len(chosen) == 0:
             return
         rows = batch.pooled if self._need.pooling == "mean" else batch.flat
-        rows = rows[chosen.to(rows.device)].to(torch.float32)
-        self._width_from = rows.shape[1]
+        rows = rows[chosen.to(rows.device)]
+        if self._rows and rows.shape[1] != self._width_from:
+            raise NotApplicable(
+                f"{batch.site.name} gives {self._width_from} numbers for some examples and {rows.shape[1]} for others; "
+                "ask for pooling='mean'"
+            )
+        self._width_from, self._size = rows.shape[1], rows.element_size()
         if rows.shape[1] > self._need.width:
             rows = count_sketch(rows, self._need.width, seed=self._need.seed)
         self._rows.append(rows.cpu().clone())
@@ -103,8 +108,8 @@ class ActivationSample(KeptReducer):
         self._width_from = max(self._width_from, other._width_from)
 
     def bytes_per_example(self) -> int:
-        """Four bytes a number."""
-        return 4 * min(self._width_from, self._need.width)
+        """Four bytes a number; eight where the network computes in float64."""
+        return self._size * min(self._width_from, self._need.width)
 
     def keep_at_most(self, n: int) -> None:
         """Keep the first `n` of the probe set only."""
@@ -118,6 +123,8 @@ class ActivationSample(KeptReducer):
 
     def result(self) -> Sample:
         """The sample, in the order of the probe set."""
+        if not any(len(ids) for ids in self._ids):
+            raise NotApplicable("the layer was not called on any example of the sample")
         rows, ids = torch.cat(self._rows), torch.cat(self._ids)
         order = ids.argsort()
         known = [labels for labels in self._labels if labels is not None]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,9 @@ class SiteBatch:
         batch: the examples: labels, mask, ids.
         batch_dim: which axis of `value` counts examples; `None` where none does.
         channel_dim: which axis counts units, `1` (feature maps) or `-1`.
+        criterion: the subject's own loss; `None` for the usual one of the task.
         loss: the mean loss of this batch, where it was computed.
+        loss_n: labelled positions that `loss` is the mean of; weights batches against each other.
         gradients: loss gradients of the layer's params by key, for sites of parameter gradients.
         lengths_mask: real positions of a packed sequence.
     """
@@ -41,7 +43,9 @@ class SiteBatch:
     batch: Batch
     batch_dim: int | None = 0
     channel_dim: int = -1
+    criterion: Callable[..., Any] | None = None
     loss: Tensor | None = None
+    loss_n: int = 0
     gradients: Mapping[str, Tensor] = field(default_factory=dict)
     lengths_mask: Tensor | None = None
 
@@ -58,7 +62,7 @@ class SiteBatch:
             NotApplicable: if there is no floating tensor, or no axis counts the examples.
         """
         if self.value is None:
-            raise NotApplicable(f"{self.site.name} gives no floating-point tensor.")
+            raise NotApplicable(f"there is no floating-point tensor at {self.site.name}")
         if self.batch_dim is None:
             shape = tuple(self.value.shape)
             raise NotApplicable(
@@ -94,31 +98,50 @@ class SiteBatch:
         """The mean over each example's real positions."""
         if self.mask is None:
             return self.blocks[:, 0] if self.blocks.shape[1] == 1 else self.blocks.mean(1)
-        weight = self.mask.to(self.blocks.dtype)
-        return torch.einsum("npu,np->nu", self.blocks, weight) / weight.sum(1, keepdim=True).clamp(min=1)
+        # padding may hold NaN, which times zero would still be NaN
+        real = self.blocks.masked_fill(~self.mask[..., None], 0)
+        return real.sum(1) / self.mask.sum(1, keepdim=True).clamp(min=1)
 
     @cached_property
     def flat(self) -> Float[Tensor, "n width"]:
         """Everything that an example makes the layer say, in one row; padding is zero."""
-        blocks = self.blocks if self.mask is None else self.blocks * self.mask[..., None]
+        blocks = self.blocks if self.mask is None else self.blocks.masked_fill(~self.mask[..., None], 0)
         return blocks.flatten(1)
 
 
 def first_tensor(raw: Any) -> tuple[Tensor | None, Tensor | None]:
     """The first floating tensor in a nested output, detached, and the mask of real positions if it was packed.
 
-    Tuples, lists, dicts and objects such as Hugging Face outputs are searched in order.
+    Tuples, lists, mappings (Hugging Face outputs among them) and dataclasses are searched in order; a lone number beside
+    other things, such as a loss, is passed over.
     """
+    found = find_tensor(raw)
+    if isinstance(found, PackedSequence):
+        padded, lengths = pad_packed_sequence(found, batch_first=True)
+        return padded.detach(), torch.arange(padded.shape[1])[None] < lengths[:, None]
+    return (None, None) if found is None else (found.detach(), None)
+
+
+def find_tensor(raw: Any) -> Tensor | PackedSequence | None:
+    """The same as it is: in the graph, and packed if it is packed."""
     if isinstance(raw, PackedSequence):
-        padded, lengths = pad_packed_sequence(raw, batch_first=True)
-        mask = torch.arange(padded.shape[1])[None] < lengths[:, None]
-        return padded.detach(), mask
+        return raw if raw.data.is_floating_point() else None
     if isinstance(raw, Tensor):
-        return (raw.detach(), None) if raw.is_floating_point() else (None, None)
-    inner = list(raw.values()) if isinstance(raw, Mapping) else raw
-    if isinstance(inner, (tuple, list)):
-        for item in inner:
-            found = first_tensor(item)
-            if found[0] is not None and (found[0].ndim > 0 or len(inner) == 1):
-                return found
-    return None, None
+        return raw if raw.is_floating_point() else None
+    inner = items_of(raw)
+    for item in inner:
+        found = find_tensor(item)
+        if found is not None and (isinstance(found, PackedSequence) or found.ndim > 0 or len(inner) == 1):
+            return found
+    return None
+
+
+def items_of(raw: Any) -> list[Any]:
+    """What a tuple, list, mapping or dataclass holds; nothing for anything else."""
+    if isinstance(raw, Mapping):
+        return list(raw.values())
+    if isinstance(raw, (tuple, list)):
+        return list(raw)
+    if is_dataclass(raw) and not isinstance(raw, type):
+        return [getattr(raw, field.name) for field in fields(raw)]
+    return []

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stratoscope.capture.batch import SiteBatch
 from stratoscope.capture.needs import Live, Reducer, Site, Streamed
+from stratoscope.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Gradients(Streamed):
 
 
 class GradientMean(Reducer):
-    """The mean of batch gradients, weighted by the examples in each."""
+    """The mean of batch gradients, weighted by the labelled positions in each."""
 
     def __init__(self) -> None:
         self._n = 0
@@ -40,9 +41,9 @@ class GradientMean(Reducer):
 
     def update(self, batch: SiteBatch) -> None:
         """Add one batch."""
-        self._n += batch.batch.n
+        self._n += batch.loss_n
         for name, gradient in batch.gradients.items():
-            part = gradient.detach().double() * batch.batch.n
+            part = gradient.detach().double() * batch.loss_n
             self._sums[name] = self._sums[name] + part if name in self._sums else part
 
     def merge(self, other: Self) -> None:
@@ -90,6 +91,10 @@ class TrainingGradients(Live):
     """
 
     window: int = 32
+
+    def __post_init__(self) -> None:
+        if self.window < 2:
+            raise SettingError(f"TrainingGradients(window={self.window}): noise shows from 2 mini-batches on.")
 
 
 @dataclass(frozen=True)

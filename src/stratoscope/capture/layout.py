@@ -22,9 +22,8 @@ class Layout:
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
-        """Note every module that says `batch_first=False`."""
-        paths = [name for name, child in module.named_modules() if getattr(child, "batch_first", None) is False]
-        return cls(tuple(paths))
+        """Note every recurrent or attention module that says `batch_first=False`."""
+        return cls(tuple(name for name, child in module.named_modules() if _is_time_first(child)))
 
     def batch_dim(self, layer: Layer, value: Tensor, n: int, packed: bool) -> int | None:
         """The axis of length `n`; where both of the first two have it, the one that `batch_first` says."""
@@ -41,11 +40,23 @@ class Layout:
         if layer.channel_dim == 1 and layer.kind in ("conv", "norm", "pool"):
             self._channels[shape] = 1
             return 1
-        if layer.kind in ("linear", "embedding", "recurrent", "attention", "norm"):
+        if layer.kind in ("linear", "embedding", "recurrent", "attention"):
             self._channels[shape] = -1
             return -1
-        return self._channels.get(shape, 1 if value.ndim >= 4 else -1)
+        # a layer norm over (channels, height, width) leaves the channels where they were
+        return self._channels.get(shape, 1 if value.ndim >= 4 and layer.kind != "norm" else -1)
 
     def _is_sequence_first(self, name: str) -> bool:
         path = name.partition(":")[0]
         return any(path == inside or path.startswith(f"{inside}.") or inside == "" for inside in self.sequence_first)
+
+
+def _is_time_first(module: nn.Module) -> bool:
+    """Whether a module of torch, or one without parts, wants sequences before examples."""
+    if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
+        return any(_is_time_first(layer) for layer in module.layers)
+    if isinstance(module, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
+        return module.self_attn.batch_first is False
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention, nn.Transformer)) or not module._modules:
+        return getattr(module, "batch_first", None) is False
+    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor, nn
 
-from stratoscope.capture.batch import first_tensor
+from stratoscope.capture.batch import find_tensor
 from stratoscope.errors import NotApplicable
 
 if TYPE_CHECKING:
@@ -51,36 +51,31 @@ def loss_of(given: Callable[..., Any] | None, output: Any, batch: Batch, model: 
     Raises:
         NotApplicable: if there are no labels, or they fit no usual loss; says what was there.
     """
-    value = _tensor(output)
-    labels = batch.labels
-    classes = _classification(value, labels, model)
+    value, labels = scores_of(output), batch.labels
     if given is not None:
         if labels is None:
             raise NotApplicable("a loss was given, but the data have no labels")
-        return _given(given(output if not isinstance(output, Tensor) else value, labels), classes, batch.n)
-    own = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
+        return _given(given(output, labels), labels, _if_fitting(value, labels, model), batch.n)
+    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if isinstance(own, Tensor):
+        classes = _if_fitting(value, labels, model)
         n = batch.n if classes is None else len(classes[1])
         return BatchLoss(own.mean(), None, n, "the model's own", *(classes or (None, None)))
     if labels is None or value is None:
         raise NotApplicable("the data have no labels, so there is no loss")
-    if classes is not None:
-        logits, targets = classes
-        each = F.cross_entropy(logits.float(), targets, reduction="none")
-        return BatchLoss(each.mean(), each, len(targets), "cross entropy", logits, targets)
-    return _regression(value, labels)
+    classes = _classification(value, labels, model)
+    if classes is None:
+        return _regression(value, labels)
+    logits, targets = classes
+    each = F.cross_entropy(_wide(logits), targets, reduction="none")
+    return BatchLoss(each.mean(), each, len(targets), "cross entropy", logits, targets)
 
 
-def _tensor(output: Any) -> Tensor | None:
+def scores_of(output: Any) -> Tensor | None:
     """The output's scores, in the graph: `logits` where an object names them, else its first floating tensor."""
-    named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
-    for candidate in (named, output):
-        if isinstance(candidate, Tensor):
-            return candidate
-    items = list(output.values()) if isinstance(output, dict) else output
-    if isinstance(items, (tuple, list)):
-        return next((item for item in items if isinstance(item, Tensor) and item.is_floating_point()), None)
-    return first_tensor(output)[0]
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    found = named if isinstance(named, Tensor) else output if isinstance(output, Tensor) else find_tensor(output)
+    return found if isinstance(found, Tensor) else None
 
 
 def _classification(value: Tensor | None, labels: Tensor | None, model: nn.Module) -> tuple[Tensor, Tensor] | None:
@@ -101,23 +96,42 @@ def _classification(value: Tensor | None, labels: Tensor | None, model: nn.Modul
     scores, targets = scores[kept], targets[kept].long()
     if len(targets) and (int(targets.min()) < 0 or int(targets.max()) >= scores.shape[1]):
         raise NotApplicable(
-            f"labels from {int(targets.min())} to {int(targets.max())} do not fit {scores.shape[1]} outputs"
+            f"labels from {int(targets.min())} to {int(targets.max())} do not fit {scores.shape[1]} outputs; give loss="
         )
     return scores, targets
 
 
+def _if_fitting(value: Tensor | None, labels: Tensor | None, model: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """The same; `None` where the labels do not fit, which is no matter to a loss of the user's own."""
+    try:
+        return _classification(value, labels, model)
+    except NotApplicable:
+        return None
+
+
 def _regression(value: Tensor, labels: Tensor) -> BatchLoss:
-    if value.numel() != labels.numel():
-        raise NotApplicable(
-            f"outputs of shape {tuple(value.shape)} and labels of shape {tuple(labels.shape)} fit no usual loss; "
-            "give loss="
-        )
-    each = (value.float() - labels.reshape(value.shape).float()).square().reshape(len(value), -1).mean(1)
+    shapes = f"outputs of shape {tuple(value.shape)} and labels of shape {tuple(labels.shape)}"
+    if value.numel() != labels.numel() or value.ndim == 0:
+        raise NotApplicable(f"{shapes} fit no usual loss; give loss=")
+    if not labels.is_floating_point():
+        raise NotApplicable(f"{shapes} and type {labels.dtype} are neither classes nor floating targets; give loss=")
+    each = (_wide(value) - _wide(labels.reshape(value.shape))).square().reshape(len(value), -1).mean(1)
     return BatchLoss(each.mean(), each, len(each), "mean squared error")
 
 
-def _given(loss: Any, classes: tuple[Tensor, Tensor] | None, n: int) -> BatchLoss:
+def _given(loss: Any, labels: Tensor, classes: tuple[Tensor, Tensor] | None, n: int) -> BatchLoss:
     if not isinstance(loss, Tensor) or not loss.is_floating_point():
         raise NotApplicable(f"the loss gave {type(loss).__name__}, not a floating tensor")
-    each = loss.reshape(-1) if loss.ndim > 0 and loss.numel() > 1 else None
-    return BatchLoss(loss.mean(), each, n if each is None else len(each), "given", *(classes or (None, None)))
+    positions = n if classes is None else len(classes[1])
+    each = loss.reshape(-1)
+    if classes is not None and loss.ndim > 0 and loss.numel() == labels.numel():
+        # a loss that is not reduced gives zero where there is no label
+        each = each[labels.reshape(-1) != IGNORED_LABEL]
+    if loss.ndim == 0 or len(each) not in (positions, n, labels.numel()):
+        return BatchLoss(loss.mean(), None, positions, "given", *(classes or (None, None)))
+    return BatchLoss(each.mean(), each, len(each), "given", *(classes or (None, None)))
+
+
+def _wide(value: Tensor) -> Tensor:
+    """Half precision as float32; others as they are."""
+    return value.float() if value.dtype.itemsize < 4 else value

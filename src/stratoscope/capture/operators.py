@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from stratoscope.capture.batch import first_tensor
-from stratoscope.capture.loss import loss_of
+from stratoscope.capture.loss import loss_of, scores_of
 from stratoscope.capture.needs import Operator
-from stratoscope.capture.restore import untouched
-from stratoscope.errors import CaptureError
+from stratoscope.capture.restore import differentiable, untouched
+from stratoscope.capture.running import call, dtype_of, trained
+from stratoscope.errors import CaptureError, NotApplicable
 
 if TYPE_CHECKING:
     from stratoscope.network.sources import Batch, ProbeSet
@@ -29,7 +30,7 @@ class Bench:
     """What an operator works on: a subject and one split's probe set.
 
     Attributes:
-        subject: the subject; its model has to be there.
+        subject: the subject; its model has to be there. Where it has weights of its own, the model runs on these.
         probe: the examples.
     """
 
@@ -45,7 +46,19 @@ class Bench:
     @property
     def params(self) -> dict[str, Tensor]:
         """The trained params by key, tied ones once."""
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        return self._weights[0]
+
+    @cached_property
+    def _weights(self) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+        return trained(self.model, self.subject.override())
+
+    def batch(self, number: int) -> Batch:
+        """One batch of the probe set, where the model is and of its type."""
+        return self.probe.batches[number].to(self.subject.device, dtype=dtype_of(self.model))
+
+    def run(self, batch: Batch) -> Any:
+        """What the model gives for a batch."""
+        return call(self.model, batch, self._weights[1])
 
 
 @dataclass
@@ -109,7 +122,12 @@ class CurvatureHandle:
     meter: Meter
 
     def gradient(self) -> dict[str, Tensor]:
-        """The gradient of the mean loss: one forward and one backward pass."""
+        """The gradient of the mean loss: one forward and one backward pass.
+
+        Raises:
+            NotApplicable: if the data have no labels, or nothing is trained.
+            CaptureError: if the meter is used up.
+        """
         return self._accumulate(lambda grads, params: grads, backward=1, graph=False)
 
     def hvp(self, vector: Vector) -> dict[str, Tensor]:
@@ -119,6 +137,7 @@ class CurvatureHandle:
             vector: one tensor for each trained param, of its shape.
 
         Raises:
+            NotApplicable: if the data have no labels, or nothing is trained.
             CaptureError: if the vector does not fit the params, or the meter is used up.
         """
         params = self.bench.params
@@ -139,18 +158,25 @@ class CurvatureHandle:
     def _accumulate(
         self, pick: Callable[[list[Tensor], list[Tensor]], list[Tensor]], backward: int, graph: bool
     ) -> dict[str, Tensor]:
-        bench, total = self.bench, dict[str, Tensor]()
+        bench, positions = self.bench, 0
         names, params = list(bench.params), list(bench.params.values())
-        with untouched(bench.model), torch.enable_grad():
-            for held in bench.probe.batches:
+        if not params:
+            raise NotApplicable("no param of the model is trained")
+        total = {name: torch.zeros_like(_wide(p)) for name, p in bench.params.items()}
+        with untouched(bench.model), differentiable(bench.model, twice=graph), torch.enable_grad():
+            for number in range(len(bench.probe.batches)):
                 self.meter.count(forward=1, backward=backward)
-                batch = _ready(held, bench)
-                loss = loss_of(bench.subject.loss, bench.model(*batch.args, **batch.kwargs), batch, bench.model).mean
-                grads = torch.autograd.grad(loss, params, create_graph=graph, allow_unused=True, materialize_grads=True)
+                batch = bench.batch(number)
+                loss = loss_of(bench.subject.loss, bench.run(batch), batch, bench.model)
+                if loss.n == 0:
+                    continue
+                grads = torch.autograd.grad(
+                    loss.mean, params, create_graph=graph, allow_unused=True, materialize_grads=True
+                )
                 for name, part in zip(names, pick(list(grads), params), strict=True):
-                    piece = part.detach() * (batch.n / bench.probe.n)
-                    total[name] = total[name] + piece if name in total else piece
-        return total
+                    total[name] += _wide(part.detach()) * loss.n
+                positions += loss.n
+        return {name: part / max(positions, 1) for name, part in total.items()}
 
 
 @dataclass(frozen=True)
@@ -192,7 +218,7 @@ class JacobianHandle:
         Returns:
             one tensor for each param, or `{"input": ...}`.
         """
-        with untouched(self.bench.model), torch.enable_grad():
+        with untouched(self.bench.model), differentiable(self.bench.model), torch.enable_grad():
             output, inputs = self._forward(batch)
             self.meter.count(backward=1)
             found = torch.autograd.grad(
@@ -205,7 +231,7 @@ class JacobianHandle:
 
         Works through the transpose of the transpose, so every layer that has a double backward can be asked.
         """
-        with untouched(self.bench.model), torch.enable_grad():
+        with untouched(self.bench.model), differentiable(self.bench.model, twice=True), torch.enable_grad():
             output, inputs = self._forward(batch)
             self.meter.count(backward=2)
             probe = torch.zeros_like(output, requires_grad=True)
@@ -222,22 +248,22 @@ class JacobianHandle:
     def _forward(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         self.meter.count(forward=1)
         bench = self.bench
-        batch = _ready(bench.probe.batches[number], bench)
+        if not 0 <= number < len(bench.probe.batches):
+            raise CaptureError(f"There is no batch {number}; the probe set has {len(bench.probe.batches)}.")
+        batch = bench.batch(number)
         args = list(batch.args)
         inputs = bench.params
         if self.wrt == "input":
-            if not args or not args[0].is_floating_point():
+            if not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
                 raise CaptureError(
                     "The input is not a floating-point tensor, so there is no Jacobian with respect to it."
                 )
             args[0] = args[0].detach().requires_grad_()
             inputs = {"input": args[0]}
-        raw = bench.model(*args, **batch.kwargs)
-        output = raw if isinstance(raw, Tensor) else getattr(raw, "logits", None)
-        if output is None:
-            raise CaptureError(
-                f"The model gives {type(raw).__name__}, not one tensor; its Jacobian is not defined here."
-            )
+        raw = bench.run(replace(batch, args=tuple(args)))
+        output = scores_of(raw)
+        if output is None or not output.is_floating_point():
+            raise CaptureError(f"The model gives {type(raw).__name__}, in which there is no floating-point tensor.")
         return output, inputs
 
 
@@ -264,7 +290,6 @@ class ReplayHandle:
 
     bench: Bench
     meter: Meter
-    _edits: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
     def outputs(self, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
         """The network's outputs for the whole probe set: one forward pass.
@@ -284,15 +309,14 @@ class ReplayHandle:
                 module = layers[name].module
                 assert module is not None
                 stack.callback(module.register_forward_hook(_edited(edit)).remove)
-            return torch.cat([self._one(batch) for batch in self.bench.probe.batches])
+            return torch.cat([self._one(number) for number in range(len(self.bench.probe.batches))])
 
-    def _one(self, batch: Batch) -> Tensor:
+    def _one(self, number: int) -> Tensor:
         self.meter.count(forward=1)
-        batch = _ready(batch, self.bench)
-        value, _ = first_tensor(self.bench.model(*batch.args, **batch.kwargs))
+        value = scores_of(self.bench.run(self.bench.batch(number)))
         if value is None:
             raise CaptureError("The model gives no floating-point tensor.")
-        return value
+        return value.detach()
 
 
 def _edited(edit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
@@ -308,6 +332,6 @@ def _edited(edit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
     return hook
 
 
-def _ready(batch: Batch, bench: Bench) -> Batch:
-    dtype = next((p.dtype for p in bench.model.parameters() if p.is_floating_point()), None)
-    return batch.to(bench.subject.device, dtype=dtype)
+def _wide(value: Tensor) -> Tensor:
+    """Half precision as float32, so that sums over batches lose nothing."""
+    return value.detach().float() if value.dtype.itemsize < 4 else value

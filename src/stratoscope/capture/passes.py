@@ -10,22 +10,44 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn.utils.rnn import PackedSequence
 
-from stratoscope.capture.batch import SiteBatch, first_tensor
+from stratoscope.capture.batch import SiteBatch, find_tensor, first_tensor
 from stratoscope.capture.graph import Flow
 from stratoscope.capture.layout import Layout
 from stratoscope.capture.loss import loss_of
 from stratoscope.capture.needs import Kept, KeptReducer, Reducer, Site, Streamed
-from stratoscope.capture.restore import untouched
-from stratoscope.capture.taps import MAX_CALLS, ROOT, Taps
+from stratoscope.capture.restore import differentiable, untouched
+from stratoscope.capture.running import call, dtype_of, trained
+from stratoscope.capture.taps import MAX_CALLS, Taps
 from stratoscope.errors import CaptureError, NotApplicable
-from stratoscope.network.layers import Catalogue, Layer
+from stratoscope.network.layers import ROOT, Catalogue, Layer
 
 if TYPE_CHECKING:
     from stratoscope.network.sources import Batch, ProbeSet
 
 GRADIENT_SITES = ("output_gradient", "parameter_gradient")
+
+EVERYWHERE = ""
+"""In place of a site's name: nowhere could it be looked."""
+
+
+Refusal = NotApplicable | CaptureError
+"""Why a need has no value at a site: its question makes no sense there, or gathering it failed."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An output whose gradient is wanted once there is a loss."""
+
+    need: Streamed
+    site: Site
+    raw: Any
+    tensor: Tensor
+    version: int
+    # the place in the graph as it was when the layer gave it; the next layer may change the tensor in place
+    edge: GradientEdge
 
 
 @dataclass
@@ -34,7 +56,8 @@ class PassResult:
 
     Attributes:
         reducers: for each need, the reducer of every site at which it looked.
-        refusals: for each need, why a site that it wanted to look at could not be read.
+        refusals: for each need and site that it wanted to look at, why it could not; under `""` where it could
+            look nowhere.
         sites: every layer that was called, in the order in which they first gave an output.
         n: examples seen.
         forward_calls: calls of the model.
@@ -44,7 +67,7 @@ class PassResult:
     """
 
     reducers: dict[Streamed, dict[str, Reducer]] = field(default_factory=dict)
-    refusals: dict[Streamed, dict[str, str]] = field(default_factory=dict)
+    refusals: dict[Streamed, dict[str, Refusal]] = field(default_factory=dict)
     sites: dict[str, Site] = field(default_factory=dict)
     n: int = 0
     forward_calls: int = 0
@@ -81,9 +104,10 @@ class ForwardPass:
         self._result = PassResult({need: {} for need in self.needs}, {need: {} for need in self.needs})
         self._layout = Layout.of(self.model)
         self._batch: Batch | None = None
-        self._waiting: list[tuple[Streamed, Site, Tensor, Any]] = []
+        self._waiting: list[_Waiting] = []
         self._gradients = any(need.site in GRADIENT_SITES for need in self.needs)
-        self._dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
+        self._dtype = dtype_of(self.model)
+        self._trained, self._used = trained(self.model, self.weights)
 
     def run(self, probe: ProbeSet) -> PassResult:
         """Pass over the probe set once.
@@ -93,11 +117,12 @@ class ForwardPass:
         """
         start = time.perf_counter()
         taps = Taps(self.model, self.catalogue, self._seen, flow=Flow())
-        with untouched(self.model), taps(), nullcontext() if self._gradients else torch.no_grad():
+        kernels = differentiable(self.model) if self._gradients else nullcontext()
+        with untouched(self.model), kernels, taps(), torch.no_grad():
             for number, batch in enumerate(probe.batches):
                 self._step(taps, batch.to(self.device, dtype=self._dtype), number, probe.split)
                 if number == 0:
-                    self._after_first(taps)
+                    self._after_first(taps, probe.n)
         self._result.seconds = time.perf_counter() - start
         for name, count in taps.skipped.items():
             self._result.notes.append(
@@ -108,52 +133,43 @@ class ForwardPass:
     def _step(self, taps: Taps, batch: Batch, number: int, split: str) -> None:
         self._batch, self._waiting = batch, []
         taps.listening = True
-        try:
-            with torch.enable_grad() if self._gradients else nullcontext():
-                output = self._call(batch)
-                taps.listening = False
-                if self._gradients:
-                    self._backward(output, batch)
-        except (NotApplicable, CaptureError):
-            raise
-        except Exception as error:
-            shapes = ", ".join(str(tuple(arg.shape)) for arg in batch.args if isinstance(arg, Tensor))
-            shapes = shapes or ", ".join(batch.kwargs)
-            raise CaptureError(
-                f"The model failed on batch {number} of split {split!r} (inputs {shapes}): "
-                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. "
-                "Check that the data have the shape and type that its forward expects."
-            ) from error
+        with torch.set_grad_enabled(self._gradients):
+            try:
+                output = call(self.model, batch, self._used)
+            except Exception as error:
+                shapes = ", ".join(str(tuple(arg.shape)) for arg in batch.args if isinstance(arg, Tensor))
+                shapes = shapes or ", ".join(batch.kwargs)
+                raise CaptureError(
+                    f"The model failed on batch {number} of split {split!r} (inputs {shapes}): {in_a_line(error)}. "
+                    "Check that the data have the shape and type that its forward expects."
+                ) from error
+            taps.listening = False
+            if self._gradients:
+                self._backward(output, batch)
         self._result.n += batch.n
         self._result.forward_calls += 1
-
-    def _call(self, batch: Batch) -> Any:
-        if self.weights is None:
-            return self.model(*batch.args, **batch.kwargs)
-        return functional_call(self.model, dict(self.weights), batch.args, batch.kwargs)
 
     def _seen(self, site: Site, where: str, what: Any) -> None:
         if where == "output":
             self._result.sites.setdefault(site.name, site)
+        batch: SiteBatch | None = None
         for need in self._result.reducers:
-            if need.site == where or (need.site == "output_gradient" and where == "output"):
-                self._show(need, site, what, where)
-
-    def _show(self, need: Streamed, site: Site, what: Any, where: str) -> None:
-        if site.name in self._result.refusals[need]:
-            return
-        reducer = self._reducer(need, site)
-        if reducer is None:
-            return
-        if need.site == "output_gradient":
-            tensor = _live_tensor(what)
-            if tensor is not None and tensor.requires_grad:
-                self._waiting.append((need, site, tensor, what))
-            return
-        self._update(need, site, reducer, self._site_batch(site, what))
+            gradient = need.site == "output_gradient" and where == "output"
+            if not gradient and need.site != where:
+                continue
+            reducer = self._reducer(need, site)
+            if reducer is None:
+                continue
+            if gradient:
+                self._wait(need, site, what)
+                continue
+            batch = batch or self._site_batch(site, what)
+            self._update(need, site, reducer, batch)
 
     def _reducer(self, need: Streamed, site: Site) -> Reducer | None:
-        known = self._result.reducers[need]
+        known, refused = self._result.reducers[need], self._result.refusals[need]
+        if site.name in refused or EVERYWHERE in refused:
+            return None
         if site.name not in known:
             if not self.wanted(site.layer.name) and site.layer.name != ROOT:
                 return None
@@ -166,79 +182,123 @@ class ForwardPass:
     def _update(self, need: Streamed, site: Site, reducer: Reducer, batch: SiteBatch) -> None:
         try:
             reducer.update(batch)
-        except NotApplicable as reason:
-            self._result.refusals[need][site.name] = str(reason)
-            self._result.reducers[need].pop(site.name, None)
+        except (NotApplicable, CaptureError) as why:
+            self._refuse(need, site.name, why)
+        except Exception as error:
+            # one need that fails must not take the others with it
+            self._refuse(need, site.name, CaptureError(f"{need} failed at {site.name}: {in_a_line(error)}."))
+
+    def _refuse(self, need: Streamed, site: str, why: Refusal) -> None:
+        self._result.refusals[need][site] = why
+        self._result.reducers[need].pop(site, None)
 
     def _site_batch(self, site: Site, raw: Any, value: Tensor | None = None, **more: Any) -> SiteBatch:
         assert self._batch is not None
-        lengths = None
+        lengths, batch_dim, channel_dim = None, None, -1
         if value is None:
             value, lengths = first_tensor(raw)
-        batch_dim, channel_dim = 0, -1
-        found: int | None = batch_dim
         if value is not None:
-            found = self._layout.batch_dim(site.layer, value, self._batch.n, lengths is not None)
+            batch_dim = self._layout.batch_dim(site.layer, value, self._batch.n, lengths is not None)
             channel_dim = self._layout.channel_dim(site.layer, value)
-        return SiteBatch(site, raw, value, self._batch, found, channel_dim, lengths_mask=lengths, **more)
+        return SiteBatch(
+            site, raw, value, self._batch, batch_dim, channel_dim, self.loss, lengths_mask=lengths, **more
+        )  # fmt: skip
+
+    # -- gradients ----------------------------------------------------------------------------------------------------
+
+    def _wait(self, need: Streamed, site: Site, raw: Any) -> None:
+        found = find_tensor(raw)
+        tensor = found.data if isinstance(found, PackedSequence) else found
+        if tensor is None or not tensor.requires_grad:
+            self._refuse(need, site.name, NotApplicable(f"no gradient flows through {site.name}"))
+        else:
+            self._waiting.append(_Waiting(need, site, raw, tensor, tensor._version, get_gradient_edge(tensor)))
 
     def _backward(self, output: Any, batch: Batch) -> None:
-        loss = loss_of(self.loss, output, batch, self.model).mean
-        params = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        if self.weights is not None:
-            raise CaptureError("Gradients of other weights than the model's own are not captured; load them first.")
-        outputs = [tensor for _, _, tensor, _ in self._waiting]
-        gradients = torch.autograd.grad(loss, [*params.values(), *outputs], allow_unused=True)
-        by_name = dict(zip(params, gradients, strict=False))
-        for (need, site, tensor, raw), gradient in zip(self._waiting, gradients[len(params) :], strict=True):
-            value = torch.zeros_like(tensor) if gradient is None else gradient
-            batch_of = self._site_batch(site, raw, value.detach(), loss=loss.detach())
-            self._update(need, site, self._result.reducers[need][site.name], batch_of)
-        self._parameter_gradients(by_name, loss.detach())
+        try:
+            loss = loss_of(self.loss, output, batch, self.model)
+            if loss.n == 0:
+                return
+            if not loss.mean.requires_grad:
+                raise NotApplicable("the loss depends on no param that is trained, so there is no gradient")
+            ends: list[Any] = [*self._trained.values(), *(waiting.edge for waiting in self._waiting)]
+            gradients = torch.autograd.grad(loss.mean, ends, allow_unused=True)
+        except NotApplicable as why:
+            self._give_up_gradients(why)
+            return
+        except Exception as error:
+            self._give_up_gradients(CaptureError(f"The backward pass failed: {in_a_line(error)}."))
+            return
+        about = {"loss": loss.mean.detach(), "loss_n": loss.n}
+        with torch.no_grad():
+            for waiting, gradient in zip(self._waiting, gradients[len(self._trained) :], strict=True):
+                self._output_gradient(waiting, gradient, about)
+            self._parameter_gradients(dict(zip(self._trained, gradients, strict=False)), about)
 
-    def _parameter_gradients(self, gradients: Mapping[str, Tensor | None], loss: Tensor) -> None:
+    def _give_up_gradients(self, why: Refusal) -> None:
+        self._gradients = False
+        for need in self._result.reducers:
+            if need.site in GRADIENT_SITES:
+                self._result.reducers[need].clear()
+                self._result.refusals[need][EVERYWHERE] = why
+
+    def _output_gradient(self, waiting: _Waiting, gradient: Tensor | None, about: Mapping[str, Any]) -> None:
+        need, site = waiting.need, waiting.site
+        reducer = self._reducer(need, site)
+        if reducer is None:
+            return
+        if gradient is None and waiting.tensor._version != waiting.version:
+            self._refuse(need, site.name, NotApplicable(f"what {site.name} gives is a view that is changed in place"))
+            return
+        value = torch.zeros_like(waiting.tensor) if gradient is None else gradient
+        raw = find_tensor(waiting.raw)
+        if isinstance(raw, PackedSequence):
+            packed = PackedSequence(value, raw.batch_sizes, raw.sorted_indices, raw.unsorted_indices)
+            self._update(need, site, reducer, self._site_batch(site, packed, **about))
+        else:
+            self._update(need, site, reducer, self._site_batch(site, waiting.raw, value, **about))
+
+    def _parameter_gradients(self, gradients: Mapping[str, Tensor | None], about: Mapping[str, Any]) -> None:
         for need in self._result.reducers:
             if need.site != "parameter_gradient":
                 continue
             for layer in self.catalogue.layers.values():
                 own = {p.name: g for p in layer.params if (g := gradients.get(p.name)) is not None}
-                reducer = self._reducer(need, Site(layer)) if own else None
+                site = Site(layer)
+                reducer = self._reducer(need, site) if own else None
                 if reducer is not None:
-                    self._update(
-                        need, Site(layer), reducer, self._site_batch(Site(layer), None, loss=loss, gradients=own)
-                    )
+                    self._update(need, site, reducer, self._site_batch(site, None, gradients=own, **about))
 
-    def _after_first(self, taps: Taps) -> None:
+    # -- after the first batch ----------------------------------------------------------------------------------------
+
+    def _after_first(self, taps: Taps, n: int) -> None:
         if taps.flow is not None:
             self._result.edges = list(taps.flow.edges)
         taps.flow = None
-        self._fit_into_memory()
+        self._fit_into_memory(n)
 
-    def _fit_into_memory(self) -> None:
-        """Once every site has been seen, share the memory budget out: the same number of examples everywhere."""
+    def _fit_into_memory(self, n: int) -> None:
+        """Once every site has been seen, share the memory budget out: the same part of the examples everywhere."""
         kept = [
-            (need, r) for need, by in self._result.reducers.items() for r in by.values() if isinstance(r, KeptReducer)
+            (min(need.n, n), reducer)
+            for need, by_site in self._result.reducers.items()
+            for reducer in by_site.values()
+            if isinstance(need, Kept) and isinstance(reducer, KeptReducer)
         ]
-        wanted = sum(need.n * r.bytes_per_example() for need, r in kept if isinstance(need, Kept))
+        wanted = sum(rows * reducer.bytes_per_example() for rows, reducer in kept)
         if wanted <= self.memory:
             return
         share = self.memory / wanted
-        for need, reducer in kept:
-            if isinstance(need, Kept):
-                reducer.keep_at_most(max(1, int(need.n * share)))
+        for rows, reducer in kept:
+            reducer.keep_at_most(max(1, int(rows * share)))
         self._result.notes.append(
-            f"kept samples were cut to {share:.0%} of what was asked, to stay within {self.memory / 2**20:.0f} MiB"
+            f"kept samples were cut to {share:.1%} of what was asked, to stay within {self.memory / 2**20:.3g} MiB"
         )
 
 
-def _live_tensor(raw: Any) -> Tensor | None:
-    """The first floating tensor of an output, still in the graph."""
-    if isinstance(raw, Tensor):
-        return raw if raw.is_floating_point() else None
-    inner = raw.values() if isinstance(raw, Mapping) else raw
-    if isinstance(inner, (tuple, list)) or isinstance(raw, Mapping):
-        return next((found for item in inner if (found := _live_tensor(item)) is not None), None)
-    return None
+def in_a_line(error: Exception) -> str:
+    """What kind of error it is and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def root_layer(catalogue: Catalogue) -> Layer:

@@ -13,7 +13,9 @@ from torch import Tensor
 from stratoscope.capture.batch import SiteBatch
 from stratoscope.capture.loss import loss_of
 from stratoscope.capture.needs import Reducer, Site, Streamed
-from stratoscope.capture.taps import ROOT
+from stratoscope.errors import NotApplicable
+from stratoscope.network.layers import ROOT
+from stratoscope.numerics.moments import Moments
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,8 +30,9 @@ class Tally:
 
     Attributes:
         n: labelled positions.
-        loss_sum: sum of the loss over them.
-        loss_square_sum: sum of its square, where the loss of each is known, else NaN.
+        loss: mean loss over them.
+        loss_variance: unbiased variance of the loss over them, where the loss of each is known and there are two, else
+            NaN.
         kind: which loss it is.
         correct: hits of the highest score, or `None` where this is no classification.
         confusion: counts of (true class, highest score), or `None`.
@@ -37,8 +40,8 @@ class Tally:
     """
 
     n: int
-    loss_sum: float
-    loss_square_sum: float
+    loss: float
+    loss_variance: float
     kind: str
     correct: int | None
     confusion: Int[Tensor, "classes classes"] | None
@@ -66,12 +69,13 @@ class Predictions(Streamed):
 
 
 class PredictionTally(Reducer):
-    """Sums in float64, counts in integers."""
+    """Moments of the loss in float64, counts in integers."""
 
     def __init__(self, loss: Callable[..., Any] | None, model: nn.Module | None) -> None:
         self._loss, self._model = loss, model
         self._n = self._not_finite = self._correct = 0
-        self._sum = self._square = 0.0
+        self._sum = 0.0
+        self._each = Moments()
         self._kind = ""
         self._classes = True
         self._confusion: Tensor | None = None
@@ -79,20 +83,17 @@ class PredictionTally(Reducer):
     def update(self, batch: SiteBatch) -> None:
         """Add one batch."""
         assert self._model is not None
-        found = loss_of(self._loss, batch.raw, batch.batch, self._model)
+        found = loss_of(self._loss or batch.criterion, batch.raw, batch.batch, self._model)
         self._kind = found.kind
-        self._n += found.n
-        if found.each is not None:
-            each = found.each.detach().double()
-            self._sum += float(each.sum())
-            self._square += float(each.square().sum())
-        else:
-            self._sum += float(found.mean.detach().double()) * found.n
-            self._square = float("nan")
-        if found.logits is None or found.labels is None:
-            self._classes = False
+        self._classes &= found.logits is not None
+        if found.n == 0:
             return
-        self._count(found.logits.detach(), found.labels)
+        self._n += found.n
+        self._sum += float(found.mean.detach()) * found.n
+        if found.each is not None:
+            self._each.update(found.each[:, None])
+        if found.logits is not None and found.labels is not None:
+            self._count(found.logits.detach(), found.labels)
 
     def _count(self, logits: Tensor, labels: Tensor) -> None:
         hits = logits.argmax(1)
@@ -107,7 +108,7 @@ class PredictionTally(Reducer):
         """Add another tally."""
         self._n += other._n
         self._sum += other._sum
-        self._square += other._square
+        self._each.merge(other._each)
         self._correct += other._correct
         self._not_finite += other._not_finite
         self._classes &= other._classes
@@ -117,6 +118,11 @@ class PredictionTally(Reducer):
 
     def result(self) -> Tally:
         """The tally."""
+        if self._n == 0:
+            raise NotApplicable("no position has a label")
+        known = self._each.count == self._n
+        mean = float(self._each.mean) if known else self._sum / self._n
+        variance = float(self._each.variance(unbiased=True)) if known and self._n > 1 else float("nan")
         correct = self._correct if self._classes else None
         confusion = self._confusion if self._classes else None
-        return Tally(self._n, self._sum, self._square, self._kind, correct, confusion, self._not_finite)
+        return Tally(self._n, mean, variance, self._kind, correct, confusion, self._not_finite)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from stratoscope.errors import CaptureError
+from stratoscope.network.weights import is_lazy
 
 
 @contextmanager
@@ -39,9 +43,19 @@ def untouched(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     Args:
         model: the model.
         training: whether to look at it in training mode.
+
+    Raises:
+        CaptureError: if it has lazy parameters, which would take their shape from what it is shown.
     """
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        raise CaptureError("The model has lazy parameters that have not seen data yet; run it on one batch first.")
     modes = {module: module.training for module in model.modules()}
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers() if buffer.device.type != "meta"]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in modes
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.device.type != "meta"
+    ]
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         with random_state_kept(), torch.compiler.set_stance("force_eager"):
@@ -53,6 +67,27 @@ def untouched(model: nn.Module, *, training: bool = False) -> Iterator[None]:
         for module, mode in modes.items():
             module.training = mode
         with torch.no_grad():
-            for buffer, before in buffers:
+            for module, name, buffer, before in buffers:
+                module._buffers[name] = buffer  # a module may put another tensor in its place
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
+
+
+@contextmanager
+def differentiable(model: nn.Module, *, twice: bool = False) -> Iterator[None]:
+    """Choose kernels whose gradient exists in evaluation mode.
+
+    cuDNN's recurrent kernels have one in training mode only, and no second one; fused attention has no second one.
+
+    Args:
+        model: the model.
+        twice: whether the gradient is to be differentiated again.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    on_gpu = any(tensor.is_cuda for tensor in model.parameters())
+    with ExitStack() as stack:
+        if recurrent and on_gpu:
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if twice:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield

@@ -15,12 +15,10 @@ from torch.overrides import TorchFunctionMode
 
 from stratoscope.capture.graph import Flow
 from stratoscope.capture.needs import Site
-from stratoscope.network.layers import Catalogue, Layer
+from stratoscope.network.layers import ROOT, Catalogue, Layer
 
 MAX_CALLS = 16
 """Calls of one module within one forward pass that are told apart; an unrolled loop goes on without being looked at."""
-
-ROOT = "(root)"
 
 _FUNCTIONAL: dict[str, tuple[str, ...]] = {
     "relu": ("relu", "relu_"),
@@ -144,9 +142,14 @@ class Taps:
 
     def _tell(self, layer: Layer, where: str, what: Any, call: int) -> None:
         if call > MAX_CALLS:
-            self.skipped[layer.name] += 1
-        else:
+            self.skipped[layer.name] += where == "output"
+            return
+        # what the listener computes is not the model's doing
+        self.listening = False
+        try:
             self.seen(Site(layer, call), where, what)
+        finally:
+            self.listening = True
 
 
 class _FunctionWatch(TorchFunctionMode):
@@ -160,7 +163,7 @@ class _FunctionWatch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        if self._taps.flow is not None:
+        if self._taps.flow is not None and self._taps.listening:
             self._taps.flow.through(output, (args, kwargs or {}))
         activation = _ACTIVATIONS.get(func)
         if activation is not None and isinstance(output, Tensor):

@@ -7,10 +7,11 @@ from typing import Self
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from stratoscope.capture.batch import SiteBatch
 from stratoscope.capture.needs import Reducer, Site, Streamed
+from stratoscope.errors import NotApplicable, SettingError
 
 ONE_SIDED = ("relu", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "threshold")
 """Active where the output is above zero."""
@@ -41,6 +42,7 @@ class UnitTally:
         not_finite: for each unit, positions at which the output was NaN or infinite.
         rule: what counts as active, in words.
         has_bounds: whether the nonlinearity is bounded, so that "not active" means saturated.
+        one_sided: whether the nonlinearity is a rectifier, so that "always active" means linear.
     """
 
     n: int
@@ -52,6 +54,7 @@ class UnitTally:
     not_finite: Int[Tensor, " units"]
     rule: str
     has_bounds: bool
+    one_sided: bool
 
 
 @dataclass(frozen=True)
@@ -70,20 +73,30 @@ class UnitCounts(Streamed):
     split: str | None = None
     site: str = "output"
 
+    def __post_init__(self) -> None:
+        if self.threshold < 0 or not 0 < self.slope < 1:
+            raise SettingError(
+                f"UnitCounts(threshold={self.threshold}, slope={self.slope}): the threshold must be at least 0 and the "
+                "slope between 0 and 1."
+            )
+
     def reducer(self, site: Site) -> UnitCounter | None:
         """A counter for a nonlinearity that turns units on and off; `None` for every other layer."""
-        activation = site.layer.activation
+        activation, module = site.layer.activation, site.layer.module
         if activation is None or activation not in (*ONE_SIDED, *GATED, *BOUNDED):
             return None
-        return UnitCounter(activation, self.threshold, self.slope)
+        if isinstance(module, nn.Threshold) and module.value > 0:
+            return None  # what it gives when it is off is above zero
+        band = active_band(activation, self.threshold, self.slope, module)
+        return UnitCounter(band, activation in BOUNDED, activation in ONE_SIDED)
 
 
 class UnitCounter(Reducer):
     """Counts at one site. Exact integers, so the result does not depend on how the data were batched."""
 
-    def __init__(self, activation: str, threshold: float, slope: float) -> None:
-        self._low, self._high, self._rule = active_band(activation, threshold, slope)
-        self._bounded = activation in BOUNDED
+    def __init__(self, band: tuple[float, float, str], bounded: bool, one_sided: bool) -> None:
+        self._low, self._high, self._rule = band
+        self._bounded, self._one_sided = bounded, one_sided
         self._n = self._positions = 0
         self._counts: Tensor | None = None
         self._range: tuple[Tensor, Tensor] | None = None
@@ -91,6 +104,8 @@ class UnitCounter(Reducer):
     def update(self, batch: SiteBatch) -> None:
         """Count one batch; for maps an example counts as active if any position is."""
         blocks = batch.blocks if batch.is_map else batch.rows[:, None, :]
+        if blocks.numel() == 0:
+            return
         finite = bool(torch.isfinite(blocks.sum()))
         active = self._is_active(blocks)
         lowest, highest = blocks.amin((0, 1)), blocks.amax((0, 1))
@@ -110,7 +125,7 @@ class UnitCounter(Reducer):
     def _is_active(self, blocks: Tensor) -> Tensor:
         if self._bounded:
             return (blocks > self._low) & (blocks < self._high)
-        if self._low == self._high:
+        if self._one_sided:
             return blocks > self._high
         return (blocks > self._high) | (blocks < self._low)
 
@@ -130,19 +145,23 @@ class UnitCounter(Reducer):
 
     def result(self) -> UnitTally:
         """The counts."""
-        assert self._counts is not None
-        assert self._range is not None
+        if self._counts is None or self._range is None:
+            raise NotApplicable("no unit was seen on any example")
         anywhere, active, not_finite = self._counts
         return UnitTally(
-            self._n, self._positions, anywhere, active, *self._range, not_finite, self._rule, self._bounded
-        )
+            self._n, self._positions, anywhere, active, *self._range, not_finite, self._rule, self._bounded,
+            self._one_sided,
+        )  # fmt: skip
 
 
-def active_band(activation: str, threshold: float, slope: float) -> tuple[float, float, str]:
+def active_band(
+    activation: str, threshold: float, slope: float, module: nn.Module | None = None
+) -> tuple[float, float, str]:
     """Two cuts and the rule in words.
 
     For a bounded function a unit is active between the cuts, for others outside them. The cuts of tanh and sigmoid are
-    where the derivative falls to `slope` of its largest value; those of a clipped function are its bounds.
+    where the derivative falls to `slope` of its largest value; those of a clipped function are its bounds, which a
+    module may have set.
 
     >>> round(active_band("tanh", 0.01, 0.1)[1], 4)
     0.9487
@@ -152,6 +171,8 @@ def active_band(activation: str, threshold: float, slope: float) -> tuple[float,
     if activation in GATED:
         return -threshold, threshold, f"|output| > {threshold:g}"
     low, high = BOUNDED[activation]
+    if isinstance(module, nn.Hardtanh):
+        low, high = float(module.min_val), float(module.max_val)
     middle, half = (low + high) / 2, (high - low) / 2
     if activation in ("tanh", "sigmoid"):
         reach = half * (1 - slope) ** 0.5

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from stratoscope.capture.needs import Derived, Live, Modifier, Need, Operator, Other, Previous, Streamed
 from stratoscope.capture.operators import Bench
-from stratoscope.capture.passes import ForwardPass, PassResult
+from stratoscope.capture.passes import EVERYWHERE, ForwardPass, PassResult
 from stratoscope.errors import CaptureError, NotApplicable, StratoscopeError
 from stratoscope.network.layers import Layer
 from stratoscope.network.subject import Subject
@@ -51,6 +50,7 @@ class Capture:
         self._others: dict[Need | str, Capture] = {}
         self._bench: dict[tuple[Operator, str | None], Any] = {}
         self._results: dict[tuple[Need, str, str | None], Any] = {}
+        self._kept: dict[tuple[Need, str, str | None], Any] = {}
 
     @property
     def streamed(self) -> list[Streamed]:
@@ -143,14 +143,15 @@ class Capture:
         if (need, name) not in self._bench:
             if self.subject.module is None or name is None:
                 raise NotApplicable(f"{type(need).__name__} needs a model and data; there are weights alone")
+            self._check_split(name)
             self._bench[need, name] = need.open(Bench(self.subject, self.subject.probe_set(name)))
         return self._bench[need, name]
 
     def drop(self, layer: Layer) -> None:
-        """Let go of what was derived for a layer and of its kept sample."""
-        for store in (self._derived, self._results):
-            for key in [key for key in store if key[1] == layer.name]:
-                del store[key]  # type: ignore[attr-defined]
+        """Let go of what was derived for a layer and of its kept sample, but for what is asked as `Previous`."""
+        self._keep(layer)
+        self._derived = {key: value for key, value in self._derived.items() if key[1] != layer.name}
+        self._results = {key: value for key, value in self._results.items() if key[1] != layer.name}
         for result in self.passes.values():
             for reducers in result.reducers.values():
                 reducers.pop(layer.name, None)
@@ -174,25 +175,30 @@ class Capture:
             raise NotApplicable("this needs a model and data; there are weights alone")
         if name is None:
             raise NotApplicable("this needs data; none were given")
+        self._check_split(name)
         result = self.run(name)
         assert result is not None
-        if layer.name in result.refusals[need]:
-            raise NotApplicable(result.refusals[need][layer.name])
+        refused = result.refusals[need]
+        refusal = refused.get(layer.name) or refused.get(EVERYWHERE)
+        if refusal is not None:
+            raise type(refusal)(str(refusal))
         if layer.name not in result.reducers[need]:
-            called = layer.name in result.sites or need.site == "parameter_gradient"
-            raise NotApplicable(
-                f"{type(need).__name__} does not look at layers of kind {layer.kind}"
-                if called
-                else "the layer is not called in the forward pass"
-            )
+            raise NotApplicable(_why_absent(need, layer, layer.name in result.sites))
         self._results[key] = result.reducers[need][layer.name].result()
         return self._results[key]
 
+    def _check_split(self, name: str) -> None:
+        if name not in self.subject.splits:
+            raise NotApplicable(
+                f"the data have no split {name!r}; they have {', '.join(self.subject.splits) or 'none'}"
+            )
+
     def _modified(self, need: Modifier, layer: Layer, split: str | None) -> Any:
         if isinstance(need, Previous):
-            if (need.need, layer.name, split) not in self.previous:
+            key = (need.need, layer.name, split if isinstance(need.need, Streamed) else None)
+            if key not in self.previous:
                 raise NotApplicable("there is no previous measurement yet")
-            return self.previous[need.need, layer.name, split]
+            return self.previous[key]
         return self._elsewhere(need)._value(need.need, layer, split)
 
     def _elsewhere(self, need: Modifier) -> Capture:
@@ -211,31 +217,34 @@ class Capture:
                 old.module, old.data, old.loss, old.labels, weights, None, old.name, old.probe, old.batch_size, old.seed,
                 old._probes,
             )  # fmt: skip
-            self._others[key] = Capture(subject, inner, self.memory)
+            self._others[key] = Capture(subject, inner, self.memory, patterns=self.patterns)
         return self._others[key]
 
     def remember(self) -> dict[tuple[Need, str, str | None], Any]:
-        """The values that the next measurement will ask for as `Previous`, gathered now."""
-        kept: dict[tuple[Need, str, str | None], Any] = {}
-        wanted = [need.need for need in self.needs if isinstance(need, Previous)]
-        for need in wanted:
+        """The values that the next measurement will ask for as `Previous`."""
+        for layer in self.layers():
+            self._keep(layer)
+        return dict(self._kept)
+
+    def _keep(self, layer: Layer) -> None:
+        for need in (need.need for need in self.needs if isinstance(need, Previous)):
             splits: list[str | None] = list(self.passes) if isinstance(need, Streamed) else [None]
             for split in splits:
-                for layer in self.layers():
-                    try:
-                        kept[need, layer.name, split] = _own(self._value(need, layer, split))
-                    except NotApplicable:
-                        continue
-        return kept
+                if (need, layer.name, split) in self._kept:
+                    continue
+                try:
+                    # a copy that later training does not change
+                    self._kept[need, layer.name, split] = copy.deepcopy(self._value(need, layer, split))
+                except Exception:
+                    continue  # whoever asks for it now is told why
 
 
-def _own(value: Any) -> Any:
-    """A copy that later training does not change."""
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, Mapping):
-        return {key: _own(item) for key, item in value.items()}
-    return value
+def _why_absent(need: Streamed, layer: Layer, called: bool) -> str:
+    if need.site == "parameter_gradient":
+        return "no gradient reaches its params" if layer.params else "the layer owns no params"
+    if not called:
+        return "the layer is not called in the forward pass"
+    return f"{type(need).__name__} does not look at layers of kind {layer.kind}"
 
 
 def _same_time(one: Modifier, other: Modifier) -> bool:

@@ -16,16 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stratoscope.capture.needs import Need
 from stratoscope.capture.predictions import Predictions, Tally
-from stratoscope.capture.taps import ROOT
 from stratoscope.capture.views import Seen
-from stratoscope.errors import NotApplicable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import NetworkInstrument
 from stratoscope.instruments.reading import At, last_of, passed_if_silent
+from stratoscope.network.layers import ROOT
 from stratoscope.numerics.intervals import clopper_pearson
 from stratoscope.record.quantity import Quantity, quantity
 
@@ -63,8 +62,6 @@ class Performance(NetworkInstrument):
     def measure(self, seen: Seen) -> Mapping[str, Quantity]:
         """Loss and accuracy of the split that is being measured."""
         tally: Tally = seen[Predictions()][ROOT]
-        if tally.n == 0:
-            raise NotApplicable("no position has a label")
         return {**_loss(tally), **(_accuracy(tally) if tally.correct is not None else {})}
 
     def judge(self, measured: Group) -> Iterator[Finding]:
@@ -80,9 +77,10 @@ class Performance(NetworkInstrument):
                 yield self.finding(
                     "PF001", Outcome.ISSUE, f"The loss on {at.split} is {at['loss']}",
                     do="lower the learning rate, clip gradients, or check the inputs and labels for NaN",
-                    loss=str(at["loss"]), **at.place,
+                    loss=str(at["loss"]), limit="finite", **at.place,
                 )  # fmt: skip
-            if at["accuracy_high"] < at["majority"] or at["accuracy_low"] <= at["majority"] <= at["accuracy_high"]:
+            # the exact interval does not lie above what needs no skill
+            if at["accuracy_low"] <= at["majority"]:
                 yield self.finding(
                     "PF002", Outcome.TIP,
                     f"Accuracy on {at.split} is {at['accuracy']:.1%}; always saying the commonest class gives "
@@ -114,7 +112,7 @@ class Performance(NetworkInstrument):
             if curve.sizes["step"] < 4 or float(curve.min()) <= 0:
                 continue
             lowest, end = float(curve.min()), float(curve[-1])
-            at = int(curve.coords["step"].values[int(curve.argmin())])
+            at = int(curve.coords["step"].values[int(curve.values.argmin())])
             if math.isfinite(end) and end > self.fall * lowest:
                 yield self.finding(
                     "PF004", Outcome.TIP, f"The loss on {split} is {end / lowest:.2f} times its lowest, at step {at}",
@@ -125,13 +123,9 @@ class Performance(NetworkInstrument):
 
 
 def _loss(tally: Tally) -> dict[str, Quantity]:
-    mean = tally.loss_sum / tally.n
-    variance = (
-        max(tally.loss_square_sum / tally.n - mean**2, 0.0) if not math.isnan(tally.loss_square_sum) else math.nan
-    )
-    error = math.sqrt(variance / (tally.n - 1)) if tally.n > 1 else math.nan
+    error = math.sqrt(tally.loss_variance / tally.n)
     return {
-        "loss": quantity(mean, units="1", long_name=f"mean loss ({tally.kind})", kind=tally.kind),
+        "loss": quantity(tally.loss, units="1", long_name=f"mean loss ({tally.kind})", kind=tally.kind),
         "loss_se": quantity(error, units="1", long_name="standard error of the mean loss"),
         "n": quantity(tally.n, units="1", long_name="labelled positions"),
         "not_finite": quantity(tally.not_finite, units="1", long_name="positions whose scores are NaN or infinite"),
@@ -141,7 +135,7 @@ def _loss(tally: Tally) -> dict[str, Quantity]:
 def _accuracy(tally: Tally) -> dict[str, Quantity]:
     assert tally.correct is not None
     low, high = clopper_pearson(tally.correct, tally.n)
-    share = {"units": "1", "valid_min": 0.0, "valid_max": 1.0}
+    share: dict[str, Any] = {"units": "1", "valid_min": 0.0, "valid_max": 1.0}
     found = {
         "accuracy": quantity(tally.correct / tally.n, long_name="accuracy", **share),
         "accuracy_low": quantity(float(low), long_name="accuracy, lower end of the exact 95 % interval", **share),

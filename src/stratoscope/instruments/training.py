@@ -231,7 +231,7 @@ def _of_params(step: StepStatistics, name: str, values: FloatArray) -> Quantity:
 
 
 def _scalar(name: str, value: float) -> Quantity:
-    return Quantity(np.float64(value).reshape(()), (), {}, _ATTRS[name])
+    return Quantity(np.asarray(value, dtype=np.float64), (), {}, _ATTRS[name])
 
 
 def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,14 +26,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from stratoscope.capture.needs import Need
 from stratoscope.capture.unit_counts import UnitCounts, UnitTally
 from stratoscope.capture.views import LayerView
-from stratoscope.errors import NotApplicable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
 from stratoscope.instruments.reading import last_of, passed_if_silent
@@ -82,8 +81,6 @@ class Units(LayerInstrument):
     def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
         """Census of one layer's units."""
         tally: UnitTally = view[UnitCounts(self.threshold, self.slope)]
-        if tally.n == 0:
-            raise NotApplicable("no example was seen")
         return census(tally)
 
     def judge(self, measured: Group) -> Iterator[Finding]:
@@ -91,7 +88,7 @@ class Units(LayerInstrument):
         yield from passed_if_silent(self, self._judge(measured), ("UN001", "UN002", "UN003", "UN004"), measured)
 
     def _judge(self, measured: Group) -> Iterator[Finding]:
-        for at in last_of(measured, "dead_share", "on_share", "bounded", "not_finite", "n", "dead_bound"):
+        for at in last_of(measured, "dead_share", "on_share", "bounded", "one_sided", "not_finite", "n", "dead_bound"):
             if at["not_finite"] > 0:
                 yield self.finding(
                     "UN004", Outcome.ISSUE, f"{at.layer}: {at['not_finite']:.0f} outputs are NaN or infinite",
@@ -105,7 +102,7 @@ class Units(LayerInstrument):
                 )  # fmt: skip
                 continue
             yield from self._dead(at)
-            if at["on_share"] >= self.on_limit and not at["bounded"]:
+            if at["on_share"] >= self.on_limit and at["one_sided"]:
                 yield self.finding(
                     "UN003", Outcome.TIP, f"{at.layer}: {at['on_share']:.0%} of the units are always on",
                     do="the nonlinearity does nothing for these units; look at the bias and the norm before it",
@@ -136,7 +133,7 @@ def census(tally: UnitTally) -> dict[str, Quantity]:
     """Shares from counts; every share lies in [0, 1].
 
     >>> ones = torch.tensor([4, 0])
-    >>> tally = UnitTally(4, 4, ones, ones, ones * 0.0, ones * 1.0, ones * 0, "output > 0", False)
+    >>> tally = UnitTally(4, 4, ones, ones, ones * 0.0, ones * 1.0, ones * 0, "output > 0", False, True)
     >>> float(census(tally)["dead_share"].values)
     0.5
     """
@@ -145,7 +142,7 @@ def census(tally: UnitTally) -> dict[str, Quantity]:
     always = tally.active == tally.positions
     active = tally.anywhere.double() / tally.n
     constant = tally.lowest == tally.highest
-    share = {"units": "1", "valid_min": 0.0, "valid_max": 1.0, "rule": tally.rule}
+    share: dict[str, Any] = {"units": "1", "valid_min": 0.0, "valid_max": 1.0, "rule": tally.rule}
 
     def part(name: str, mask: torch.Tensor) -> Quantity:
         return quantity(float(mask.double().mean()), long_name=name, **share)
@@ -165,6 +162,7 @@ def census(tally: UnitTally) -> dict[str, Quantity]:
             long_name="how often a unit seen dead may still be active (95 % upper bound)",
         ),
         "bounded": quantity(tally.has_bounds, units="1", long_name="the nonlinearity is bounded: dead means saturated"),
+        "one_sided": quantity(tally.one_sided, units="1", long_name="the nonlinearity is a rectifier: always on means linear"),
         "not_finite": quantity(int(tally.not_finite.sum()), units="1", long_name="outputs that are NaN or infinite"),
         "unit_count": quantity(units, units="1", long_name="units"),
         "n": quantity(tally.n, units="1", long_name="examples counted"),
