@@ -778,3 +778,44 @@ def test_the_share_of_a_norm_in_its_weight():
     weight = read(catalogue_of(module).matrices["0.weight"], ModuleWeights(module))
     torch.testing.assert_close(weight.norm(dim=1), torch.arange(1.0, 6.0))
     assert math.isclose(weight.norm().item() ** 2, 55, rel_tol=1e-5)
+
+
+def test_a_layer_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(SubjectError, match=r"no layer 'conv9'; this network has .root., 0"):
+        catalogue_of(ZOO["mlp"]())["conv9"]
+
+
+def test_low_rank_pairs_that_do_not_fit_stay_apart():
+    stored = {
+        "alone.lora_A.weight": torch.zeros(2, 6),
+        "odd.lora_A.weight": torch.zeros(3, 6), "odd.lora_B.weight": torch.zeros(5, 2),
+        "conv.lora_A.weight": torch.randn(2, 3, 3, 3), "conv.lora_B.weight": torch.randn(4, 2, 1, 1),
+        "kohya.lora_down.weight": torch.randn(2, 6), "kohya.lora_up.weight": torch.randn(5, 2),
+        "int.lora_A.weight": torch.zeros(2, 6, dtype=torch.int8), "int.lora_B.weight": torch.zeros(5, 2),
+    }  # fmt: skip
+    catalogue = catalogue_of_weights(StateDict(stored))
+    pairs = {name: matrix.shape for name, matrix in catalogue.matrices.items() if matrix.kind == "adapter"}
+    assert pairs == {"conv.lora_B.weight:BA": (4, 27), "kohya.lora_up.weight:BA": (5, 6)}
+    update = read(catalogue.matrices["conv.lora_B.weight:BA"], StateDict(stored))
+    x = torch.randn(1, 3, 3, 3)
+    expected = F.conv2d(F.conv2d(x, stored["conv.lora_A.weight"]), stored["conv.lora_B.weight"])
+    torch.testing.assert_close(update @ x.flatten(), expected.flatten())
+
+
+def test_the_gates_of_a_keras_gru():
+    stored = {"gru/kernel": torch.randn(3, 15), "gru/recurrent_kernel": torch.randn(5, 15)}
+    catalogue = catalogue_of_weights(StateDict(stored))
+    reset = read(catalogue.matrices["gru/recurrent_kernel:reset"], StateDict(stored))
+    assert torch.equal(reset, stored["gru/recurrent_kernel"][:, 5:10].T)  # update, reset, new
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_matrices_compare_and_travel(name):
+    import pickle
+
+    module = ZOO[name]()
+    for matrix in catalogue_of(module).matrices.values():
+        tensors = [ModuleWeights(module).load(param) for param in matrix.params]
+        copied = pickle.loads(pickle.dumps(matrix))
+        assert copied == matrix
+        assert torch.equal(copied.view(*tensors), matrix.view(*tensors))
