@@ -429,17 +429,37 @@ def test_the_effective_weight_is_what_the_module_uses(name):
 
 
 def test_an_effective_weight_can_be_made_from_other_tensors_than_the_live_ones():
-    module = nn.Sequential(spectral_norm(nn.Linear(5, 4)))
+    module = nn.Sequential(spectral_norm(nn.Linear(5, 4)))  # in training mode, in which a forward changes u and v
     matrix = catalogue_of(module).matrices["0.weight"]
-    tensors = [
-        2 * ModuleWeights(module).load(name) if "original" in name else ModuleWeights(module).load(name)
-        for name in matrix.params
-    ]
+    weight, u, v = torch.randn(4, 5), torch.ones(4) / 2, torch.ones(5) / 5**0.5
     before = copy.deepcopy(module.state_dict())
-    once, twice = matrix.view(*tensors), matrix.view(*tensors)
-    assert torch.equal(once, twice)  # no power iteration, though the module is in training mode
+    torch.testing.assert_close(matrix.view(weight, u, v), weight / (u @ weight @ v))  # no power iteration
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
-    torch.testing.assert_close(once, module.eval()[0].weight.detach())  # the norm's scale goes away
+
+
+def test_a_parametrization_that_writes_to_its_buffers_writes_to_copies():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.tensor(0))
+
+        def forward(self, weight):
+            self.calls += 1
+            return weight
+
+    module = nn.Linear(3, 3)
+    parametrize.register_parametrization(module, "weight", Counts())
+    before = int(module.parametrizations.weight[0].calls)
+    matrix = catalogue_of(module).matrices["weight"]
+    tensors = [ModuleWeights(module).load(name) for name in matrix.params]
+    matrix.view(*tensors)
+    assert int(tensors[1]) == int(module.parametrizations.weight[0].calls) == before
+
+
+def test_parts_of_one_storage_are_not_tied():
+    whole = torch.randn(6, 3)
+    stored = dict(zip(("q.weight", "k.weight"), whole.chunk(2), strict=True))
+    assert all(param.same_as is None for param in catalogue_of_weights(StateDict(stored)).params.values())
 
 
 def test_a_parametrization_that_fails_is_a_reason():

@@ -311,7 +311,7 @@ def _recurrent(group: _Group, leaf: str, shape: Shape) -> tuple[Part, ...]:
     ending = (match[2] or "") + (match[3] or "")
     projection, hidden = (group.plain.get(f"weight_{part}{ending}") for part in ("hr", "hh"))
     width = projection[1] if projection else hidden[1] if hidden else 0
-    if match[1] == "hr" or width == 0 or shape[0] % width:
+    if width == 0 or shape[0] % width:
         return whole
     return gates(whole[0], shape[0] // width)
 
