@@ -1,0 +1,329 @@
+"""Writes the pages that follow from the code: one for each instrument, the registry of findings, the reference.
+
+Everything is found by walking, so a new instrument or module appears here without an edit.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import stratoscope
+from stratoscope.cli.instruments import cost_of
+from stratoscope.instruments.base import Instrument, NetworkInstrument
+from stratoscope.instruments.registry import available, prefix_of
+
+SOURCE = Path(stratoscope.__file__).parent
+EVERYWHERE = {"ST000": "the data could not be passed through the network, or a measurement failed as a whole"}
+"""Codes that belong to no instrument."""
+
+Variables = Mapping[str, Mapping[str, Any]]
+
+
+def write_all(docs: Path) -> None:
+    """Write every generated page below a folder; files that would not change are left alone."""
+    found = variables()
+    for name, text in {
+        "findings.md": findings_page(),
+        "instruments/index.md": instruments_index(),
+        **{f"instruments/{key}.md": instrument_page(cls, found.get(key, {})) for key, cls in available().items()},
+        "generated/commands.md": commands_part(),
+        **{f"generated/{room}.md": text for room, text in reference_pages().items()},
+    }.items():
+        _write(docs / name, text)
+
+
+def _write(path: Path, text: str) -> None:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+# -- instruments ----------------------------------------------------------------------------------------------------
+
+
+def instruments_index() -> str:
+    """The list of instruments."""
+    rows = [
+        [f"[{cls.title}]({key}.md)", f"`{key}`", link(cls.source), cost_of(cls())] for key, cls in available().items()
+    ]
+    keys = "\n".join(available())
+    return (
+        "# Instruments\n\n"
+        "Each is one published measurement, in one file. `stratoscope instruments` prints the same list, "
+        "with those that other installed packages bring.\n\n"
+        f"{table(['instrument', 'key', 'source', 'cost'], rows)}\n"
+        f"```{{toctree}}\n:hidden:\n\n{keys}\n```\n"
+    )
+
+
+def instrument_page(cls: type[Instrument], measured: Variables) -> str:
+    """Everything that is known of one instrument."""
+    instrument = cls()
+    facts = [
+        ["key", f"`{cls.key}`"],
+        ["source", link(cls.source)],
+        ["looks at", "the whole network" if issubclass(cls, NetworkInstrument) else "one layer at a time"],
+        ["when", "every step of a watched training" if cls.every_step else "at each full measurement"],
+        ["needs", ", ".join(sorted(f"`{need}`" for need in instrument.requires)) or "nothing"],
+        ["uses, where it is there", ", ".join(sorted(f"`{need}`" for need in instrument.uses)) or "nothing more"],
+        ["cost", cost_of(instrument)],
+        ["class", f"{{py:class}}`{cls.__module__}.{cls.__name__}`"],
+    ]
+    parts = [
+        f"(instrument-{cls.key})=\n# {cls.title}",
+        table(["", ""], facts),
+        _method(cls),
+        _settings(cls),
+        _codes(cls),
+        _variables(cls, measured),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _method(cls: type[Instrument]) -> str:
+    text = inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
+    return f"## What it measures\n\n{_flat(text)}"
+
+
+def _settings(cls: type[Instrument]) -> str:
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    if not fields:
+        return "## Settings\n\nIt has none."
+    said = attributes_of(cls)
+    rows = [[f"`{f.name}`", f"`{f.default!r}`", said.get(f.name, "")] for f in fields]
+    first = fields[0]
+    example = f"```toml\n[instruments.{cls.key}]\n{first.name} = {_toml(first.default)}\n```"
+    return (
+        f"## Settings\n\n{table(['setting', 'default', 'meaning'], rows)}\n\n"
+        f"In `stratoscope.toml` (see [](../howto/settings.md)):\n\n{example}"
+    )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) or value is None else repr(value)
+
+
+def _codes(cls: type[Instrument]) -> str:
+    rows = [[f"[{code}](../findings.md#{code.lower()})", meaning] for code, meaning in cls.codes.items()]
+    return f"## Findings\n\n{table(['code', 'says'], rows)}" if rows else ""
+
+
+def _variables(cls: type[Instrument], measured: Variables) -> str:
+    if not measured:
+        return ""
+    rows = [[f"`{name}`", ", ".join(v["dims"]), f"`{v['units']}`", v["long_name"]] for name, v in measured.items()]
+    return (
+        f'## In the record\n\n`record["{cls.key}"]` holds, for a small convolutional classifier with labelled data:\n\n'
+        f"{table(['variable', 'dims', 'units', 'meaning'], rows)}"
+    )
+
+
+def variables() -> dict[str, Variables]:
+    """What each instrument writes for a small network: its variables, their dims, units and names.
+
+    An instrument that does not apply to that network has no entry.
+    """
+    import torch
+    from torch import nn
+
+    from stratoscope import Record, watch
+    from stratoscope.observe.settings import Settings
+
+    data = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(64, 1, 8, 8, generator=data), torch.arange(64) % 4
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with tempfile.TemporaryDirectory() as folder:
+        splits = {"train": (images[:32], labels[:32]), "test": (images[32:], labels[32:])}
+        run = Path(folder, "run")
+        with watch(model, splits, optimizer=optimizer, to=run, budget=1e9, settings=Settings()) as w:
+            for step in range(1, 41):
+                loss = nn.functional.cross_entropy(model(images[:32]), labels[:32])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                w.step(step, loss=loss)
+        record = Record.open(run)
+        return {key: described(record[key]) for key in record.keys()}  # noqa: SIM118 - a record is no mapping
+
+
+def described(group: Mapping[str, Any]) -> Variables:
+    """Dims, units and names of a group's variables."""
+    return {
+        name: {
+            "dims": [str(dim) for dim in array.dims],
+            "units": array.attrs.get("units", ""),
+            "long_name": array.attrs.get("long_name", ""),
+        }
+        for name, array in group.items()
+    }
+
+
+# -- findings -------------------------------------------------------------------------------------------------------
+
+
+def findings_page() -> str:
+    """The registry of codes."""
+    parts = [
+        "# Registry of findings",
+        "Every statement that Stratoscope makes carries a stable code. The first letters name the instrument; the "
+        "numbers stay what they are from release to release, so a code can be muted or searched for "
+        "([](howto/settings.md)). What the outcomes mean is in [](explanation/findings.md).",
+    ]
+    for key, cls in available().items():
+        codes = {**cls.codes, f"{prefix_of(cls)}000": "the instrument itself failed; the reason is in the finding"}
+        rows = [[f"[`{code}`]{{#{code.lower()}}}", meaning] for code, meaning in codes.items()]
+        parts += [f"## [{cls.title}](instruments/{key}.md)", table(["code", "says"], rows)]
+    rows = [[f"[`{code}`]{{#{code.lower()}}}", meaning] for code, meaning in EVERYWHERE.items()]
+    parts += ["## Stratoscope itself", table(["code", "says"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+# -- command line ---------------------------------------------------------------------------------------------------
+
+
+def commands() -> dict[str, Any]:
+    """Every subcommand by its name."""
+    import typer
+
+    from stratoscope.cli import main
+
+    if not main.app.registered_commands:
+        main._add_commands()
+    group: Any = typer.main.get_command(main.app)
+    return dict(group.commands)
+
+
+def commands_part() -> str:
+    """One section for each subcommand, in the order of the alphabet."""
+    return "\n\n".join(_command(name, command) for name, command in sorted(commands().items())) + "\n"
+
+
+def _command(name: str, command: Any) -> str:
+    about, _, example = (command.help or "").partition("Example: ")
+    arguments = [param for param in command.params if not param.opts[0].startswith("-")]
+    options = [param for param in command.params if param.opts[0].startswith("-")]
+    usage = " ".join(["stratoscope", name, *(param.name.upper() for param in arguments), "[OPTIONS]"])
+    rows = [[f"`{param.name.upper()}`", "", param.help or ""] for param in arguments]
+    rows += [[f"`{', '.join(param.opts)}`", _default(param), param.help or ""] for param in options]
+    rows.append(["`-h, --help`", "", "Show the help."])
+    parts = [
+        f"## {name}",
+        about.strip(),
+        f"```text\n{usage}\n```",
+        table(["", "default", ""], rows),
+        f"```console\n$ {example.strip()}\n```" if example else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _default(param: Any) -> str:
+    if param.default in (None, False, []):
+        return ""
+    return f"`{param.default}`"
+
+
+# -- reference ------------------------------------------------------------------------------------------------------
+
+
+def reference_pages() -> dict[str, str]:
+    """One page a room, one section a module; what the package exports stands on the hand-written page."""
+    exported = {(home, name) for name, home in _homes().items()}
+    pages: dict[str, list[str]] = {}
+    for module, about in public_modules().items():
+        room = module.split(".")[1]
+        if room in ("cli", "version"):
+            continue
+        hidden = sorted(name for home, name in exported if home == module)
+        exclude = f"   :exclude-members: {', '.join(hidden)}\n" if hidden else ""
+        short = module.removeprefix("stratoscope.")
+        pages.setdefault(room, [f"# {room}"]).append(
+            f"## {short}\n\n{_about(module, about)}\n\n```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n   :ignore-module-all:\n{exclude}```"
+        )
+    return {room: "\n\n".join(parts) + "\n" for room, parts in pages.items()}
+
+
+def _about(module: str, docstring: str) -> str:
+    """What a module says of itself; an instrument's says it on a page of its own."""
+    for key, cls in available().items():
+        if cls.__module__ == module:
+            return f"See [{cls.title}](../instruments/{key}.md)."
+    return _flat(docstring)
+
+
+def _flat(text: str) -> str:
+    """Markdown whose headings do not break into the page's own."""
+    return re.sub(r"^#+ +(.*)$", r"**\1**", text, flags=re.MULTILINE)
+
+
+def _homes() -> dict[str, str]:
+    """Exported names and the modules that they really come from."""
+    names = (name for name in stratoscope.__all__ if name not in ("data", "__version__"))
+    return {name: getattr(stratoscope, name).__module__ for name in names}
+
+
+def public_modules() -> dict[str, str]:
+    """Modules that define something public, in order, with their docstrings; none is imported for it."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if not any(part.startswith("_") for part in parts) and _defines(tree):
+            found[".".join(("stratoscope", *parts))] = ast.get_docstring(tree) or ""
+    return found
+
+
+def _defines(tree: ast.Module) -> bool:
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return any(isinstance(node, kinds) and not node.name.startswith("_") for node in tree.body)
+
+
+# -- small things ---------------------------------------------------------------------------------------------------
+
+
+def attributes_of(cls: type) -> dict[str, str]:
+    """What a class says of its attributes in the `Attributes:` part of its docstring."""
+    text = inspect.getdoc(cls) or ""
+    _, _, after = text.partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in after.splitlines():
+        if line and not line.startswith(" "):
+            break
+        start = re.match(r"^ {4}(\w+): (.*)$", line)
+        if start:
+            name = start[1]
+            found[name] = start[2]
+        elif name and line.strip():
+            found[name] += f" {line.strip()}"
+    return found
+
+
+def link(source: str) -> str:
+    """A source such as `arXiv:1811.05381` as a link."""
+    scheme, _, rest = source.partition(":")
+    base = {"arxiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}.get(scheme.lower())
+    return f"[{source}]({base}{rest})" if base else source
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(" ".join(cell.replace("|", r"\|").split()) for cell in line) + " |" for line in lines
+    )
