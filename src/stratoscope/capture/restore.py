@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +34,11 @@ def random_state_kept() -> Iterator[None]:
             numpy.random.set_state(legacy)
 
 
+def _eager() -> AbstractContextManager[Any]:
+    """Run compiled modules eagerly. Nothing is compiled before torch's compiler is imported, which takes a second."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
 @contextmanager
 def untouched(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     """Look at a model without a trace.
@@ -58,7 +64,7 @@ def untouched(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     ]
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
-        with random_state_kept(), torch.compiler.set_stance("force_eager"):
+        with random_state_kept(), _eagerly():
             torch.backends.mha.set_fastpath_enabled(False)
             model.train(training)
             yield
@@ -71,6 +77,14 @@ def untouched(model: nn.Module, *, training: bool = False) -> Iterator[None]:
                 module._buffers[name] = buffer  # a module may put another tensor in its place
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
+
+
+def _eagerly() -> AbstractContextManager[None]:
+    """Run compiled modules as they were written. Without the compiler, which takes a second to import, there are none."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextmanager

@@ -1,0 +1,342 @@
+"""The rules that every instrument keeps, as one check.
+
+```python
+from stratoscope.testing import check_instrument
+
+def test_contract():
+    check_instrument(MyInstrument)
+```
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stratoscope.capture.needs import Need
+from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.base import Instrument, LayerInstrument, NetworkInstrument
+from stratoscope.instruments.registry import available, prefix_of
+from stratoscope.network.subject import Subject
+from stratoscope.observe.examine import examine
+from stratoscope.observe.settings import Settings
+from stratoscope.record.quantity import DIMS, Quantity
+from stratoscope.record.record import Record
+from stratoscope.testing.subjects import SUBJECTS
+from stratoscope.testing.trial import (
+    Trial,
+    breaking,
+    changed,
+    difference,
+    needs_training,
+    noting,
+    plain,
+    state_of,
+    train,
+    tried,
+    unsettled,
+)
+
+SOURCE = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?$|doi:10\.\d{4,9}/\S+$")
+CODE = re.compile(r"([A-Z]{2,4})\d{3}$")
+KEY = re.compile(r"[a-z][a-z0-9_]*$")
+
+BATCHES = {torch.float64: 1e-9, torch.float32: 1e-5}
+"""How much may depend on whether 40 examples come at once or by eights."""
+PRECISION = 1e-3
+"""How much may depend on whether the network computes in float32 or float64."""
+USUAL = ("mlp", "cnn", "transformer")
+"""Subjects that are tried unless others are named."""
+
+
+def check_instrument(instrument: Instrument | type[Instrument], subjects: Iterable[str | Subject] = USUAL) -> None:
+    """Hold an instrument to the rules that every instrument keeps.
+
+    It is default-constructible, a frozen dataclass, documented, and names its source; its codes have a prefix of their
+    own; every variable has known dims, units and a long name; the same seed gives the same bytes; float32 and
+    float64 agree; five batches of 8 give what one of 40 gives; no hook is left, after success or failure; the model and
+    the global random states are bit for bit what they were; and it judges from saved numbers, with codes that it
+    declares, plain evidence, a limit beside each, and something to do where it complains.
+
+    Args:
+        instrument: an instrument, or its class, which is made with its default settings.
+        subjects: names in `stratoscope.testing.SUBJECTS`, or subjects of your own with 40 examples a split. It has to
+            measure something on at least one.
+
+    Raises:
+        AssertionError: one sentence that names the rule that was broken.
+
+    >>> from stratoscope.instruments.units import Units
+    >>> check_instrument(Units, subjects=["mlp"])
+    """
+    made = _made(instrument)
+    _check_identity(made)
+    _check_codes(made)
+    _check_needs(made)
+    measured = False
+    for chosen in subjects:
+        subject = SUBJECTS[chosen]() if isinstance(chosen, str) else chosen
+        measured |= _Rules(made, subject, f"{made.key} on {subject.name or 'the subject'}").check()
+    _rule(measured, f"{made.key} measures nothing on these subjects; name one on which it does")
+
+
+def _rule(holds: object, broken: str) -> None:
+    if not holds:
+        raise AssertionError(f"{broken}.")
+
+
+# -- what can be seen without measuring ----------------------------------------------------------------------------------
+
+
+def _made(instrument: Instrument | type[Instrument]) -> Instrument:
+    cls = instrument if inspect.isclass(instrument) else type(instrument)
+    name = cls.__name__
+    _rule(
+        issubclass(cls, (LayerInstrument, NetworkInstrument)), f"{name} must be a LayerInstrument or NetworkInstrument"
+    )
+    _rule(dataclasses.is_dataclass(cls), f"{name} must be a dataclass, whose fields are its settings")
+    _rule(cls.__dataclass_params__.frozen, f"{name} must be frozen: @dataclass(frozen=True)")  # type: ignore[attr-defined]
+    try:
+        default = cls()
+    except TypeError as error:
+        raise AssertionError(f"{name} must be default-constructible: {error}.") from error
+    return default if inspect.isclass(instrument) else instrument
+
+
+def _check_identity(made: Instrument) -> None:
+    cls = type(made)
+    for attribute in ("key", "title", "source"):
+        value = getattr(made, attribute, None)
+        _rule(isinstance(value, str) and value.strip(), f"{cls.__name__}.{attribute} must be set")
+    _rule(KEY.match(made.key), f"The key {made.key!r} must be lower-case letters, digits and underscores")
+    doc = cls.__doc__ or ""
+    _rule(
+        doc.strip() and not doc.startswith(f"{cls.__name__}("),
+        f"{made.key} must be documented: give its class a docstring",
+    )
+    _rule(
+        SOURCE.match(made.source),
+        f"The source {made.source!r} of {made.key} must be 'arXiv:dddd.ddddd' or 'doi:10.'...",
+    )
+    try:
+        hash(made)
+    except TypeError as error:
+        raise AssertionError(f"The settings of {made.key} must be hashable: {error}.") from error
+    other = available().get(made.key)
+    _rule(other is None or _same(other, cls), f"The key {made.key!r} is that of another instrument")
+
+
+def _check_codes(made: Instrument) -> None:
+    codes = getattr(made, "codes", None)
+    _rule(isinstance(codes, Mapping), f"{made.key} must declare its codes")
+    assert isinstance(codes, Mapping)
+    prefixes = set()
+    for code, meaning in codes.items():
+        found = CODE.match(code)
+        _rule(
+            found and not code.endswith("000"),
+            f"The code {code!r} of {made.key} must be letters and three digits from 001",
+        )
+        _rule(isinstance(meaning, str) and meaning.strip(), f"The code {code!r} of {made.key} must have a meaning")
+        prefixes.add(found[1] if found else "")
+    _rule(
+        len(prefixes) <= 1,
+        f"The codes of {made.key} must begin with the same letters, not {', '.join(sorted(prefixes))}",
+    )
+    for other in available().values():
+        clash = not _same(other, type(made)) and other.codes and prefixes and prefix_of(other) in prefixes
+        _rule(not clash, f"The codes of {made.key} begin like those of {other.key}")
+
+
+def _check_needs(made: Instrument) -> None:
+    for name in ("requires", "uses"):
+        needs = getattr(made, name)
+        good = isinstance(needs, Set) and all(isinstance(need, Need) for need in needs)
+        _rule(good, f"{made.key}.{name} must be a set of needs")
+        _rule(
+            needs == getattr(copy.copy(made), name),
+            f"{made.key}.{name} must be the same, by value, each time it is asked",
+        )
+    _rule(made.requires, f"{made.key}.requires is empty: say what must be there")
+
+
+def _same(one: type[Instrument], other: type[Instrument]) -> bool:
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+# -- what shows when it measures -----------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class _Rules:
+    """One instrument on one subject."""
+
+    made: Instrument
+    subject: Subject
+    name: str
+
+    def check(self) -> bool:
+        """Hold it to every rule; returns whether it measured anything."""
+        trial = tried(self.made, self._at(40), then=self._judges_alike)
+        self._check_failures(trial)
+        self._check_untouched()
+        self._check_weights_alone()
+        if not trial.numbers:
+            return False
+        self._check_quantities(trial)
+        self._check_findings(trial.findings)
+        again = tried(self.made, self._at(40))
+        far = difference(trial.numbers, again.numbers, 0.0)
+        _rule(not far, f"{self.name} must give the same bytes under the same seed: {far}")
+        self._check_precision()
+        self._check_failures_leave_no_trace()
+        return True
+
+    def _at(self, batch_size: int, dtype: torch.dtype | None = None) -> Subject:
+        """The subject with other batches and another type; its own model stays as it is."""
+        model = copy.deepcopy(self.subject.model)
+        assert model is not None
+        return replace(self.subject, model=model.to(dtype), batch_size=batch_size, _probes={})
+
+    def _check_failures(self, trial: Trial) -> None:
+        failed = [row.reason for row in trial.coverage if row.status == "failed"] or trial.failed
+        _rule(not failed, f"{self.name} must measure, or raise NotApplicable with the reason: {'; '.join(failed[:1])}")
+
+    def _check_quantities(self, trial: Trial) -> None:
+        known = {*DIMS, *self.made.dims}
+        for where, found in trial.returned:
+            for name, (dims, attrs) in _described(found, f"{self.name} at {where}").items():
+                for dim in dims:
+                    parts = {dim} if dim in known else set(dim.split("_"))
+                    _rule(parts <= known, f"{self.name}: the dim {dim!r} of {name} is not known; declare it in dims")
+                for attribute in ("units", "long_name"):
+                    value = attrs.get(attribute)
+                    _rule(isinstance(value, str) and value.strip(), f"{self.name}: {name} must have {attribute}")
+
+    def _check_precision(self) -> None:
+        """Batches and types: what they do to the numbers is rounding."""
+        found = {(n, dtype): tried(self.made, self._at(n, dtype)).numbers for dtype in BATCHES for n in (40, 8)}
+        for dtype, tolerance in BATCHES.items():
+            far = difference(found[40, dtype], found[8, dtype], tolerance)
+            _rule(not far, f"{self.name} must not depend on how the data are cut into batches ({dtype}): {far}")
+        far = difference(found[40, torch.float64], found[40, torch.float32], PRECISION)
+        _rule(not far, f"{self.name} must give in float32 what it gives in float64: {far}")
+
+    # -- traces -------------------------------------------------------------------------------------------------------
+
+    def _check_untouched(self) -> None:
+        subject = unsettled(self._at(8))
+        model = subject.module
+        assert model is not None
+        before = state_of(model)
+        if needs_training(self.made):
+            self._check_training_untouched(subject)
+        else:
+            tried(self.made, subject)
+        traces = changed(before, state_of(model))
+        _rule(not traces, f"{self.name} must leave the model as it came: {', '.join(traces[:3])} changed")
+
+    def _check_training_untouched(self, subject: Subject) -> None:
+        """A watched training ends, bit for bit, where an unwatched one does."""
+        states = []
+        for instruments in (None, [self.made]):
+            twin = replace(subject, model=copy.deepcopy(subject.model), _probes={})
+            assert twin.module is not None
+            with tempfile.TemporaryDirectory() as folder:
+                train(twin, instruments, Path(folder) / "run")
+            states.append(state_of(twin.module, identity=False))
+        traces = changed(*states)
+        _rule(
+            not traces, f"{self.name} must leave a training as it would be without it: {', '.join(traces[:3])} differ"
+        )
+
+    def _check_failures_leave_no_trace(self) -> None:
+        failing = noting(self.made, [], fail=True)
+        self._fails("measure raises", lambda subject: tried(failing, subject))
+
+        def broken(subject: Subject) -> None:
+            assert subject.module is not None
+            with breaking(subject.module, after=2):
+                tried(self.made, subject)
+
+        self._fails("the forward pass raises", broken)
+
+    def _fails(self, when: str, run: Callable[[Subject], object]) -> None:
+        subject = unsettled(self._at(8))
+        assert subject.module is not None
+        # a training changes the numbers before it breaks
+        numbers = not needs_training(self.made)
+        before = state_of(subject.module, numbers=numbers)
+        with warnings.catch_warnings(), suppress(Exception):
+            warnings.simplefilter("ignore")
+            run(subject)
+        traces = changed(before, state_of(subject.module, numbers=numbers))
+        _rule(not traces, f"{self.name} must leave no trace when {when}: {', '.join(traces[:3])} changed")
+
+    def _check_weights_alone(self) -> None:
+        assert self.subject.module is not None
+        if needs_training(self.made):
+            return
+        weights = {name: t for name, t in self.subject.module.state_dict().items() if isinstance(t, torch.Tensor)}
+        record = examine(subject=Subject(weights=weights), instruments=[self.made], settings=Settings())
+        failed = [f"{row.layer}: {row.reason}" for row in record.coverage() if row.status == "failed"]
+        _rule(not failed, f"{self.name}, given weights alone, must raise NotApplicable: {'; '.join(failed[:1])}")
+
+    # -- judgement ----------------------------------------------------------------------------------------------------
+
+    def _judges_alike(self, record: Record) -> None:
+        """From a file it says the same each time, and nothing that its codes do not hold, whatever the thresholds."""
+        if self.made.key not in record:
+            return
+        group = record[self.made.key]
+        once, twice = (list(self.made.judge(group)) for _ in range(2))
+        _rule(once == twice, f"{self.name} must judge the same numbers the same way each time")
+        for other in _other_thresholds(self.made):
+            with suppress(Exception):
+                findings = list(other.judge(group))
+                self._check_findings(findings)
+
+    def _check_findings(self, findings: list[Finding]) -> None:
+        for finding in findings:
+            said = f"{self.name}: the finding {finding.code}"
+            _rule(finding.code in self.made.codes, f"{said} is not among its codes")
+            _rule(finding.instrument == self.made.key, f"{said} speaks for {finding.instrument}")
+            _rule(finding.source == self.made.source, f"{said} must name the source {self.made.source}")
+            _rule(isinstance(finding.outcome, Outcome), f"{said} must have an Outcome, not {finding.outcome!r}")
+            _rule(finding.says.strip(), f"{said} must say something")
+            _rule(plain(finding.evidence.values()), f"{said} must have plain numbers and texts as evidence")
+            if finding.wants_action:
+                _rule(finding.do.strip(), f"{said} must say what to do")
+                _rule("limit" in finding.evidence, f"{said} must give the limit beside its evidence")
+
+
+def _other_thresholds(made: Instrument) -> Iterator[Instrument]:
+    """The same instrument with each of its numbers far up or down, to make it speak."""
+    for field in dataclasses.fields(made):  # type: ignore[arg-type]
+        value = getattr(made, field.name)
+        if field.init and isinstance(value, (int, float)) and not isinstance(value, bool):
+            for factor in (0, 1e-6, 1e6):
+                with suppress(Exception):
+                    yield replace(made, **{field.name: type(value)(value * factor)})  # type: ignore[type-var]
+
+
+def _described(found: Any, where: str) -> dict[str, tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Dims and attributes of what an instrument gave, quantities or a dataset."""
+    if hasattr(found, "data_vars"):
+        found = found.data_vars
+    _rule(isinstance(found, Mapping), f"{where}: it must give a mapping of quantities, not {type(found).__name__}")
+    for name, value in found.items():
+        good = isinstance(value, Quantity) or hasattr(value, "dims")
+        _rule(good, f"{where}: {name} must be made by quantity(...), not a {type(value).__name__}")
+    return {str(name): (tuple(str(dim) for dim in value.dims), value.attrs) for name, value in found.items()}
