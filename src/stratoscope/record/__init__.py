@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stratoscope.record.combine import Difference, Runs, compare, concat
+    from stratoscope.record.combine import Difference, Runs, compare, concat, difference
     from stratoscope.record.entry import Entry
     from stratoscope.record.folder import new_run_folder
     from stratoscope.record.group import Group
@@ -28,6 +28,7 @@ _HOME = {
     "Runs": "combine",
     "compare": "combine",
     "concat": "combine",
+    "difference": "combine",
     "new_run_folder": "folder",
 }
 
@@ -44,6 +45,7 @@ __all__ = [
     "Runs",
     "compare",
     "concat",
+    "difference",
     "new_run_folder",
 ]
 

@@ -132,17 +132,17 @@ def concat(records: Sequence[Record], dim: str = "run") -> Runs:
 
 @dataclass(frozen=True)
 class Difference:
-    """How one variable differs between two runs at the last step that both have.
+    """How one variable differs between two runs at the last step that both have, in plain numbers.
 
     Attributes:
         key: the group.
         variable: its name.
         step: the step compared.
         units: of the variable.
-        values: second minus first, along the labels that both have.
         compared: how many places both runs measured.
         changed: how many of them differ (NaN equals NaN).
         largest: the largest absolute difference; NaN if there is none to state.
+        relative: the same as a share of the largest absolute number in either run; in [0, 2].
         where: the labels of that place.
         before: the first run's number there.
         after: the second run's number there.
@@ -154,10 +154,10 @@ class Difference:
     variable: str
     step: int
     units: str
-    values: xr.DataArray
     compared: int
     changed: int
     largest: float
+    relative: float
     where: Mapping[str, Any]
     before: float
     after: float
@@ -166,7 +166,7 @@ class Difference:
 
 
 def compare(first: Record, second: Record) -> list[Difference]:
-    """The difference of two runs, for every variable that both have at a common step, largest share changed first.
+    """How two runs differ, for every variable that both have at a common step; the largest relative difference first.
 
     Raises:
         RecordError: if there is nothing that both measured.
@@ -174,16 +174,63 @@ def compare(first: Record, second: Record) -> list[Difference]:
     found = []
     for key in (key for key in first if key in second):
         for name in (name for name in first[key] if name in second[key]):
-            steps = set(first[key].steps_of(name)) & set(second[key].steps_of(name))
-            if steps:
-                found.append(_difference(first[key], second[key], name, max(steps)))
+            if set(first[key].steps_of(name)) & set(second[key].steps_of(name)):
+                found.append(_summary(key, _match(first[key], second[key], name, None)))
     if not found:
         listed = _listed({first.run_id or "first": first, second.run_id or "second": second})
         raise RecordError(f"These runs have nothing in common to compare, at no common step; they hold {listed}.")
-    return sorted(found, key=lambda each: -each.changed / max(each.compared, 1))
+    return sorted(found, key=lambda each: -1.0 if np.isnan(each.relative) else each.relative, reverse=True)
 
 
-def _difference(first: Group, second: Group, name: str, step: int) -> Difference:
+def difference(first: Record, second: Record, key: str, variable: str, step: int | None = None) -> xr.DataArray:
+    """Second minus first for one variable, along the labels that both have.
+
+    Args:
+        first: a run.
+        second: another.
+        key: the group.
+        variable: its name.
+        step: the step to compare; by default the last that both have.
+
+    Returns:
+        The variable's own dims, without `step`; NaN where one of the runs did not measure.
+
+    Raises:
+        RecordError: if one of them does not have it, or there is no such common step.
+    """
+    match = _match(first[key], second[key], variable, step)
+    attrs = {"units": match.units, "long_name": f"difference of {variable}", "step": match.step}
+    return labelled(match.gap, match.dims, match.axes, name=variable, attrs=attrs)
+
+
+@dataclass(frozen=True)
+class _Match:
+    """One variable of two runs at one step, cut to the labels that both have."""
+
+    name: str
+    step: int
+    units: str
+    dims: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    measured: NDArray[np.bool_]
+    only: tuple[int, int]
+
+    @property
+    def gap(self) -> NDArray[np.float64]:
+        """Second minus first; infinity minus infinity is no difference to state."""
+        with np.errstate(invalid="ignore"):
+            return np.where(self.measured, self.after - self.before, np.nan)
+
+
+def _match(first: Group, second: Group, name: str, step: int | None) -> _Match:
+    steps = set(first.steps_of(name)) & set(second.steps_of(name))
+    if not steps or (step is not None and step not in steps):
+        raise RecordError(
+            f"{first.key}.{name} was not measured at {'a' if step is None else 'this'} common step of both runs."
+        )
+    step = max(steps) if step is None else step
     pair = [_last(group.read(name, [step])) for group in (first, second)]
     if any("split" in variable.dims for variable in pair):
         pair = [_with_split(variable, 0) for variable in pair]
@@ -193,29 +240,37 @@ def _difference(first: Group, second: Group, name: str, step: int) -> Difference
     common = [_common(mine, other) for mine, other in zip(old.axes, new.axes, strict=True)]
     before, in_first = _take(old, [places[0] for _, places in common])
     after, in_second = _take(new, [places[1] for _, places in common])
-    measured = in_first & in_second
-    differs = measured & (before != after) & ~(np.isnan(before) & np.isnan(after))
     axes = tuple(axis for axis, _ in common)
-    with np.errstate(invalid="ignore"):  # infinity minus infinity is no difference to state
-        gap = np.where(measured, after - before, np.nan)
+    only = tuple(sum(mine.size - axis.size for mine, axis in zip(run.axes, axes, strict=True)) for run in pair)
+    units = str(old.attrs.get("units", ""))
+    return _Match(name, step, units, old.dims, axes, before, after, in_first & in_second, (only[0], only[1]))
+
+
+def _summary(key: str, match: _Match) -> Difference:
+    before, after = match.before, match.after
+    differs = match.measured & (before != after) & ~(np.isnan(before) & np.isnan(after))
+    gap = match.gap
     place = _largest(gap)
-    attrs = {"units": old.attrs.get("units", ""), "long_name": f"difference of {name}"}
+    numbers = np.abs(np.concatenate([before[match.measured], after[match.measured]]))
+    scale = float(np.max(numbers, initial=0.0, where=np.isfinite(numbers)))
+    largest = float("nan") if place is None else float(abs(gap[place]))
+    labels = (
+        {} if place is None else {d: a.labels()[at] for d, a, at in zip(match.dims, match.axes, place, strict=True)}
+    )
     return Difference(
-        key=first.key,
-        variable=name,
-        step=step,
-        units=str(old.attrs.get("units", "")),
-        values=labelled(gap, old.dims, axes, name=name, attrs=attrs),
-        compared=int(np.count_nonzero(measured)),
+        key=key,
+        variable=match.name,
+        step=match.step,
+        units=match.units,
+        compared=int(np.count_nonzero(match.measured)),
         changed=int(np.count_nonzero(differs)),
-        largest=float("nan") if place is None else float(abs(gap[place])),
-        where={}
-        if place is None
-        else {dim: axis.labels()[at] for dim, axis, at in zip(old.dims, axes, place, strict=True)},
+        largest=largest,
+        relative=0.0 if largest == 0 else largest / scale if scale else float("nan"),
+        where=labels,
         before=float("nan") if place is None else float(before[place]),
         after=float("nan") if place is None else float(after[place]),
-        only_first=sum(mine.size - axis.size for mine, axis in zip(old.axes, axes, strict=True)),
-        only_second=sum(other.size - axis.size for other, axis in zip(new.axes, axes, strict=True)),
+        only_first=match.only[0],
+        only_second=match.only[1],
     )
 
 

@@ -146,6 +146,7 @@ class Encoder:
         series = Series(
             *fields, dims, texts, dtype, attrs, entry.settings, entry.version, digest(to_json(identity, what))
         )
+        self.dims[entry.instrument, entry.label, entry.name] = dims
         coords = {dim: tuple(labels) for dim, labels in quantity.coords.items()}
         return _Known(values.dtype, values.shape, dims, coords, copy.deepcopy(dict(quantity.attrs)), series)
 
@@ -157,7 +158,7 @@ class Encoder:
             raise RecordError(f"{what} has the dim {reserved[0]!r}, which the record adds; leave it out.")
         if not entry.instrument or not entry.name or ":" in entry.instrument:
             raise RecordError(f"{what!r} needs an instrument's key, without a colon, and the name of a variable.")
-        before = self.dims.setdefault((entry.instrument, entry.label, entry.name), dims)
+        before = self.dims.get((entry.instrument, entry.label, entry.name), dims)
         if before != dims:
             raise RecordError(
                 f"{what} was recorded with dims {before} and now has {dims}; give it another name or label."

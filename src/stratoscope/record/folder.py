@@ -56,9 +56,7 @@ def new_run_folder(parent: Path) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            if Path(parent).is_dir():
-                continue  # another run began in the same microsecond
-            raise RecordError(f"{parent} is a file, not a folder for runs; choose another place.") from None
+            continue  # another run began in the same microsecond
         except OSError as error:
             raise cannot_write(folder, error) from error
         return folder

@@ -119,7 +119,8 @@ class Group(Variables):
         if not joined.overlaps:
             return joined
         singles = sorted((single for points in found for single in _by_step(points)), key=lambda single: single.seqs)
-        return join([_piece(single, Axis.of(single.steps, 1), splits) for single in singles], attrs, first)
+        known = dict(enumerate(joined.axes))
+        return join([_piece(single, Axis.of(single.steps, 1), splits) for single in singles], attrs, known)
 
     def _nothing(self, series: SeriesInfo, splits: bool) -> Joined:
         lead = (Axis("count", (0,)), *((Axis("labels", (series.split,)),) if splits else ()))

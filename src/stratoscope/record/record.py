@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -35,10 +35,11 @@ class Record(Mapping[str, Group]):
     It shows the state at the time of opening; `refresh` looks again. It may be read while another process writes.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, findings: Iterable[Finding] | None = None) -> None:
         """Use `open` or `from_writer` instead."""
         self._store = store
         self._groups: dict[str, Group] = {}
+        self._findings = None if findings is None else tuple(findings)
 
     @classmethod
     def open(cls, path: Path | str) -> Record:
@@ -101,8 +102,14 @@ class Record(Mapping[str, Group]):
     @property
     def findings(self) -> list[Finding]:
         """Every finding, in the order in which they were made."""
+        if self._findings is not None:
+            return list(self._findings)
         with self._store.reading():
             return [_finding(row) for row in self._store.query(_FINDINGS, self.seq)]
+
+    def with_findings(self, findings: Iterable[Finding]) -> Record:
+        """The same measurements with other findings, as when they are judged again; the file stays as it is."""
+        return Record(self._store, findings)
 
     def coverage(self, step: int | None = None) -> list[Coverage]:
         """What was and was not measured, for every instrument, layer, param and split.

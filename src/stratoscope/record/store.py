@@ -190,6 +190,8 @@ class Store:
     ) -> NDArray[Any]:
         blobs = [row[3] for row in rows]
         nbytes = prod(shape) * dtype.itemsize
+        if not all(type(row[1]) is int and abs(row[1]) < 2**63 and type(row[2]) is int for row in rows):
+            raise RecordError(f"{self.name} is damaged: {series.name} was measured at steps that are no whole numbers.")
         if not all(blob is None or (type(blob) is bytes and len(blob) == nbytes) for blob in blobs):
             raise RecordError(
                 f"{self.name} is damaged: {series.name} is not of shape {shape} and type {dtype} throughout."
