@@ -1,0 +1,113 @@
+"""Along depth: a value for each layer (or param, matrix, class, ...) at the last measured step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stratoscope.charts.numbers import format_number
+from stratoscope.charts.values import Axis, Band, Chart, Dots, FloatArray, Line, Mark, Rule
+from stratoscope.charts.variable import Variable
+
+
+def matches(variable: Variable) -> bool:
+    """A value a place, at least two places; categories over time are a heat map instead."""
+    over_time = bool(variable.meanings) and any(variable.several_steps(split) for split in range(len(variable.splits)))
+    return (
+        not variable.ragged
+        and len(variable.dims) == 1
+        and len(variable.names) > 1
+        and not variable.same_everywhere
+        and not over_time
+    )
+
+
+def build(variable: Variable) -> Iterator[Chart]:
+    """One chart; a series for each split, and the first step behind where there is one split."""
+    marks: list[Mark] = []
+    series: list[str] = []
+    for place, split in enumerate(variable.splits):
+        last = variable.last(place)
+        if last is not None:
+            series.append(split or _step_name(variable, last))
+            marks += _series(variable, place, last, len(series) - 1)
+    first = _first_step(variable)
+    if first is not None:
+        series.append(_step_name(variable, first))
+        there = variable.measured[first, 0]
+        line = Line(len(series) - 1, _places(variable)[there], variable.values[first, 0][there], role="reference")
+        marks.insert(0, line)
+    yield Chart(
+        id=f"{variable.instrument}-{variable.name}-depth",
+        kind="profile",
+        title=variable.title,
+        caption=_caption(variable),
+        instrument=variable.instrument,
+        variable=variable.name,
+        units=variable.units,
+        source=variable.source,
+        x=Axis(variable.place, "", "category", variable.names),
+        y=variable.axis,
+        marks=(*marks, *_rules(variable)),
+        series=tuple(series),
+    )
+
+
+def _step_name(variable: Variable, position: int) -> str:
+    return f"step {variable.steps[position]:,}"
+
+
+def _places(variable: Variable) -> FloatArray:
+    return np.arange(len(variable.names), dtype=np.float64)
+
+
+def _series(variable: Variable, split: int, last: int, number: int) -> list[Mark]:
+    there = variable.measured[last, split]
+    x, y = _places(variable)[there], variable.values[last, split][there]
+    marks: list[Mark] = []
+    ends = variable.ends()
+    if ends is not None:
+        marks.append(Band(number, x, ends[0][last, split][there], ends[1][last, split][there]))
+    if not variable.meanings:
+        marks.append(Line(number, x, y))
+    return [*marks, Dots(number, x, y)]
+
+
+def _first_step(variable: Variable) -> int | None:
+    """The first measured step, to compare with, where only one split is shown."""
+    if len(variable.splits) > 1 or variable.meanings or not variable.several_steps(0):
+        return None
+    return int(np.flatnonzero(variable.measured[:, 0].any(axis=1))[0])
+
+
+def _rules(variable: Variable) -> list[Mark]:
+    """References that are one number everywhere, from companions and from the attributes `floor` and `ceiling`."""
+    rules: list[Mark] = []
+    for name, values in variable.references().items():
+        finite = values[np.isfinite(values)]
+        if len(finite) and np.ptp(finite) == 0:
+            rules.append(Rule(name, float(finite[0])))
+    said = [(name, variable.attrs[name]) for name in ("floor", "ceiling") if name in variable.attrs]
+    return rules + [Rule(name, float(value)) for name, value in said]
+
+
+def _caption(variable: Variable) -> str:
+    last = variable.last(0)
+    step = "" if last is None or not variable.several_steps(0) else f" at step {variable.steps[last]:,}"
+    order = ", from input to output" if variable.place in ("layer", "param", "matrix") else ""
+    text = f"Each {variable.place}{step}{order}."
+    if last is None:
+        return text
+    values = np.where(variable.measured[last, 0], variable.values[last, 0], np.nan)
+    if not np.isfinite(values).any():
+        return f"{text} No value is finite."
+    if variable.meanings:
+        counts = [(int((values == place).sum()), meaning) for place, meaning in enumerate(variable.meanings)]
+        return f"{text} " + ", ".join(f"{count} {meaning}" for count, meaning in counts if count) + "."
+    finite = np.where(np.isfinite(values), values, np.nan)
+    low, high = int(np.nanargmin(finite)), int(np.nanargmax(finite))
+    return (
+        f"{text} Highest at {variable.names[high]} ({format_number(values[high])}), "
+        f"lowest at {variable.names[low]} ({format_number(values[low])})."
+    )

@@ -1,0 +1,164 @@
+"""Charts with matplotlib, as PNG, PDF or a figure to work on; needs the extra `plots`."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratoscope.charts import colours
+from stratoscope.charts.frame import colour_limits, limits
+from stratoscope.charts.numbers import format_number, short_names, unit_text
+from stratoscope.charts.values import Band, Boxes, Cells, Chart, Dots, Line, Mark, Number, Rule
+from stratoscope.errors import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLES = ("-", "--", ":", "-.")
+
+
+def to_figure(chart: Chart) -> Figure:
+    """A figure of one chart; nothing global in matplotlib is touched.
+
+    Raises:
+        StratoscopeError: if matplotlib is not installed.
+    """
+    figure: Figure = require("matplotlib.figure", "plots").Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(chart.title, loc="left", fontsize=10, fontweight="bold", wrap=True)
+    for mark in chart.marks:
+        draw(mark, axes, chart)
+    if not any(isinstance(mark, Cells | Number) for mark in chart.marks):
+        _finish(axes, chart)
+    return figure
+
+
+def save(chart: Chart, path: str | Path, dpi: int = 200) -> None:
+    """Write a chart as a picture; the ending of the name says which kind (`.png`, `.pdf`, ...).
+
+    Raises:
+        StratoscopeError: if matplotlib is not installed.
+    """
+    to_figure(chart).savefig(path, dpi=dpi)
+
+
+@singledispatch
+def draw(mark: Mark, axes: Axes, chart: Chart) -> None:
+    """Draw one mark."""
+    raise NotImplementedError(f"{type(mark).__name__} has no matplotlib form")
+
+
+@draw.register
+def _line(mark: Line, axes: Axes, chart: Chart) -> None:
+    style = {"color": "#888888", "linestyle": ":"} if mark.role == "reference" else _style(chart, mark.series)
+    if mark.role == "raw":
+        axes.plot(mark.x, mark.y, linewidth=0.7, alpha=0.3, **style)
+    else:
+        axes.plot(mark.x, mark.y, label=_name(chart, mark.series), linewidth=1.4, **style)
+
+
+@draw.register
+def _band(mark: Band, axes: Axes, chart: Chart) -> None:
+    colour = _style(chart, mark.series)["color"]
+    if chart.x.scale == "category":
+        axes.vlines(mark.x, mark.low, mark.high, colors=colour, linewidth=1)
+    else:
+        axes.fill_between(mark.x, mark.low, mark.high, color=colour, alpha=0.18, linewidth=0)
+
+
+@draw.register
+def _dots(mark: Dots, axes: Axes, chart: Chart) -> None:
+    axes.scatter(mark.x, mark.y, color=_style(chart, mark.series)["color"], s=16, zorder=3)
+
+
+@draw.register
+def _rule(mark: Rule, axes: Axes, chart: Chart) -> None:
+    axes.axhline(mark.value, color="#666666", linestyle="--", linewidth=1)
+    axes.annotate(
+        f"{mark.name} {format_number(mark.value)}", (1, mark.value), xycoords=("axes fraction", "data"),
+        ha="right", va="bottom", fontsize=8, color="#666666",
+    )  # fmt: skip
+
+
+@draw.register
+def _boxes(mark: Boxes, axes: Axes, chart: Chart) -> None:
+    colour = colours.category(0)
+    for place, quantiles in enumerate(mark.quantiles):
+        if not mark.counts[place]:
+            continue
+        _, low, first, middle, third, high, _ = quantiles
+        widths = mark.density[place] / max(mark.density[place].max(), 1e-12) * 0.4
+        axes.fill_betweenx(mark.edges, *(place + side * np.append(widths, widths[-1]) for side in (-1, 1)),
+                           step="post", color=colour, alpha=0.18, linewidth=0)  # fmt: skip
+        axes.vlines(place, low, high, colors=colour, linewidth=1)
+        axes.vlines(place, first, third, colors=colour, linewidth=4)
+        axes.scatter([place], [middle], color="white", s=10, zorder=3)
+
+
+@draw.register
+def _cells(mark: Cells, axes: Axes, chart: Chart) -> None:
+    from matplotlib.colors import ListedColormap, LogNorm, Normalize
+
+    if mark.meanings:
+        shades = ListedColormap([colours.category(place) for place in range(len(mark.meanings))])
+        shown: Any = Normalize(-0.5, len(mark.meanings) - 0.5)
+    else:
+        shades = ListedColormap([colours.ramp(level / 255) for level in range(256)])
+        low, high, log = colour_limits(chart, mark.values)
+        shown = (LogNorm if log else Normalize)(low, high)
+    image = axes.imshow(mark.values, aspect="auto", cmap=shades, norm=shown, interpolation="nearest")
+    bar = axes.figure.colorbar(image, ax=axes)
+    if mark.meanings:
+        bar.set_ticks(range(len(mark.meanings)), labels=list(mark.meanings))
+    _names(axes, chart)
+    axes.set_xlabel(chart.x.title)
+
+
+@draw.register
+def _number(mark: Number, axes: Axes, chart: Chart) -> None:
+    numbers = [other for other in chart.marks if isinstance(other, Number)]
+    place = (numbers.index(mark) + 0.5) / len(numbers)
+    ends = "" if mark.low is None or mark.high is None else f"\n{format_number(mark.low)} to {format_number(mark.high)}"
+    meanings = chart.y.labels
+    value = meanings[int(mark.value)] if meanings and np.isfinite(mark.value) else format_number(mark.value)
+    said = f"{value} {unit_text(chart.units)}".strip()
+    axes.text(place, 0.5, f"{said}\n{mark.name}{ends}", ha="center", va="center", transform=axes.transAxes)
+    axes.set_axis_off()
+
+
+def _finish(axes: Axes, chart: Chart) -> None:
+    low, high, log = limits(chart)
+    axes.set_yscale("log" if log else "linear")
+    axes.set_ylim(low, high)
+    axes.set_xlabel(chart.x.title)
+    axes.set_ylabel(unit_text(chart.units))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
+    axes.set_axisbelow(True)
+    _names(axes, chart)
+    if len(chart.series) > 1:
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _names(axes: Axes, chart: Chart) -> None:
+    for axis, labels, turn in ((axes.xaxis, chart.x.labels, 40), (axes.yaxis, chart.y.labels, 0)):
+        if labels:
+            stride = max(1, len(labels) // 24)
+            shown = range(0, len(labels), stride)
+            names = short_names(labels, 20)
+            slanted = {"rotation": turn, "ha": "right"} if turn and max(map(len, names)) > 3 else {}
+            axis.set_ticks(list(shown), labels=[names[place] for place in shown], fontsize=8, **slanted)
+
+
+def _style(chart: Chart, series: int) -> dict[str, Any]:
+    if chart.ordered:
+        return {"color": colours.ordered(series, len(chart.series)), "linestyle": "-"}
+    return {"color": colours.category(series), "linestyle": STYLES[series % len(STYLES)]}
+
+
+def _name(chart: Chart, series: int) -> str:
+    return chart.series[series] if series < len(chart.series) else ""

@@ -1,0 +1,113 @@
+"""A record as one self-contained page: findings first, then the layers, the charts, and what was not measured.
+
+The page loads nothing from anywhere, opens from disk, works without JavaScript, and its policy forbids every script but
+its own. All text from the record is escaped, since names may come from anybody's file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from stratoscope.charts.svg import stylesheet
+from stratoscope.report import page
+from stratoscope.report.prose import prose, source_link
+from stratoscope.report.summary import verdict
+from stratoscope.report.table import table_of
+
+if TYPE_CHECKING:
+    from stratoscope.record.record import Record
+
+
+def to_html(record: Record) -> str:
+    """The page of a record as text.
+
+    Args:
+        record: a record, finished or still being written.
+    """
+    table = table_of(record)
+    findings = record.findings
+    script = _file("report.js")
+    seen = hashlib.sha256(script.encode()).digest()
+    return _template().render(
+        name=str(record.meta.get("name") or record.run_id or "record"),
+        verdict=verdict(findings),
+        chips=page.chips(findings),
+        findings=page.findings(findings, table),
+        tiles=page.tiles(record),
+        tables=page.tables(table, findings),
+        sections=page.sections(record),
+        coverage=page.coverage(record, table),
+        facts=page.facts(record),
+        summary=page.summary(record),
+        data=json_in_script(page.data(record, table, findings)),
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=base64.b64encode(seen).decode("ascii"),
+        style=Markup(stylesheet() + _file("report.css")),  # noqa: S704 - our own files
+    )
+
+
+def write_html(record: Record, path: str | Path) -> Path:
+    """Write the page of a record.
+
+    The file is complete or not there: it is written beside its place and then renamed.
+
+    Args:
+        record: a record, finished or still being written.
+        path: the file; folders on the way are made.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(to_html(record))
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def json_in_script(value: Any) -> Markup:
+    """JSON that cannot end the script element that it stands in, nor open a comment or another one.
+
+    >>> str(json_in_script({"name": "</script>"}))
+    '{"name":"\\\\u003c/script\\\\u003e"}'
+    """
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)  # noqa: S704 - every sign that HTML knows was replaced
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["prose"] = prose
+    environment.filters["source"] = source_link
+    return environment.from_string(_file("template.html.j2"))
+
+
+def _file(name: str) -> str:
+    return files("stratoscope.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

@@ -1,0 +1,81 @@
+"""The rows of a record as plain values: what `--json` prints, and what terminal and page show."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from stratoscope.report.table import Column, Row, Table, table_of
+
+if TYPE_CHECKING:
+    from stratoscope.record.record import Record
+
+
+def rows_of(record: Record) -> list[dict[str, Any]]:
+    """A row for each weight matrix (fused ones apart), for each other param, and for each measured layer without params.
+
+    Each row holds
+
+    * `name`: unique; the matrix', else the tensor's, else the layer's;
+    * `layer`; `tensor`: exact key of its tensor, or null; `kind`; `shape`, or null;
+    * `status`: `measured`, `not_applicable`, `skipped` or `failed`; `reason`: why, or what failed, else null;
+    * a value for each quantity that was measured here, at the last step at which it was. NaN and infinity are null, and
+      `<column>_reason` says which. A quantity that does not apply to a row is not in it.
+
+    `stratoscope.report.table` says in which row the quantities of a layer stand and how columns are called;
+    `columns_of` says what they mean.
+
+    Args:
+        record: a record, finished or still being written.
+    """
+    table = table_of(record)
+    return [plain_row(table, row) for row in table.rows]
+
+
+def columns_of(record: Record) -> list[dict[str, Any]]:
+    """What each column means: `key`, `instrument`, `variable`, `split`, `units`, `long_name`, `source`, `meaning`."""
+    return [plain_column(column) for column in table_of(record).columns.values()]
+
+
+def plain_row(table: Table, row: Row) -> dict[str, Any]:
+    """One row as JSON-ready values."""
+    plain: dict[str, Any] = {
+        "name": row.name,
+        "layer": row.layer,
+        "tensor": row.tensor,
+        "kind": row.kind,
+        "shape": None if row.shape is None else list(row.shape),
+        "status": row.status,
+        "reason": row.reason or None,
+    }
+    for key in row.cells:
+        found = table.value(row, key)
+        if found is not None:
+            plain[key] = _plain_value(table.columns[key], found[1])
+            if plain[key] is None:
+                plain[f"{key}_reason"] = "the measured value is " + ("NaN" if math.isnan(found[1]) else "infinite")
+    return plain
+
+
+def plain_column(column: Column) -> dict[str, Any]:
+    """One column's description as JSON-ready values."""
+    variable = column.variable
+    return {
+        "key": column.key,
+        "instrument": variable.instrument,
+        "variable": variable.name,
+        "split": variable.splits[column.split] or None,
+        "units": variable.units,
+        "long_name": variable.long_name,
+        "source": variable.source,
+        "meaning": column.meaning,
+    }
+
+
+def _plain_value(column: Column, value: float) -> float | str | bool | None:
+    if not math.isfinite(value):
+        return None
+    meanings = column.variable.meanings
+    if meanings == ("no", "yes"):
+        return bool(value)
+    return meanings[int(value)] if meanings else value

@@ -1,0 +1,168 @@
+"""What a record says in a few sentences: the verdict, and what was and was not measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stratoscope.findings import Finding, Outcome
+
+if TYPE_CHECKING:
+    from stratoscope.record.record import Record
+    from stratoscope.record.rows import Coverage
+    from stratoscope.report.table import Row
+
+SPOKEN = (Outcome.ISSUE, Outcome.FAILED, Outcome.TIP)
+"""Outcomes that are shown in full, the most pressing first."""
+
+QUIET = (Outcome.PASSED, Outcome.SKIPPED, Outcome.NOT_APPLICABLE, Outcome.MUTED)
+"""Outcomes that are counted."""
+
+_WORDS = {
+    Outcome.ISSUE: ("issue", "issues"),
+    Outcome.FAILED: ("instrument failed", "instruments failed"),
+    Outcome.TIP: ("tip", "tips"),
+    Outcome.PASSED: ("check passed", "checks passed"),
+    Outcome.SKIPPED: ("check skipped", "checks skipped"),
+    Outcome.NOT_APPLICABLE: ("check not applicable", "checks not applicable"),
+    Outcome.MUTED: ("muted", "muted"),
+}
+_STATUS = {"measured": "measured", "not_applicable": "not applicable", "skipped": "skipped", "failed": "failed"}
+
+
+def grouped(findings: Iterable[Finding]) -> dict[Outcome, list[Finding]]:
+    """Findings by outcome, the most pressing first; empty ones are left out."""
+    every = list(findings)
+    found = {outcome: [f for f in every if f.outcome is outcome] for outcome in (*SPOKEN, *QUIET)}
+    return {outcome: some for outcome, some in found.items() if some}
+
+
+def counted(outcome: Outcome, number: int) -> str:
+    """A count in words.
+
+    >>> counted(Outcome.ISSUE, 1), counted(Outcome.PASSED, 14)
+    ('1 issue', '14 checks passed')
+    """
+    return f"{number:,} {_WORDS[outcome][number != 1]}"
+
+
+def verdict(findings: Iterable[Finding]) -> str:
+    """The whole record in a sentence."""
+    found = grouped(findings)
+    if not found:
+        return "Nothing was judged."
+    said = ", ".join(counted(outcome, len(some)) for outcome, some in found.items())
+    return f"{said}." if any(outcome in found for outcome in SPOKEN) else f"No issues: {said}."
+
+
+@dataclass(frozen=True)
+class Status:
+    """How many rows have one status and one reason."""
+
+    status: str
+    reason: str
+    count: int
+    names: tuple[str, ...]
+
+
+def statuses(rows: Sequence[Row]) -> list[Status]:
+    """Tensors by status and reason, the commonest first within each status."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    best: dict[str, tuple[str, str]] = {}
+    for row in rows:
+        if row.tensor is not None and (row.tensor not in best or row.status == "measured"):
+            best[row.tensor] = (row.status, "" if row.status == "measured" else row.reason)
+    for tensor, key in best.items():
+        found.setdefault(key, {})[tensor] = None
+    order = list(_STATUS)
+    entries = [Status(status, reason, len(names), tuple(names)) for (status, reason), names in found.items()]
+    return sorted(entries, key=lambda entry: (order.index(entry.status), -entry.count))
+
+
+def coverage_sentence(rows: Sequence[Row]) -> str:
+    """As in "17 tensors measured; 2 not applicable: a running statistic"."""
+    entries = statuses(rows)
+    layers = sum(1 for row in rows if row.tensor is None and row.status == "measured")
+    parts = [
+        f"{entry.count:,} {'tensors ' if number == 0 and entry.count != 1 else 'tensor ' if number == 0 else ''}"
+        f"{_STATUS[entry.status]}" + (f": {entry.reason}" if entry.reason else "")
+        for number, entry in enumerate(entries)
+    ]
+    if layers:
+        parts.insert(1 if parts else 0, f"{layers:,} layer{'s' if layers != 1 else ''} without parameters measured")
+    return "; ".join(parts) + "." if parts else "No tensor was looked at."
+
+
+@dataclass(frozen=True)
+class InstrumentCoverage:
+    """What one instrument looked at.
+
+    Attributes:
+        key: its key, with the label where there is one.
+        counts: parts of the network by status.
+        reasons: status, reason, and how often, for what was not measured.
+    """
+
+    key: str
+    counts: dict[str, int]
+    reasons: list[tuple[str, str, int]]
+
+
+def by_instrument(coverage: Iterable[Coverage]) -> list[InstrumentCoverage]:
+    """Coverage of each instrument; a part measured on any split counts as measured."""
+    best: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
+    for entry in coverage:
+        key = f"{entry.instrument}:{entry.label}" if entry.label else entry.instrument
+        parts = best.setdefault(key, {})
+        part = (entry.layer, entry.param or "")
+        if part not in parts or entry.status == "measured":
+            parts[part] = (entry.status, entry.reason)
+    found = []
+    for key, parts in best.items():
+        counts = Counter(status for status, _ in parts.values())
+        why = Counter((status, reason) for status, reason in parts.values() if status != "measured")
+        reasons = [(status, reason, count) for (status, reason), count in why.most_common()]
+        found.append(InstrumentCoverage(key, {status: counts.get(status, 0) for status in _STATUS}, reasons))
+    return found
+
+
+def facts_of(record: Record) -> list[tuple[str, str]]:
+    """What is known about the run, as pairs of a name and a text."""
+    meta = record.meta
+    found = [
+        ("run", str(meta.get("run_id", ""))),
+        ("status", str(meta.get("status", ""))),
+        ("started", str(meta.get("started", meta.get("created", "")))),
+        ("ended", str(meta.get("ended", ""))),
+        ("steps", _steps(record.steps)),
+        ("layers", f"{len(record.layers):,}"),
+        ("parameters", f"{sum(layer.n_params for layer in record.layers):,}"),
+    ]
+    for split, about in dict(meta.get("data") or {}).items():
+        found.append((f"data: {split}", _data(about)))
+    versions = dict(meta.get("versions") or {})
+    found.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    found += [(name, str(meta[name])) for name in ("device", "threads", "seed") if name in meta]
+    found.append(("command", " ".join(map(str, meta.get("argv") or []))))
+    found.append(("folder", str(record.path or "in memory")))
+    return [(name, text) for name, text in found if text]
+
+
+def _steps(steps: Sequence[int]) -> str:
+    if not steps:
+        return ""
+    return str(steps[0]) if len(steps) == 1 else f"{len(steps):,}, from {steps[0]:,} to {steps[-1]:,}"
+
+
+def _data(about: object) -> str:
+    if not isinstance(about, dict):
+        return str(about)
+    said = [f"{about['n']:,} examples" if isinstance(about.get("n"), int) else "", str(about.get("how", ""))]
+    if about.get("forward_calls"):
+        said.append(f"{about['forward_calls']} forward calls in {about.get('seconds', 0):.2f} s")
+    if about.get("digest"):
+        said.append(f"digest {str(about['digest'])[:12]}")
+    notes = about.get("notes") or []
+    return ", ".join([part for part in said if part] + [str(note) for note in notes])
