@@ -41,8 +41,13 @@ HEAVY = {
 }  # fmt: skip
 """Libraries that are imported where they are used, so that nobody pays for what is not used."""
 
-HEAVY_AT_TOP = {"typer": ("cli.",), "hypothesis": ("testing.strategies",)}
-"""The exceptions: a library, and the modules that are nothing without it and are loaded only to use it."""
+HEAVY_AT_TOP = {
+    "hypothesis": ("testing.strategies",),
+    "jinja2": ("report.html",),
+    "rich": ("report.terminal",),
+    "typer": ("cli.",),
+}
+"""The exceptions: a library, and the modules that are nothing without it. Nobody imports these at the top either."""
 
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 
@@ -146,16 +151,19 @@ def cycles(found):
 
 
 def heavy(found):
-    """Heavy libraries that a module loads as soon as it is imported."""
-    return [
-        one
-        for one in found
-        if one.place == "top"
-        and (library := one.target.partition(".")[0]) in HEAVY
-        and not any(
-            one.module.removeprefix("stratoscope.").startswith(place) for place in HEAVY_AT_TOP.get(library, ())
-        )
-    ]
+    """Imports that load a heavy library as soon as a module is imported, directly or by way of an exception."""
+    return [one for one in found if one.place == "top" and (loads_heavy(one) or one.target in lazy())]
+
+
+def loads_heavy(one):
+    library = one.target.partition(".")[0]
+    within = one.module.removeprefix("stratoscope.")
+    return library in HEAVY and not any(within.startswith(place) for place in HEAVY_AT_TOP.get(library, ()))
+
+
+def lazy():
+    """Modules that are imported only where they are used, since they load something heavy."""
+    return {f"stratoscope.{place}" for places in HEAVY_AT_TOP.values() for place in places if not place.endswith(".")}
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +203,11 @@ def test_the_checks_see_what_is_wrong(tmp_path):
         "record/three.py": "import stratoscope.record.two\nfrom stratoscope import examine",
         "record/four.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from stratoscope.cli import main",
         "nn/__init__.py": "from stratoscope import errors\nfrom stratoscope.record import four",
+        "report/__init__.py": "",
+        "report/terminal.py": "import rich.table\nfrom stratoscope.errors import x",
+        "report/other.py": "def f():\n    from stratoscope.report import terminal",
         "cli/main.py": "import typer\nfrom stratoscope import record",
+        "cli/bad.py": "from stratoscope.report.terminal import print_report",
     }
     for name, text in wrong.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -207,7 +219,10 @@ def test_the_checks_see_what_is_wrong(tmp_path):
         ("nn", "stratoscope.record.four"),
     }
     assert cycles(found) == [("stratoscope.record.three", "stratoscope.record.two")]
-    assert [one.target for one in heavy(found)] == ["scipy.stats"]
+    assert {(one.module, one.target) for one in heavy(found)} == {
+        ("stratoscope.numerics.one", "scipy.stats"),
+        ("stratoscope.cli.bad", "stratoscope.report.terminal"),
+    }
 
 
 SLOW_TO_LOAD = ["jinja2", "matplotlib", "numpy", "pandas", "scipy", "sklearn", "torch", "xarray"]

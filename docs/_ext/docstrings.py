@@ -46,8 +46,8 @@ def _plain(text: str) -> str:
         if place % 2:
             parts[place] = f":math:`{' '.join(part.strip('$').split())}`"
         else:
-            linked = _LINK.sub(r"`\1 <\2>`__", part.replace("|", r"\|"))
-            parts[place] = re.sub(r"(?<=\w)_(?!\w)", r"\_", linked)
+            escaped = re.sub(r"(?<=\w)_(?!\w)", r"\_", part.replace("|", r"\|"))
+            parts[place] = _LINK.sub(r"`\1 <\2>`__", escaped)
     return "".join(parts)
 
 

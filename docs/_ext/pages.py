@@ -226,7 +226,7 @@ def _command(name: str, command: Any) -> str:
         f"## {name}",
         about.strip(),
         f"```text\n{usage}\n```",
-        table(["", "default", ""], rows),
+        table(["option", "default", "meaning"], rows),
         f"```console\n$ {example.strip()}\n```" if example else "",
     ]
     return "\n\n".join(part for part in parts if part)
