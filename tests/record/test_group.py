@@ -60,7 +60,9 @@ def test_splits_are_a_dim_only_where_there_are_some():
 
 
 def test_settings_of_one_instrument_are_groups_of_their_own():
-    record = written((0, [Entry("a", "x", q(1.0), settings='{"k":1}'), Entry("a", "x", q(2.0), label="k2", settings='{"k":2}')]))
+    record = written(
+        (0, [Entry("a", "x", q(1.0), settings='{"k":1}'), Entry("a", "x", q(2.0), label="k2", settings='{"k":2}')])
+    )
     assert list(record) == ["a", "a:k2"]
     assert record["a:k2"]["x"].item() == 2.0
     assert record["a:k2"].attrs["settings"] == {"k": 2}
@@ -76,7 +78,11 @@ def test_titles_and_sources_come_from_the_metadata():
     with RecordWriter.create(None, {"instruments": {"a": {"title": "A thing", "source": "arXiv:1"}}}) as writer:
         writer.commit(0, [Entry("a", "x", q(1.0)), Entry("b", "x", q(1.0, source="arXiv:2"))])
     record = Record.from_writer(writer)
-    assert (record["a"].title, record["a"].attrs["source"], record["a"]["x"].attrs["source"]) == ("A thing", "arXiv:1", "arXiv:1")
+    assert (record["a"].title, record["a"].attrs["source"], record["a"]["x"].attrs["source"]) == (
+        "A thing",
+        "arXiv:1",
+        "arXiv:1",
+    )
     assert (record["b"].title, record["b"].attrs["source"]) == ("b", "arXiv:2")
 
 
@@ -151,7 +157,9 @@ def test_reading_is_replaying_the_commits(commits, split):
     if split:
         array, measured = array.sel(split="s"), measured.sel(split="s")
     assert array.step.values.tolist() == sorted({step for step, _ in cell})
-    assert array.layer.values.tolist() == list(dict.fromkeys(label for _, layers, _ in commits for label in sorted(layers)))
+    assert array.layer.values.tolist() == list(
+        dict.fromkeys(label for _, layers, _ in commits for label in sorted(layers))
+    )
     for step in array.step.values.tolist():
         for layer in array.layer.values.tolist():
             there = (step, layer) in cell
@@ -229,5 +237,5 @@ def test_a_group_says_what_it_holds():
     assert "layer" in record["a"]._repr_html_()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert record == record  # noqa: PLR0124 - a mapping of arrays would compare arrays
+        assert record == record
         assert record["a"] in {record["a"]}

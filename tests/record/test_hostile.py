@@ -8,8 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from stratoscope.errors import RecordError
-from stratoscope.record import Entry, Record, RecordWriter
-from stratoscope.record import schema
+from stratoscope.record import Entry, Record, RecordWriter, schema
 from stratoscope.record.quantity import quantity
 
 
@@ -53,13 +52,13 @@ SERIES = "UPDATE series SET {} WHERE name = 'x'"
         SERIES.format("axes = '[]'"),
         SERIES.format("axes = '[\"1\"]'"),
         SERIES.format("axes = 'x'"),
-        SERIES.format("dims = '[\"a\", \"b\"]'"),
+        SERIES.format('dims = \'["a", "b"]\''),
         SERIES.format("dims = '[3]'"),
         SERIES.format("attrs = '[]'"),
         SERIES.format("attrs = '{'"),
         SERIES.format("name = x'ff'"),
         "UPDATE axis SET members = '{\"count\":[1000000000000000]}'",
-        "UPDATE axis SET members = '{\"stacked\":[[\"a\",60000000],[\"b\",60000000]]}'",
+        'UPDATE axis SET members = \'{"stacked":[["a",60000000],["b",60000000]]}\'',
         "UPDATE axis SET members = 'x'",
     ],
 )
@@ -79,8 +78,14 @@ def test_damaged_numbers_are_refused_in_one_sentence(folder, statement):
     ("statement", "read"),
     [
         ("INSERT INTO meta VALUES ('a', '{')", lambda record: record.meta),
-        ("INSERT INTO finding VALUES (1,NULL,'C','a',NULL,0,'nonsense','','','{}','',NULL)", lambda record: record.findings),
-        ("INSERT INTO finding VALUES (1,NULL,'C','a',NULL,0,'issue','','','[]','',NULL)", lambda record: record.findings),
+        (
+            "INSERT INTO finding VALUES (1,NULL,'C','a',NULL,0,'nonsense','','','{}','',NULL)",
+            lambda record: record.findings,
+        ),
+        (
+            "INSERT INTO finding VALUES (1,NULL,'C','a',NULL,0,'issue','','','[]','',NULL)",
+            lambda record: record.findings,
+        ),
         ("INSERT INTO finding VALUES (1,NULL,'C','a',NULL,0,'issue','','','','',NULL)", lambda record: record.findings),
         ("INSERT INTO layer VALUES (1,'fc','linear',0,NULL,3,'{')", lambda record: record.layers),
     ],
@@ -91,7 +96,9 @@ def test_damaged_texts_are_refused_in_one_sentence(folder, statement, read):
         read(Record.open(folder))
 
 
-@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "x.safetensors", "0000-000000.safetensors/../a", ""])
+@pytest.mark.parametrize(
+    "name", ["../secret.safetensors", "/etc/passwd", "x.safetensors", "0000-000000.safetensors/../a", ""]
+)
 def test_array_files_are_plain_names(folder, tmp_path, name):
     save_file({"t0": np.arange(10**5, dtype="f4")}, tmp_path / "r" / "secret.safetensors")
     change(folder, POINT.format(f"file = '{name}'", "large"))
@@ -115,7 +122,12 @@ def test_array_files_are_no_links(folder, tmp_path):
 
 @pytest.mark.parametrize(
     "tensors",
-    [{"t0": np.arange(9, dtype="f4")}, {"t0": np.arange(10**5, dtype="f8")}, {"other": np.arange(10**5, dtype="f4")}, None],
+    [
+        {"t0": np.arange(9, dtype="f4")},
+        {"t0": np.arange(10**5, dtype="f8")},
+        {"other": np.arange(10**5, dtype="f4")},
+        None,
+    ],
 )
 def test_array_files_hold_what_the_record_says(folder, tensors):
     file = folder / "arrays" / "0000-000000.safetensors"

@@ -30,7 +30,9 @@ def labels(draw, size):
     kinds = [st.none(), st.lists(names, min_size=size, max_size=size, unique=True).map(tuple)]
     kinds.append(st.lists(st.integers(-5, 99), min_size=size, max_size=size, unique=True).map(tuple))
     kinds.append(
-        st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), min_size=size, max_size=size, unique=True).map(tuple)
+        st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), min_size=size, max_size=size, unique=True).map(
+            tuple
+        )
     )
     return draw(st.one_of(*kinds))
 
@@ -42,7 +44,9 @@ def quantities(draw):
     values = draw(hnp.arrays(dtype, shape))
     dims = tuple(("class", "layer_unit", "seed")[: len(shape)])
     coords = {dim: draw(labels(size)) for dim, size in zip(dims, shape, strict=True)}
-    attrs = draw(st.dictionaries(names, st.one_of(names, st.integers(), st.floats(), st.booleans(), st.none()), max_size=3))
+    attrs = draw(
+        st.dictionaries(names, st.one_of(names, st.integers(), st.floats(), st.booleans(), st.none()), max_size=3)
+    )
     return Quantity(values, dims, {k: v for k, v in coords.items() if v is not None}, {**attrs, "units": "1"})
 
 
@@ -134,7 +138,9 @@ def test_wrong_entries_are_refused_and_leave_the_writer_well():
 
 
 def finding(code, **given):
-    return Finding(**{"code": code, "instrument": "a", "layer": "fc", "step": 4, "outcome": Outcome.ISSUE, "says": "x", **given})
+    return Finding(
+        **{"code": code, "instrument": "a", "layer": "fc", "step": 4, "outcome": Outcome.ISSUE, "says": "x", **given}
+    )
 
 
 def test_findings_come_back_and_are_replaced():

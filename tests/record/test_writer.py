@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from stratoscope.errors import RecordError
-from stratoscope.record import Entry, Record, RecordWriter, writer as writer_module
+from stratoscope.record import Entry, Record, RecordWriter
+from stratoscope.record import writer as writer_module
 from stratoscope.record.quantity import quantity
 
 
@@ -148,7 +149,11 @@ def test_closing_writes_everything_and_seals_the_file(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["run.db"]
     assert on_disk(folder) == [0]
     assert sqlite3.connect(folder / "run.db").execute("PRAGMA journal_mode").fetchone() == ("delete",)
-    for call in (lambda: writer.append(1, [entry(1.0)]), lambda: writer.commit(1, [entry(1.0)]), lambda: writer.write_meta("a", 1)):
+    for call in (
+        lambda: writer.append(1, [entry(1.0)]),
+        lambda: writer.commit(1, [entry(1.0)]),
+        lambda: writer.write_meta("a", 1),
+    ):
         with pytest.raises(RecordError, match="closed"):
             call()
     writer.flush()
@@ -168,7 +173,9 @@ def test_closing_beside_a_reader(tmp_path):
     assert on_disk(tmp_path / "r") == [0]
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "interrupted"), (ValueError, "failed"), (None, "finished")])
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, "interrupted"), (ValueError, "failed"), (None, "finished")]
+)
 def test_how_a_run_ended(tmp_path, error, status):
     try:
         with RecordWriter.create(tmp_path / "r") as writer:
@@ -193,6 +200,30 @@ writer.append(7, [Entry("training", "loss", quantity(0.5, units="1", long_name="
     assert on_disk(tmp_path / "r") == [7]
     assert Record.open(tmp_path / "r").meta["status"] == "interrupted"
     assert not (tmp_path / "r" / "run.lock").exists()
+
+
+def test_a_forked_child_must_not_write(tmp_path, monkeypatch):
+    with RecordWriter.create(tmp_path / "r") as writer:
+        writer.commit(0, [entry(1.0)])
+        monkeypatch.setattr(writer, "_pid", writer._pid + 1)
+        for call in (writer.append, writer.commit):
+            with pytest.raises(RecordError, match="only that one may write"):
+                call(1, [entry(1.0)])
+        writer._at_exit()
+        monkeypatch.undo()
+    assert on_disk(tmp_path / "r") == [0]
+
+
+def test_an_old_group_stays_as_it_was_after_a_refresh():
+    with RecordWriter.create(None) as writer:
+        writer.commit(0, [entry(1.0), entry(1.0, "acc")])
+        record = Record.from_writer(writer)
+        group = record["training"]
+        assert group["loss"].sizes["step"] == 1
+        writer.commit(1, [entry(1.0), entry(1.0, "acc"), entry(2.0, "new")])
+        record.refresh()
+        assert (group["acc"].sizes["step"], group.steps, list(group)) == (1, (0,), ["loss", "acc"])
+        assert record["training"]["acc"].sizes["step"] == 2
 
 
 def test_a_record_in_memory_outlives_its_writer():

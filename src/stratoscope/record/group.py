@@ -31,6 +31,8 @@ class Group(Variables):
         self.instrument = instrument
         self.label = label
         self._store = store
+        self._seq = store.seq
+        self._steps: dict[str | None, tuple[int, ...]] = {}
         rows = [row for row in store.series.values() if (row.instrument, row.label) == (instrument, label)]
         self._series: dict[str, list[SeriesInfo]] = {}
         for row in rows:
@@ -61,11 +63,11 @@ class Group(Variables):
     @property
     def steps(self) -> tuple[int, ...]:
         """Every step at which something of it was measured."""
-        return self._store.steps(self.instrument, self.label)
+        return self._steps_of(None)
 
     def steps_of(self, name: str) -> tuple[int, ...]:
         """Every step at which one variable was measured."""
-        return self._store.steps(self.instrument, self.label, name)
+        return self._steps_of(name)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -88,7 +90,7 @@ class Group(Variables):
             RecordError: if the file is damaged, or the variable too large to be read at once.
         """
         chosen = None if steps is None else list(steps)
-        found = self._store.points(self.instrument, self.label, name, chosen)
+        found = self._store.points(self._seq, self.instrument, self.label, name, chosen)
         series = self._series[name]
         if len({row.dims for row in series}) > 1:
             raise RecordError(
@@ -96,10 +98,16 @@ class Group(Variables):
             )
         splits = any(row.split for row in series)
         dims = ("step", *(("split",) if splits else ()), *series[0].dims)
-        attrs = merge_attrs([points.series.attrs for points in found] or [series[0].attrs])
+        by_time = sorted(found, key=lambda points: max(points.seqs))
+        attrs = merge_attrs([points.series.attrs for points in by_time] or [series[0].attrs])
         if "source" not in attrs and "source" in self._about():
             attrs["source"] = self._about()["source"]
         return Variable(name, dims, self._join(found, series[0], splits, attrs), attrs)
+
+    def _steps_of(self, name: str | None) -> tuple[int, ...]:
+        if name not in self._steps:
+            self._steps[name] = self._store.steps(self._seq, self.instrument, self.label, name)
+        return self._steps[name]
 
     def _names(self) -> tuple[str, ...]:
         return tuple(self._series)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from stratoscope.errors import RecordError
 from stratoscope.record import schema
 from stratoscope.record.folder import Lock, cannot_write, lies_on_network, scratch_for
+from stratoscope.record.ship import copy_whole
 
 
 @dataclass(eq=False)
@@ -35,7 +37,7 @@ class Hot:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        weakref.finalize(self, self.connection.close)
+        weakref.finalize(self, _close_here, self.connection, os.getpid())
 
     @property
     def is_shipped(self) -> bool:
@@ -58,6 +60,11 @@ class Hot:
             self.connection.close()
         if self.claim is not None:
             self.claim.release()
+
+
+def _close_here(connection: sqlite3.Connection, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child must leave its parent's database alone
+        connection.close()
 
 
 def in_memory() -> Hot:
@@ -101,7 +108,7 @@ def reopen(run: Path) -> Hot:
         raise cannot_write(run, error) from error
     with _or_release(claim):
         folder = _place(run)
-        if folder != run and not (folder / schema.DATABASE).is_file() and (run / schema.DATABASE).is_file():
+        if folder != run and _progress(run) > _progress(folder):
             _fetch(run, folder)
         if not (folder / schema.DATABASE).is_file():
             raise RecordError(f"There is no {schema.DATABASE} in {run}, so it cannot be resumed; create it instead.")
@@ -116,10 +123,28 @@ def _place(run: Path) -> Path:
     return scratch_for(run) if lies_on_network(run) else run
 
 
+def _progress(folder: Path) -> tuple[int, int]:
+    """How far a copy of a record is: its attempt, then its last change; (-1, -1) if there is none."""
+    if not (folder / schema.DATABASE).is_file():
+        return -1, -1
+    connection = _connect(str(folder / schema.DATABASE))
+    try:
+        attempt = connection.execute("SELECT value FROM meta WHERE key = 'attempt'").fetchone()
+        seq = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'frame'").fetchone()
+    except sqlite3.Error:
+        return 0, -1  # not ours to judge; what is wrong with it is said when it is opened
+    finally:
+        connection.close()
+    return int(attempt[0]) if attempt else 0, int(seq[0]) if seq else 0
+
+
 def _fetch(run: Path, folder: Path) -> None:
+    """Bring the copy to the local disk, as on another machine than the one that began the run."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if (run / schema.ARRAYS).is_dir():
-        shutil.copytree(run / schema.ARRAYS, folder / schema.ARRAYS, dirs_exist_ok=True)
-    shutil.copyfile(run / schema.DATABASE, folder / schema.DATABASE)
+        shutil.copytree(run / schema.ARRAYS, folder / schema.ARRAYS)
+    copy_whole(run / schema.DATABASE, folder / schema.DATABASE)
 
 
 def _refuse_second(folder: Path) -> None:

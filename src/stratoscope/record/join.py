@@ -82,7 +82,9 @@ def join(pieces: Sequence[Piece], attrs: Mapping[str, Any], first: Mapping[int, 
     dtype, fill = _with_gaps(dtype, attrs) if gaps else (dtype, None)
     values = np.full(shape, np.nan if fill is None else fill, dtype) if gaps else np.empty(shape, dtype)
     for piece, index in zip(pieces, indices, strict=True):
-        values[index] = piece.values
+        values[index] = (
+            piece.values if piece.measured is None else np.where(piece.measured, piece.values, values[index])
+        )
     overlaps = covered < sum(piece.covers for piece in pieces)
     return Joined(values, axes, measured if gaps else None, fill, overlaps)
 
@@ -122,9 +124,9 @@ def merge_attrs(many: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     >>> merge_attrs([{"units": "1", "n": 5}, {"units": "1", "n": 7}])
     {'units': '1', 'n': 7, 'varies': ['n']}
     """
-    many = [attrs for place, attrs in enumerate(many) if place == 0 or attrs != many[place - 1]]
-    merged = {key: value for attrs in many for key, value in attrs.items()}
-    varies = [key for key in merged if any(not _same(attrs.get(key), merged[key]) for attrs in many)]
+    distinct = list({to_json(dict(attrs), "An attribute"): attrs for attrs in many}.values())
+    merged = {key: value for attrs in (*distinct, *many[-1:]) for key, value in attrs.items()}
+    varies = [key for key in merged if any(not _same(attrs.get(key), merged[key]) for attrs in distinct)]
     return {**merged, "varies": varies} if varies else merged
 
 

@@ -67,8 +67,8 @@ class Record(Mapping[str, Group]):
         """
         hot = writer._hot
         writer.flush()
-        if hot.folder is not None:
-            return cls.open(hot.folder)
+        if hot.folder is not None and hot.run is not None:
+            return cls.open(hot.folder if hot.folder.is_dir() else hot.run)
         store = Store(None, hot.connection, hot.lock, writer.flush, owner=hot)
         store.refresh()
         return cls(store)

@@ -51,7 +51,7 @@ class Shipper:
         finally:
             connection.close()
         self._ship_arrays()
-        _copy(draft, self.target / DATABASE)
+        copy_whole(draft, self.target / DATABASE)
         draft.unlink()
         self._seq = seq
 
@@ -62,10 +62,11 @@ class Shipper:
         for path in sorted((self.source / ARRAYS).glob("*.safetensors")):
             there = self.target / ARRAYS / path.name
             if not there.exists():
-                _copy(path, there)
+                copy_whole(path, there)
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file so that it is whole under its name, or not there at all."""
     draft = target.with_name(f"{target.name}.tmp")
     shutil.copyfile(source, draft)
     sync(draft)

@@ -138,18 +138,20 @@ class Store:
             self._axes[number] = Axis.from_json(rows[0][0])
         return self._axes[number]
 
-    def steps(self, instrument: str, label: str, name: str | None = None) -> tuple[int, ...]:
-        """The steps at which a group, or one variable of it, was measured."""
-        rows = self.query(_STEPS, self.seq, instrument, label, name)
+    def steps(self, seq: int, instrument: str, label: str, name: str | None = None) -> tuple[int, ...]:
+        """The steps at which a group, or one variable of it, was measured up to a change."""
+        rows = self.query(_STEPS, seq, instrument, label, name)
         return tuple(sorted(step for (step,) in rows))
 
-    def points(self, instrument: str, label: str, name: str, steps: Sequence[int] | None = None) -> list[Points]:
-        """Everything that one variable measured, by series.
+    def points(
+        self, seq: int, instrument: str, label: str, name: str, steps: Sequence[int] | None = None
+    ) -> list[Points]:
+        """Everything that one variable measured up to a change, by series.
 
         Raises:
             RecordError: if the file is damaged, or the variable too large to be read at once.
         """
-        variable = (self.seq, instrument, label, name)
+        variable = (seq, instrument, label, name)
         if steps is None:
             rows = self.query(_POINTS, *variable)
         else:

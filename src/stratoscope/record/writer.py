@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -255,11 +256,13 @@ class RecordWriter:
             self._thread.join()
         atexit.unregister(self._at_exit)
         with self._hot.lock:
-            self._ship()
+            shipped = self._ship()
             if self._hot.folder is not None:
                 with suppress(sqlite3.Error):
                     self._hot.seal()
             self._hot.close()
+            if shipped and self._hot.folder is not None:
+                shutil.rmtree(self._hot.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -358,6 +361,8 @@ class RecordWriter:
             warnings.warn(message, UserWarning, stacklevel=2)
 
     def _refuse_closed(self) -> None:
+        if os.getpid() != self._pid:
+            raise RecordError(f"The writer of {self.folder} belongs to process {self._pid}; only that one may write.")
         if self._closed:
             raise RecordError(
                 f"The writer of {self.folder or 'a record in memory'} is closed; resume the run to go on."
@@ -390,9 +395,10 @@ class RecordWriter:
             times.append(self._shipper.due_in())
         return min(times, default=None)
 
-    def _ship(self) -> None:
+    def _ship(self) -> bool:
+        """Copy the record to the run folder; whether that was asked for, and worked."""
         if self._shipper is None or self._hot.run is None:
-            return
+            return False
         try:
             with self._hot.lock:
                 seq = self._hot.connection.execute("SELECT seq FROM sqlite_sequence").fetchone()
@@ -400,12 +406,14 @@ class RecordWriter:
             self._shipper.ship(seq)
             if files is not None:
                 remove_orphans(self._hot.run, files)
+            return True
         except (sqlite3.Error, OSError) as error:
             if not self._ship_warned or self._closed:
                 self._warn(
                     f"The record could not be copied to {self._hot.run} ({error}); it is safe in {self._hot.folder}."
                 )
             self._ship_warned = True
+            return False
 
     def _at_exit(self) -> None:
         if os.getpid() == self._pid:  # a forked child must not close what its parent writes
