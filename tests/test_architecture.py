@@ -1,6 +1,7 @@
 """The shape of the source tree: which room may import which, what loads when, and what is documented."""
 
 import ast
+import importlib
 import json
 import os
 import subprocess
@@ -258,6 +259,12 @@ def test_help_of_a_command_loads_nothing_heavy():
 
 def test_the_loading_check_can_fail():
     assert loaded_by("import numpy") == ["numpy"]
+
+
+def test_every_module_can_be_imported():
+    for name in modules(SOURCE):
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
 
 
 def test_public_names_are_sorted_documented_and_told_to_type_checkers():
