@@ -66,6 +66,15 @@ def drawn_order(n: int, limit: int, seed: int) -> Int64[np.ndarray, " limit"]:
     return np.fromiter(islice(found, limit), dtype=np.int64)
 
 
+def counted(n: int) -> str:
+    """A number of examples in words.
+
+    >>> counted(2000)
+    '2,000 examples'
+    """
+    return f"{n:,} example{'' if n == 1 else 's'}"
+
+
 class LabelSource:
     """Labels beside the data: where in a batch they are, or an array of them by index."""
 
@@ -114,7 +123,7 @@ class Indexed(ABC):
         places = drawn_order(total, limit, seed)
         chunks = [places[at : at + batch_size] for at in range(0, len(places), batch_size)]
         batches = [replace(self._checked(self.take(chunk), len(chunk)), n=len(chunk)) for chunk in chunks]
-        how = f"all {total:,} examples" if total <= limit else f"{limit:,} of {total:,} examples drawn with seed {seed}"
+        how = f"all {counted(total)}" if total <= limit else f"{limit:,} of {total:,} examples drawn with seed {seed}"
         return Draw(batches, torch.from_numpy(self.index_of(places)), how + self.note)
 
     def _checked(self, batch: Batch, n: int) -> Batch:
@@ -262,6 +271,7 @@ def _chosen(sampler: Any, dataset: Any) -> tuple[Int64[np.ndarray, " n"] | None,
 
 
 def unreadable(where: str, what: str, error: Exception) -> DataError:
+    """What to raise where the user's own code failed."""
     return DataError(f"{where} failed to give {what}: {type(error).__name__}: {_first_line(error)}.")
 
 

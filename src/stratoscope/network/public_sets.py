@@ -97,13 +97,16 @@ def read_cifar10(path: str | Path, split: str) -> Pair:
     wanted = {f"{CIFAR_FOLDER}/{name}": at for at, name in enumerate(CIFAR_SPLITS[split])}
     found: dict[int, bytes] = {}
     try:
-        with gzip.open(path, "rb") as unpacked:
-            archive = tarfile.open(fileobj=io.BufferedReader(_Metered(unpacked, path)), mode="r|")
+        with (
+            gzip.open(path, "rb") as unpacked,
+            io.BufferedReader(_Metered(unpacked, path)) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as archive,
+        ):
             for member in archive:
                 file = archive.extractfile(member) if member.isreg() and member.name in wanted else None
                 if file is not None and member.size == CIFAR_IMAGES * CIFAR_ROW:
                     found[wanted[member.name]] = file.read()
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path} is no sound archive: {error}.") from error
     lacking = [name for name, at in wanted.items() if len(found.get(at, b"")) != CIFAR_IMAGES * CIFAR_ROW]
     if lacking:

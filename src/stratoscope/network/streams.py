@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stratoscope.errors import DataError
 from stratoscope.network.batches import Batch, leaves
-from stratoscope.network.drawing import Draw, Indexed, LabelSource, collated, drawn_order, unreadable
+from stratoscope.network.drawing import Draw, Indexed, LabelSource, collated, counted, drawn_order, unreadable
 from stratoscope.network.unpacking import at_rows, joined, unpack
 
 
@@ -47,7 +47,7 @@ class ListOfBatches:
         batches, ids = _first(pieces, limit, batch_size, self._labels, self.where)
         total = int(self._starts[-1])
         how = (
-            f"all {total:,} examples"
+            f"all {counted(total)}"
             if total <= limit
             else f"{len(ids):,} of {total:,} examples, by whole batches drawn with seed {seed}"
         )
@@ -111,8 +111,8 @@ class Stream:
         if start < 1:
             raise DataError(f"{self.where} is empty: one iteration over it gave no examples.")
         batches, ids = _first(iter(pieces), limit, batch_size, self._labels, self.where)
-        how = f"the first {len(ids):,} examples of one iteration"
-        return Draw(batches, ids, how if start >= limit else f"all {start:,} examples of one iteration")
+        how = f"the first {counted(len(ids))} of one iteration"
+        return Draw(batches, ids, how if start >= limit else f"all {counted(start)} of one iteration")
 
     def _iterate(self, batch_size: int) -> Iterator[Batch]:
         source = iter(self._raw())

@@ -155,8 +155,11 @@ def tensors(value: Any, where: str) -> Any:
         return {name: tensors(item, f"{where}, {name!r},") for name, item in value.items()}
     if isinstance(value, (tuple, list)) and not is_numbers(value):
         return tuple(tensors(item, where) for item in value)
-    if isinstance(value, (tuple, list)) or hasattr(value, "__array__"):
+    numeric = isinstance(value, (tuple, list)) or hasattr(value, "__array__")
+    if numeric and not type(value).__module__.startswith("PIL."):
         return from_array(as_array(value, where), where)
+    if type(value).__module__.startswith("PIL."):
+        raise DataError(f"{where} holds a picture; give its dataset a transform that makes tensors of pictures.")
     what = "text" if isinstance(value, (str, bytes)) else type(value).__name__
     raise DataError(f"{where} holds {what}, which no network takes; turn it into tensors or leave it out.")
 
@@ -174,8 +177,6 @@ def as_array(value: Any, where: str) -> np.ndarray[Any, Any]:
     Raises:
         DataError: if it is ragged, or holds text or Python objects.
     """
-    if type(value).__module__.startswith("PIL."):
-        raise DataError(f"{where} is a picture; give its dataset a transform that makes tensors of pictures.")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:

@@ -67,7 +67,7 @@ def read_image(
     """
     if channels not in (None, 1, 3):
         raise DataError(f"A picture is read with 1 or 3 channels, not {channels}.")
-    where = "the given bytes" if isinstance(source, bytes) else str(existing(source))
+    where = "a picture given as bytes" if isinstance(source, bytes) else str(existing(source))
     with _open(source, where, max_pixels) as picture:
         plain = _eight_bit(picture, where)
         if channels is not None:
@@ -202,7 +202,7 @@ def _named(name: str, read: Callable[[int], NDArray[np.uint8]], at: int) -> NDAr
         return read(at)
     except DataError as error:
         message = str(error)
-        raise DataError(message.replace("the given bytes", name)) from error
+        raise DataError(message.replace("a picture given as bytes", name)) from error
 
 
 def _open(source: str | Path | bytes, where: str, max_pixels: int) -> Image.Image:
