@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -169,6 +170,21 @@ def test_npz_limits_of_members(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(DataError, match="no array"):
+        read_npz(tmp_path / "b.npz")
+
+
+def test_npz_with_two_arrays_of_one_name_or_a_directory_that_lies(tmp_path):
+    with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        warnings.simplefilter("ignore")
+        for value in (1, 2):
+            archive.writestr("x.npy", npy("|u1", (1,), bytes([value])))
+    with pytest.raises(DataError, match="same name"):
+        read_npz(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", x=np.zeros(3))
+    whole = bytearray((tmp_path / "b.npz").read_bytes())
+    whole[-10:-6] = struct.pack("<I", 2**31)
+    (tmp_path / "b.npz").write_bytes(whole)
+    with pytest.raises(DataError, match="directory claims"):
         read_npz(tmp_path / "b.npz")
 
 

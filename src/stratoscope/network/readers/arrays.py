@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stratoscope.errors import DataError
+from stratoscope.errors import DataError, OpenError
+from stratoscope.network import zipcheck
 from stratoscope.network.readers.limits import MAX_BYTES, check_zip, existing
 
 
@@ -31,11 +33,14 @@ def read_npz(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, NDArr
     """
     path = existing(path)
     try:
+        zipcheck.check_zip(path, deflated=True, max_bytes=sys.maxsize)  # its directory, before an object for each entry
         with zipfile.ZipFile(path) as archive:
             check_zip(path, archive, max_bytes)
             return {
                 member.filename.removesuffix(".npy"): _array(path, archive, member) for member in archive.infolist()
             }
+    except OpenError as error:
+        raise DataError(f"{path} is no sound npz file: {error}") from error
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is no sound npz file: {error}.") from error
     except (zlib.error, EOFError, NotImplementedError) as error:
