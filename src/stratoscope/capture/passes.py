@@ -152,6 +152,10 @@ class ForwardPass:
     def _seen(self, site: Site, where: str, what: Any) -> None:
         if where == "output":
             self._result.sites.setdefault(site.name, site)
+            value = find_tensor(what)
+            if isinstance(value, Tensor):
+                # also where nobody looks: the layers after this one may not say where their channels are
+                self._layout.channel_dim(site.layer, value)
         batch: SiteBatch | None = None
         for need in self._result.reducers:
             gradient = need.site == "output_gradient" and where == "output"

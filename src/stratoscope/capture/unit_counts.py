@@ -107,27 +107,29 @@ class UnitCounter(Reducer):
         if blocks.numel() == 0:
             return
         finite = bool(torch.isfinite(blocks.sum()))
-        active = self._is_active(blocks)
-        lowest, highest = blocks.amin((0, 1)), blocks.amax((0, 1))
+        # positions of one example: far below 2^24, so float32 counts are exact
+        active = self._is_active(blocks).sum(1)
         counts = torch.stack(
             [
-                active.any(1).sum(0) if blocks.shape[1] > 1 else active[:, 0].sum(0),
-                active.sum((0, 1)),
-                torch.zeros(blocks.shape[2], dtype=torch.int64, device=blocks.device)
-                if finite
-                else (~torch.isfinite(blocks)).sum((0, 1)),
+                (active > 0).sum(0),
+                active.double().sum(0).long(),
+                torch.zeros_like(active[0], dtype=torch.int64) if finite else (~torch.isfinite(blocks)).sum((0, 1)),
             ]
         ).cpu()
+        lowest, highest = blocks.amin((0, 1)), blocks.amax((0, 1))
         self._n += blocks.shape[0]
         self._positions += blocks.shape[0] * blocks.shape[1]
         self._add(counts, (lowest.cpu(), highest.cpu()))
 
     def _is_active(self, blocks: Tensor) -> Tensor:
-        if self._bounded:
-            return (blocks > self._low) & (blocks < self._high)
+        """Ones and zeros as float32: summing those is many times faster than summing booleans."""
+        found = torch.empty_like(blocks, dtype=torch.float32)
         if self._one_sided:
-            return blocks > self._high
-        return (blocks > self._high) | (blocks < self._low)
+            return torch.gt(blocks, self._high, out=found)
+        if self._low == -self._high:
+            compare = torch.lt if self._bounded else torch.gt
+            return compare(blocks.abs(), self._high, out=found)
+        return torch.gt(blocks, self._low, out=found).mul_(blocks < self._high)
 
     def _add(self, counts: Tensor, span: tuple[Tensor, Tensor]) -> None:
         if self._counts is None or self._range is None:

@@ -1,0 +1,131 @@
+"""A seeded sample of what a layer says."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from stratoscope.capture.activations import Activations
+from stratoscope.capture.views import Capture
+from stratoscope.errors import NotApplicable, SettingError
+from stratoscope.network.subject import Subject
+from stratoscope.testing import SUBJECTS
+from stratoscope.testing.strategies import subjects
+
+
+def sample(subject, need, layer, split="data"):
+    return Capture(subject, frozenset({need})).value(need, subject.catalogue[layer], split)
+
+
+def test_the_sample_is_the_layer_s_output_in_the_order_of_the_probe_set():
+    subject = replace(SUBJECTS["frozen"](), batch_size=7, _probes={})
+    found = sample(subject, Activations(), "0")
+    inputs, labels = subject.data
+    ids = subject.probe_set("data").ids
+    with torch.no_grad():
+        assert_close(found.features, subject.model[0](inputs)[ids])
+    assert found.labels.tolist() == labels[ids].tolist()
+    assert found.ids.tolist() == list(range(40))
+    assert found.note == "40 examples, mean over positions"
+
+
+@pytest.mark.parametrize("n", [1, 5, 8, 13])
+def test_a_smaller_sample_is_a_beginning(n):
+    subject = replace(SUBJECTS["frozen"](), batch_size=8, _probes={})
+    whole, part = sample(subject, Activations(), "2"), sample(subject, Activations(n=n), "2")
+    assert_close(part.features, whole.features[:n])
+    assert part.labels.tolist() == whole.labels[:n].tolist()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "flatten"])
+def test_maps_are_pooled_or_flattened(pooling):
+    subject = SUBJECTS["cnn"]()
+    found = sample(subject, Activations(pooling=pooling), "3")
+    with torch.no_grad():
+        maps = subject.model.eval()[:4](subject.data[0])[subject.probe_set("data").ids]
+    expected = maps.mean((2, 3)) if pooling == "mean" else maps.movedim(1, -1).flatten(1)
+    assert_close(found.features, expected)
+
+
+@settings(deadline=None, max_examples=20)
+@given(subjects(), st.integers(1, 24))
+def test_batches_change_nothing(subject, batch_size):
+    subject.model.double()
+    other = replace(subject, batch_size=batch_size, _probes={})
+    for layer in subject.catalogue.layers:
+        one, two = (sample(s, Activations(width=3), layer) for s in (subject, other))
+        assert one.features.dtype == torch.float64
+        assert_close(one.features, two.features, rtol=1e-12, atol=1e-12)
+        assert one.labels.tolist() == two.labels.tolist()
+
+
+def test_wide_layers_are_projected_and_distances_are_kept_on_average():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(12, 3000, generator=generator)
+    subject = Subject(nn.Sequential(nn.Identity()), inputs, batch_size=5)
+    exact = sample(subject, Activations(width=3000), "0").features
+    ratios = []
+    for seed in range(8):
+        found = sample(subject, Activations(width=256, seed=seed), "0")
+        assert found.features.shape == (12, 256)
+        assert found.note.endswith("projected from 3000 to 256 numbers")
+        assert found.width_from == 3000
+        ratios.append((torch.pdist(found.features) / torch.pdist(exact)).square())
+    # a squared distance has a relative deviation of sqrt(2 / 256) in one projection
+    assert abs(torch.stack(ratios).mean() - 1) < 4 * (2 / 256) ** 0.5 / (8 * 12) ** 0.5
+    assert_close(found.features, sample(subject, Activations(width=256, seed=7), "0").features)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_precision_is_kept_as_float32(name):
+    subject = SUBJECTS[name]()
+    found = sample(subject, Activations(), "2")
+    assert found.features.dtype == torch.float32
+    assert found.features.isfinite().all()
+
+
+def test_a_sample_is_a_copy_that_later_layers_do_not_change():
+    model = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True))
+    inputs = torch.tensor([[-1.0], [2.0]])
+    subject = Subject(model, inputs)
+    assert sorted(sample(subject, Activations(), "0").features.flatten().tolist()) == [-1, 2]
+    assert inputs.tolist() == [[-1], [2]]
+
+
+def test_labels_for_each_token_are_not_classes_of_examples():
+    assert sample(SUBJECTS["tied"](), Activations(), "mix").labels is None
+
+
+def test_sentences_of_different_length_cannot_be_laid_flat():
+    batches = [(torch.zeros(4, steps, 3), torch.zeros(4, dtype=torch.int64)) for steps in (5, 6)]
+    subject = Subject(nn.Sequential(nn.Linear(3, 2)), batches)
+    assert len(sample(subject, Activations(), "0").features) == 8
+    with pytest.raises(NotApplicable, match=r"0 gives \d+ numbers for some examples and \d+ for others; .*mean"):
+        sample(subject, Activations(pooling="flatten"), "0")
+
+
+def test_a_layer_that_only_later_examples_reach_has_no_sample():
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.late, self.calls = nn.Linear(2, 2), nn.Linear(2, 2), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.late(x) if self.calls > 1 else self.first(x)
+
+    subject = Subject(Gate(), torch.zeros(8, 2), batch_size=4)
+    with pytest.raises(NotApplicable, match="not called on any example of the sample"):
+        sample(subject, Activations(n=4), "late")
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"), [({"pooling": "max"}, "choose one of mean, flatten"), ({"n": 0}, "at least 1")]
+)
+def test_settings_out_of_range_are_refused(bad, said):
+    with pytest.raises(SettingError, match=said):
+        Activations(**bad)
