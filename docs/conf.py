@@ -34,7 +34,7 @@ myst_heading_anchors = 3
 # a bare name in a signature may be that of two classes
 suppress_warnings = ["config.cache", "ref.python"]
 
-smartquotes = False
+smartquotes_action = "D"
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

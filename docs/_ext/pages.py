@@ -28,16 +28,21 @@ Variables = Mapping[str, Mapping[str, Any]]
 
 
 def write_all(docs: Path) -> None:
-    """Write every generated page below a folder; files that would not change are left alone."""
+    """Write every generated page below a folder and delete old ones; what would not change is left alone."""
     found = variables()
-    for name, text in {
+    written = {
         "findings.md": findings_page(),
         "instruments/index.md": instruments_index(),
         **{f"instruments/{key}.md": instrument_page(cls, found.get(key, {})) for key, cls in available().items()},
         "generated/commands.md": commands_part(),
         **{f"generated/{room}.md": text for room, text in reference_pages().items()},
-    }.items():
+    }
+    for name, text in written.items():
         _write(docs / name, text)
+    for folder in ("instruments", "generated"):
+        for path in (docs / folder).glob("*.md"):
+            if f"{folder}/{path.name}" not in written:
+                path.unlink()  # of an instrument or room that is gone
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,8 +22,10 @@ def network(seed):
     """A small convolutional network."""
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 32), nn.ReLU(), nn.Linear(32, 10),
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(512, 32), nn.ReLU(), nn.Linear(32, 10),
     )  # fmt: skip
 
 
@@ -64,5 +66,6 @@ plt.show()
 
 units = trained["units"]
 for layer in units["dead_share"].layer.values:
-    dead, on = (float(units[name].sel(layer=layer, split="test").isel(step=-1)) for name in ("dead_share", "on_share"))
+    here = {"layer": layer, "split": "test"}
+    dead, on = (float(units[name].sel(here).isel(step=-1)) for name in ("dead_share", "on_share"))
     print(f"layer {layer}: {dead:5.1%} dead, {on:5.1%} always on")

@@ -9,6 +9,7 @@ training like those that come with the package.
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import matplotlib.pyplot as plt
 import torch
@@ -41,7 +42,7 @@ class Redundancy(LayerInstrument):
     """
 
     key, title, source = "redundancy", "Redundant rows", "doi:10.5555/12345678"
-    codes = {"RD001": "the rows of a weight matrix repeat each other"}  # noqa: RUF012 - a class variable
+    codes: ClassVar = {"RD001": "the rows of a weight matrix repeat each other"}
 
     limit: float = 0.5
 
@@ -55,12 +56,10 @@ class Redundancy(LayerInstrument):
         found = {name: redundancy(matrix) for name, matrix in view[Matrices()].items() if len(matrix) > 1}
         if not found:
             raise NotApplicable("no matrix has two rows")
+        names, values = tuple(found), list(found.values())
         meaning = "mean absolute cosine between rows"
-        return {
-            "redundancy": quantity(
-                list(found.values()), units="1", long_name=meaning, dims="matrix", coords={"matrix": tuple(found)}
-            )
-        }
+        along = {"dims": "matrix", "coords": {"matrix": names}}
+        return {"redundancy": quantity(values, units="1", long_name=meaning, **along)}
 
     def judge(self, measured):
         """Matrices whose rows repeat each other."""
