@@ -40,17 +40,19 @@ def test_a_due_step_that_was_not_affordable_stays_due():
     assert schedule.due(33)
 
 
-def test_budget_is_a_share_of_the_rest_of_the_time():
-    budget = Budget(0.05)
-    budget.add(1.0, full=True)
-    assert budget.used(21.0) == pytest.approx(0.05)
-    assert not budget.allows(21.0, 0.1)
-    assert budget.allows(42.0, 1.0)
-    assert budget.last_cost == 1.0
-
-
-def test_budget_before_any_training_is_used_up():
+def test_the_share_is_of_the_rest_of_the_time():
     budget = Budget(0.05)
     budget.add(1.0)
+    assert budget.used(21.0) == pytest.approx(0.05)
     assert budget.used(1.0) == math.inf
-    assert not budget.allows(1.0, 0.0)
+
+
+def test_the_first_measurement_is_not_what_the_next_one_is_expected_to_take():
+    budget = Budget(0.05)
+    budget.add(4.0, full=True)
+    assert budget.next_cost == 2.0
+    for cost in (1.0, 0.5, 2.0, 3.0):
+        budget.add(cost, full=True)
+    assert budget.next_cost == 0.5
+    budget.add(3.0, full=True)
+    assert budget.next_cost == 2.0

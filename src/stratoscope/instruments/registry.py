@@ -94,8 +94,14 @@ def configured(cls: type[Instrument], values: Mapping[str, Any]) -> Instrument:
 
 
 def settings_of(instrument: Instrument) -> dict[str, Any]:
-    """The settings as plain values."""
-    return {field.name: getattr(instrument, field.name) for field in dataclasses.fields(instrument)}  # type: ignore[arg-type]
+    """The settings as plain values.
+
+    Raises:
+        SettingError: if it is no dataclass, so that nobody can say what its settings are.
+    """
+    if not dataclasses.is_dataclass(instrument):
+        raise SettingError(f"{type(instrument).__name__} must be a frozen dataclass, whose fields are its settings.")
+    return {field.name: getattr(instrument, field.name) for field in dataclasses.fields(instrument)}
 
 
 def prefix_of(instrument: Instrument | type[Instrument]) -> str:

@@ -184,10 +184,11 @@ class Separation(LayerInstrument):
             )  # fmt: skip
 
     def _like_noise(self, at: At) -> Finding:
+        constant = at["z"] != at["z"]
+        why = "gives every example the same output" if constant else "cannot tell the classes from shuffled labels"
+        numbers = "" if constant else f" (z = {at['z']:.1f}, n = {at['n']:.0f})"
         return self.finding(
-            "SP001", Outcome.TIP,
-            f"{at.layer}: the distances cannot tell the classes from shuffled labels (z = {at['z']:.1f}, "
-            f"n = {at['n']:.0f})",
+            "SP001", Outcome.TIP, f"{at.layer} {why}{numbers}",
             do="check that labels and examples belong together; probe more examples, or train longer",
             gdv=at["gdv"], z=at["z"], p_value=at["p_value"], limit=-self.noise_z, n=int(at["n"]), **at.place,
         )  # fmt: skip

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stratoscope.capture.gradients import (
@@ -38,6 +39,7 @@ from stratoscope.errors import NotApplicable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import NetworkInstrument
 from stratoscope.instruments.reading import passed_if_silent
+from stratoscope.numerics.noise import gradient_noise
 from stratoscope.record.quantity import Quantity
 
 if TYPE_CHECKING:
@@ -68,8 +70,9 @@ class Training(NetworkInstrument):
 
     Attributes:
         window: mini-batches over which the mean gradient is formed.
-        high_ratio: update-to-weight ratio above which, as a median over the last steps, it is an issue.
-        low_ratio: the same below which it is a tip.
+        high_ratio: update-to-weight ratio above which, as the median of any `stretch` steps in a row, it is an issue.
+        low_ratio: ratio below which, as the median over the whole run, it is a tip.
+        stretch: recorded steps in a row for `high_ratio`.
         explode: factor by which the median gradient norm must have grown over the run for an issue.
         recent: steps at the end that are judged.
     """
@@ -88,8 +91,9 @@ class Training(NetworkInstrument):
     }
 
     window: int = 32
-    high_ratio: float = 0.1
+    high_ratio: float = 0.2
     low_ratio: float = 1e-6
+    stretch: int = 5
     explode: float = 1e3
     recent: int = 50
 
@@ -112,10 +116,11 @@ class Training(NetworkInstrument):
         with np.errstate(divide="ignore", invalid="ignore"):
             found["update_ratio"] = _of_params(step, "update_ratio", step.update_norm / step.weight_norm)
             if step.window >= self.window:
-                mean, deviation = signal_and_noise(step.sum_norm, step.square_sum, step.window)
-                found["gradient_mean"] = _of_params(step, "gradient_mean", mean)
-                found["gradient_deviation"] = _of_params(step, "gradient_deviation", deviation)
-                found["gradient_snr"] = _of_params(step, "gradient_snr", mean / deviation)
+                of_sum = torch.from_numpy(step.sum_norm**2)
+                noise = gradient_noise(of_sum, torch.from_numpy(step.square_sum), step.window)
+                found["gradient_mean"] = _of_params(step, "gradient_mean", noise.signal.numpy())
+                found["gradient_deviation"] = _of_params(step, "gradient_deviation", noise.deviation.numpy())
+                found["gradient_snr"] = _of_params(step, "gradient_snr", noise.snr.numpy())
         loss, optimizer = seen.get(TrainingLoss()), seen.get(Optimizer())
         if loss is not None:
             found["loss"] = _scalar("loss", loss)
@@ -153,47 +158,79 @@ class Training(NetworkInstrument):
                 return
 
     def _ratios(self, ratio: xr.DataArray, norm: xr.DataArray) -> Iterator[Finding]:
-        last = int(ratio.coords["step"].values[-1])
-        for name in ratio.coords["param"].values:
-            values, norms = (_finite(array.sel(param=name).values[-self.recent :]) for array in (ratio, norm))
-            if len(norms) and norms.max() == 0:
-                yield self.finding(
-                    "TR005", Outcome.ISSUE, f"{name} got a gradient of exactly zero in the last {len(norms)} steps",
-                    do="look for dead units behind it, a detached graph or a mask", layer=str(name), step=last,
-                    steps=len(norms), limit=0.0,
-                )  # fmt: skip
-                continue
-            median = float(np.median(values)) if len(values) else float("nan")
-            # a bias starts at zero, so its ratio says nothing about the learning rate
-            if str(name).endswith("bias"):
-                continue
-            if median > self.high_ratio:
-                yield self.finding(
-                    "TR002", Outcome.ISSUE, f"{name} changes by {median:.0%} of its norm in a step",
-                    do="lower the learning rate or clip gradients", layer=str(name), step=last,
-                    update_ratio=median, limit=self.high_ratio, steps=len(values),
-                )  # fmt: skip
-            elif median < self.low_ratio:
-                yield self.finding(
-                    "TR003", Outcome.TIP, f"{name} changes by {median:.1e} of its norm in a step",
-                    do="raise the learning rate for this layer or look at the gradients that reach it", layer=str(name),
-                    step=last, update_ratio=median, limit=self.low_ratio, steps=len(values),
-                )  # fmt: skip
+        names, steps = [str(name) for name in norm.coords["param"].values], norm.coords["step"].values
+        ratios, norms = ratio.values, norm.values[-self.recent :]
+        silent = [name for name, column in zip(names, norms.T, strict=True) if len(column) and not column.any()]
+        if silent:
+            yield self.finding(
+                "TR005", Outcome.ISSUE,
+                f"{_some(silent)} got a gradient of exactly zero in the last {len(norms)} steps",
+                do="look for dead units behind it, a detached graph or a mask",
+                layer=silent[0] if len(silent) == 1 else None, step=steps[-1],
+                params=len(silent), names=", ".join(silent), steps=len(norms), limit=0.0,
+            )  # fmt: skip
+        # a bias starts at zero, and so do some weights: their ratio says nothing about the learning rate
+        kept = [i for i, name in enumerate(names) if not name.endswith("bias") and not np.isinf(ratios[0, i])]
+        kept = [i for i in kept if names[i] not in silent]
+        yield from self._large([names[i] for i in kept], ratios[:, kept], steps)
+        yield from self._tiny([names[i] for i in kept], ratios[:, kept], steps)
+
+    def _large(self, names: list[str], ratios: FloatArray, steps: NDArray[np.int64]) -> Iterator[Finding]:
+        """The worst stretch of the run: a network that has been thrown far out moves little afterwards."""
+        if not names or len(ratios) < self.stretch:
+            return
+        stretches = np.lib.stride_tricks.sliding_window_view(ratios, self.stretch, axis=0)
+        typical = np.median(stretches, axis=-1)
+        typical[~np.isfinite(typical)] = 0.0
+        row, column = np.unravel_index(int(typical.argmax()), typical.shape)
+        worst, over = (
+            float(typical[row, column]),
+            [n for n, top in zip(names, typical.max(0), strict=True) if top > self.high_ratio],
+        )
+        if over:
+            step = int(steps[row])
+            yield self.finding(
+                "TR002", Outcome.ISSUE,
+                f"{names[column]} changed by {worst:.0%} of its norm a step around step {step}"
+                + (f", and {len(over) - 1} more by over {self.high_ratio:.0%}" if len(over) > 1 else ""),
+                do="lower the learning rate, warm it up, or clip gradients", layer=names[column], step=steps[-1],
+                update_ratio=worst, limit=self.high_ratio, at_step=step, params=len(over), stretch=self.stretch,
+            )  # fmt: skip
+
+    def _tiny(self, names: list[str], ratios: FloatArray, steps: NDArray[np.int64]) -> Iterator[Finding]:
+        """Over the whole run, since a network that has converged hardly moves either."""
+        if len(ratios) < self.recent:
+            return
+        medians = {
+            name: float(np.median(_finite(column)))
+            for name, column in zip(names, ratios.T, strict=True)
+            if np.isfinite(column).any()
+        }
+        still = [name for name, median in medians.items() if median < self.low_ratio]
+        if still:
+            yield self.finding(
+                "TR003", Outcome.TIP, f"{_some(still)} changed by less than {self.low_ratio:.0e} of its norm a step all along",
+                do="raise the learning rate for it, or look at the gradients that reach it",
+                layer=still[0] if len(still) == 1 else None, step=steps[-1], names=", ".join(still),
+                params=len(still), update_ratio=min(medians[name] for name in still), limit=self.low_ratio,
+            )  # fmt: skip
 
     def _growth(self, norm: xr.DataArray) -> Iterator[Finding]:
         if norm.sizes["step"] < 2 * self.recent:
             return
-        for name in norm.coords["param"].values:
-            curve = norm.sel(param=name).values
+        growth = {}
+        for name, curve in zip(norm.coords["param"].values, norm.values.T, strict=True):
             early, late = (_finite(part) for part in (curve[: self.recent], curve[-self.recent :]))
             if len(early) and len(late) and np.median(early) > 0:
-                factor = float(np.median(late) / np.median(early))
-                if factor > self.explode:
-                    yield self.finding(
-                        "TR004", Outcome.ISSUE, f"The gradient of {name} has grown {factor:.0f}-fold",
-                        do="clip gradients, lower the learning rate, or add a norm", layer=str(name),
-                        step=int(norm.coords["step"].values[-1]), growth=factor, limit=self.explode,
-                    )  # fmt: skip
+                growth[str(name)] = float(np.median(late) / np.median(early))
+        over = [name for name, factor in growth.items() if factor > self.explode]
+        if over:
+            worst = max(over, key=lambda name: growth[name])
+            yield self.finding(
+                "TR004", Outcome.ISSUE, f"The gradient of {worst} has grown {growth[worst]:.0f}-fold",
+                do="clip gradients, lower the learning rate, or add a norm", layer=worst,
+                step=norm.coords["step"].values[-1], growth=growth[worst], limit=self.explode, params=len(over),
+            )  # fmt: skip
 
     def _loss(self, loss: xr.DataArray) -> Iterator[Finding]:
         values = _finite(loss.values)
@@ -210,28 +247,17 @@ class Training(NetworkInstrument):
             )  # fmt: skip
 
 
-def signal_and_noise(sum_norm: FloatArray, square_sum: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
-    """|E g| and sqrt(E|g - E g|^2) of n gradients, from the norm of their sum and the sum of their squared norms.
-
-    Both squares are unbiased; a negative estimate of |E g|^2, which pure noise gives half the time, becomes zero.
-
-    >>> mean, deviation = signal_and_noise(np.array([6.0]), np.array([12.0]), 3)
-    >>> float(mean[0]), float(deviation[0])
-    (2.0, 0.0)
-    """
-    mean_square = square_sum / n
-    of_mean = (sum_norm / n) ** 2
-    signal = np.clip((n * of_mean - mean_square) / (n - 1), 0, None)
-    noise = np.clip((mean_square - of_mean) * n / (n - 1), 0, None)
-    return np.sqrt(signal), np.sqrt(noise)
-
-
 def _of_params(step: StepStatistics, name: str, values: FloatArray) -> Quantity:
     return Quantity(values, ("param",), {"param": step.params}, _ATTRS[name])
 
 
 def _scalar(name: str, value: float) -> Quantity:
     return Quantity(np.asarray(value, dtype=np.float64), (), {}, _ATTRS[name])
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:

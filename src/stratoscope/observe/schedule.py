@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -37,7 +37,10 @@ class Schedule:
         if self.every is not None:
             self._next = step + self.every
             return
-        place = math.floor(round(math.log10(max(step, 1)) * self.per_decade, 9)) + 1
+        if step < 1:
+            self._next = 1
+            return
+        place = math.floor(round(math.log10(step) * self.per_decade, 9)) + 1
         while (coming := math.ceil(round(10 ** (place / self.per_decade), 6))) <= step:
             place += 1
         self._next = coming
@@ -52,23 +55,30 @@ class Budget:
     Attributes:
         share: the limit; infinity for none.
         spent: seconds spent so far.
+        costs: seconds of every full measurement so far.
     """
 
     share: float
     spent: float = 0.0
-    last_cost: float = 0.0
+    costs: list[float] = field(default_factory=list)
 
     def add(self, seconds: float, full: bool = False) -> None:
         """Note time spent; `full` for a full measurement, whose cost predicts the next one's."""
         self.spent += seconds
         if full:
-            self.last_cost = seconds
+            self.costs.append(seconds)
+
+    @property
+    def next_cost(self) -> float:
+        """What the next full measurement is expected to take, in seconds.
+
+        The first one pays for imports and caches, so half of it is expected until a second one is known.
+        """
+        if len(self.costs) < 2:
+            return 0.5 * sum(self.costs)
+        return min(self.costs[1:][-3:])
 
     def used(self, elapsed: float) -> float:
         """The share that has been used after so many seconds in all."""
         training = elapsed - self.spent
         return self.spent / training if training > 0 else math.inf
-
-    def allows(self, elapsed: float, cost: float) -> bool:
-        """Whether something that takes `cost` seconds still fits."""
-        return self.spent + cost <= self.share * max(elapsed - self.spent, 0.0)

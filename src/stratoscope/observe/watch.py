@@ -206,11 +206,8 @@ class Watch:
     def _affordable(self) -> bool:
         if math.isinf(self._budget.share):
             return True
-        recorder = self._recorder.seconds if self._recorder else 0.0
-        elapsed = time.perf_counter() - self._began - recorder
-        return self._budget.spent + recorder + self._budget.last_cost <= self._budget.share * (
-            elapsed - self._budget.spent
-        )
+        training = time.perf_counter() - self._began - self.spent
+        return self.spent + self._budget.next_cost <= self._budget.share * training
 
     def _record_step(self, loss: float | None) -> None:
         taken = self._recorder.take() if self._recorder else None
