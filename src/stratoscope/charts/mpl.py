@@ -52,7 +52,7 @@ def draw(mark: Mark, axes: Axes, chart: Chart) -> None:
     raise NotImplementedError(f"{type(mark).__name__} has no matplotlib form")
 
 
-@draw.register
+@draw.register(Line)
 def _line(mark: Line, axes: Axes, chart: Chart) -> None:
     style = {"color": "#888888", "linestyle": ":"} if mark.role == "reference" else _style(chart, mark.series)
     if mark.role == "raw":
@@ -61,7 +61,7 @@ def _line(mark: Line, axes: Axes, chart: Chart) -> None:
         axes.plot(mark.x, mark.y, label=_name(chart, mark.series), linewidth=1.4, **style)
 
 
-@draw.register
+@draw.register(Band)
 def _band(mark: Band, axes: Axes, chart: Chart) -> None:
     colour = _style(chart, mark.series)["color"]
     if chart.x.scale == "category":
@@ -70,12 +70,12 @@ def _band(mark: Band, axes: Axes, chart: Chart) -> None:
         axes.fill_between(mark.x, mark.low, mark.high, color=colour, alpha=0.18, linewidth=0)
 
 
-@draw.register
+@draw.register(Dots)
 def _dots(mark: Dots, axes: Axes, chart: Chart) -> None:
     axes.scatter(mark.x, mark.y, color=_style(chart, mark.series)["color"], s=16, zorder=3)
 
 
-@draw.register
+@draw.register(Rule)
 def _rule(mark: Rule, axes: Axes, chart: Chart) -> None:
     axes.axhline(mark.value, color="#666666", linestyle="--", linewidth=1)
     axes.annotate(
@@ -84,7 +84,7 @@ def _rule(mark: Rule, axes: Axes, chart: Chart) -> None:
     )  # fmt: skip
 
 
-@draw.register
+@draw.register(Boxes)
 def _boxes(mark: Boxes, axes: Axes, chart: Chart) -> None:
     colour = colours.category(0)
     for place, quantiles in enumerate(mark.quantiles):
@@ -99,7 +99,7 @@ def _boxes(mark: Boxes, axes: Axes, chart: Chart) -> None:
         axes.scatter([place], [middle], color="white", s=10, zorder=3)
 
 
-@draw.register
+@draw.register(Cells)
 def _cells(mark: Cells, axes: Axes, chart: Chart) -> None:
     from matplotlib.colors import ListedColormap, LogNorm, Normalize
 
@@ -118,7 +118,7 @@ def _cells(mark: Cells, axes: Axes, chart: Chart) -> None:
     axes.set_xlabel(chart.x.title)
 
 
-@draw.register
+@draw.register(Number)
 def _number(mark: Number, axes: Axes, chart: Chart) -> None:
     numbers = [other for other in chart.marks if isinstance(other, Number)]
     place = (numbers.index(mark) + 0.5) / len(numbers)
