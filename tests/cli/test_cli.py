@@ -141,12 +141,13 @@ def test_compare_two_runs(place):
         (["examine", "nowhere.py:build"], "nowhere.py"),
         (["examine", "model.py:build", "--weights", "other.safetensors"], "do not fit"),
         (["examine", "model.py:build", "--data", "nan.npz"], "NaN"),
+        (["examine", "model.py:build", "--data", "wrong.npz", "--to", "nothing"], "batch 0 of split"),
         (["examine", "model.py:build", "--only", "nonsense"], "There is no instrument"),
         (["examine", "model.py:build", "--device", "cuda:9"], "cuda:9"),
         (["examine", "model.py:build", "--memory", "lots"], "lots"),
         (["report", "nowhere"], "nowhere"),
         (["compare", "nowhere", "nothing"], "nowhere"),
-        (["inspect"], "PATH"),
+        (["inspect"], "'path'"),
         (["inspect", "w.safetensors", "--colour"], "--colour"),
     ],
 )
@@ -163,12 +164,9 @@ def test_debug_shows_the_traceback(place):
     assert "Traceback" in done.stderr
 
 
-def test_data_that_do_not_fit_are_a_finding_and_the_weights_are_measured_all_the_same(place):
-    done = cli("examine", "model.py:build", "--data", "wrong.npz", "--json", folder=place)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert any(f["outcome"] == "failed" for f in found["findings"])
-    assert next(row for row in found["layers"] if row["name"] == "0.weight")["stable_rank"] > 1
+def test_data_that_do_not_fit_leave_no_half_made_record(place):
+    assert cli("examine", "model.py:build", "--data", "wrong.npz", "--to", "half", folder=place).returncode == 2
+    assert not (place / "half").exists()
 
 
 def test_time_that_is_up_is_a_reason(place):

@@ -56,13 +56,12 @@ def main() -> None:
     """
     _add_commands()
     try:
-        app(standalone_mode=False)
+        # outside standalone mode an exit code is what the call returns
+        sys.exit(app(standalone_mode=False) or 0)
     except StratoscopeError as error:
         _stop(str(error), 2, error)
     except KeyboardInterrupt as error:
         _stop("Cancelled; what was measured before is kept.", 130, error)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except typer.Abort as error:
         _stop("Cancelled.", 130, error)
     except Exception as error:

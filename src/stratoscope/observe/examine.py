@@ -86,9 +86,17 @@ def examine(
     settings = settings if settings is not None else load_settings()
     chosen = list(instruments) if instruments is not None else choose(only, skip, settings.instruments)
     chosen = [instrument for instrument in chosen if not instrument.every_step]
+    capture = Capture(subject, needs_of(chosen), memory, patterns=tuple(layers))
+    deadline = None if seconds is None else time.monotonic() + seconds
+    # before anything is written, so that data which do not fit leave no half-made record behind
+    for number, split in enumerate(subject.splits if subject.module is not None else ()):
+        if progress is not None:
+            progress(f"passing over {split}", number, len(subject.splits))
+        capture.run(split)
     writer = RecordWriter.create(Path(to) if to is not None else None, run_meta(subject, chosen))
     try:
-        measure_once(subject, chosen, writer, memory, seconds, progress, tuple(layers))
+        Round(capture, chosen, writer, by_layer=True, deadline=deadline, progress=progress).run()
+        writer.write_meta("data", data_meta(subject, capture))
         writer.replace_findings(judge(Record.from_writer(writer), chosen, settings))
     except BaseException as error:
         writer.close("cancelled" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -120,23 +128,6 @@ def inspect(
     else:
         subject = Subject(weights=weights, name=name or "weights")
     return examine(subject=subject, to=to, **options)
-
-
-def measure_once(
-    subject: Subject,
-    instruments: list[Instrument],
-    writer: RecordWriter,
-    memory: int = MEMORY,
-    seconds: float | None = None,
-    progress: Progress | None = None,
-    layers: tuple[str, ...] = (),
-) -> Capture:
-    """One round at step 0, committed layer by layer."""
-    deadline = None if seconds is None else time.monotonic() + seconds
-    capture = Capture(subject, needs_of(instruments), memory, patterns=layers)
-    Round(capture, instruments, writer, by_layer=True, deadline=deadline, progress=progress).run()
-    writer.write_meta("data", data_meta(subject, capture))
-    return capture
 
 
 def finished(writer: RecordWriter, to: str | Path | None) -> Record:
