@@ -50,7 +50,7 @@ def charts_of(record: Record) -> list[Chart]:
         Charts with unique ids.
     """
     found: dict[str, Chart] = {}
-    for key in record.keys():  # noqa: SIM118 - a record is no mapping
+    for key in record:
         for chart in _charts_of_group(record, key):
             name = _slug(chart.id)
             unique = next(text for text in _numbered(name) if text not in found)

@@ -18,8 +18,8 @@ LETTER = 6.9
 """Width that a letter takes on average."""
 
 NAME_LETTERS, SLANTED_LETTERS = 16, 13
-SLANT = (0.766, 0.643)
-"""Width and height of a slanted name, over its length."""
+SLANTS = ((40, 18.7), (60, 14.0))
+"""Degrees by which names along the bottom are slanted, and how far apart they must then be."""
 
 LABEL_GAP = 13.0
 ROW = 14.0
@@ -72,7 +72,7 @@ class Frame:
         height: of the whole canvas.
         x_names: short names along the bottom, for a category axis.
         y_names: short names along the left side, for a category axis.
-        slant: whether the names along the bottom are slanted.
+        slant: degrees by which the names along the bottom are slanted.
     """
 
     x: Ruler
@@ -80,7 +80,7 @@ class Frame:
     height: float
     x_names: tuple[str, ...] = ()
     y_names: tuple[str, ...] = ()
-    slant: bool = False
+    slant: int = 0
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -98,14 +98,14 @@ def frame_of(chart: Chart, top: float = 10.0) -> Frame:
     cells = any(isinstance(mark, Cells) for mark in chart.marks)
     y_names = tuple(short_names(chart.y.labels, NAME_LETTERS)) if chart.y.scale == "category" else ()
     left = _left(chart, y_names)
-    right = WIDTH - (46.0 if cells and chart.colour and chart.colour.scale != "category" else _right(chart, cells=cells))
+    right = WIDTH - _right(chart)
     x_names = tuple(short_names(chart.x.labels, SLANTED_LETTERS)) if chart.x.scale == "category" else ()
     longest = LETTER * max(map(len, x_names), default=0)
     room = (right - left) / max(len(x_names), 1)
-    slant = bool(x_names) and longest + 6 > room * _every(x_names, right - left)
-    if slant:  # the first name must not leave the canvas
-        left = max(left, SLANT[0] * longest + 8 - room / 2)
-    low_side = 32.0 + (SLANT[1] * longest if slant else 0.0)
+    slant = 0
+    if x_names and longest + 6 > room * _every(x_names, right - left):
+        slant, left = _slant(left, right, len(x_names), longest)
+    low_side = 32.0 if not slant else 26.0 + math.sin(math.radians(slant)) * longest
     inside = min(max(len(y_names) * ROW, MAP_HEIGHT[0]), MAP_HEIGHT[1]) if cells else 160.0
     bottom = top + inside
     x = _x_ruler(chart, left, right)
@@ -115,12 +115,12 @@ def frame_of(chart: Chart, top: float = 10.0) -> Frame:
     return Frame(x, Ruler(low, high, bottom, top, log), bottom + low_side, x_names, y_names, slant)
 
 
-def shown_names(names: tuple[str, ...], length: float, *, slanted: bool = False) -> list[int]:
-    """Which of the names along an axis have room."""
+def shown_names(names: tuple[str, ...], length: float, *, apart: float | None = None) -> list[int]:
+    """Which of the names along an axis have room; `apart` says how far apart they must be, else their width does."""
     if not names:
         return []
-    need = LABEL_GAP if slanted else max(map(len, names)) * LETTER + 8
-    stride = max(1, math.ceil(need * len(names) / length))
+    need = max(map(len, names)) * LETTER + 8 if apart is None else apart
+    stride = max(1, math.ceil(need * len(names) / length - 1e-9))
     return list(range(0, len(names), stride))
 
 
@@ -154,8 +154,10 @@ def _range(values: FloatArray, axis: Axis) -> tuple[float, float, bool]:
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     span = high - low or abs(high) or 1.0
     natural_low, natural_high = axis.low, axis.high
+    if low >= 0 and low < 0.35 * high:
+        natural_low = 0.0 if natural_low is None else natural_low
     low, high = low - 0.06 * span, high + 0.06 * span
-    if natural_low is not None and low < natural_low + 0.3 * span:
+    if natural_low is not None and low < natural_low + 0.5 * span:
         low = natural_low
     if natural_high is not None and high > natural_high - 0.3 * span:
         high = natural_high
@@ -183,6 +185,15 @@ def _x_ruler(chart: Chart, left: float, right: float) -> Ruler:
     return Ruler(float(low), float(high) if high > low else float(low) + 1.0, left, right)
 
 
+def _slant(left: float, right: float, count: int, longest: float) -> tuple[int, float]:
+    """The gentlest slant at which every name has room, and the left side that keeps the first name on the canvas."""
+    for degrees, apart in SLANTS:
+        start = max(left, math.cos(math.radians(degrees)) * longest + 8 - (right - left) / count / 2)
+        if (right - start) / count >= apart:
+            break
+    return degrees, start
+
+
 def _left(chart: Chart, names: tuple[str, ...]) -> float:
     if names:
         return 12.0 + LETTER * max(map(len, names), default=1)
@@ -191,7 +202,12 @@ def _left(chart: Chart, names: tuple[str, ...]) -> float:
     return 14.0 + LETTER * max(map(len, texts), default=1)
 
 
-def _right(chart: Chart, *, cells: bool) -> float:
+def _right(chart: Chart) -> float:
+    """Room on the right: for a colour bar, or for the names of series."""
+    cells = [mark for mark in chart.marks if isinstance(mark, Cells)]
+    if cells and not cells[0].meanings:
+        low, high, _ = colour_limits(chart, cells[0].values)
+        return 22.0 + LETTER * max(len(format_number(value, 2)) for value in (low, high))
     if cells or len(chart.series) < 2:
         return 12.0
     return 16.0 + LETTER * max(map(len, short_names(chart.series, NAME_LETTERS)))
@@ -213,6 +229,6 @@ def _even(tick: float, ticks: list[float]) -> str:
     if size >= 1e5 or size < 1e-3:
         return format_number(tick)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    if not float(f"{step:.{decimals}f}") == round(step, 12):
+    if float(f"{step:.{decimals}f}") != round(step, 12):
         decimals += 1
     return f"{tick:,.{decimals}f}"

@@ -92,8 +92,9 @@ def _boxes(mark: Boxes, axes: Axes, chart: Chart) -> None:
             continue
         _, low, first, middle, third, high, _ = quantiles
         widths = mark.density[place] / max(mark.density[place].max(), 1e-12) * 0.4
-        axes.fill_betweenx(mark.edges, *(place + side * np.append(widths, widths[-1]) for side in (-1, 1)),
-                           step="post", color=colour, alpha=0.18, linewidth=0)  # fmt: skip
+        outline = np.append(widths, widths[-1])
+        left, right = place - outline, place + outline
+        axes.fill_betweenx(mark.edges, left, right, step="post", color=colour, alpha=0.18, linewidth=0)
         axes.vlines(place, low, high, colors=colour, linewidth=1)
         axes.vlines(place, first, third, colors=colour, linewidth=4)
         axes.scatter([place], [middle], color="white", s=10, zorder=3)
@@ -150,7 +151,7 @@ def _names(axes: Axes, chart: Chart) -> None:
             stride = max(1, len(labels) // 24)
             shown = range(0, len(labels), stride)
             names = short_names(labels, 20)
-            slanted = {"rotation": turn, "ha": "right"} if turn and max(map(len, names)) > 3 else {}
+            slanted: dict[str, Any] = {"rotation": turn, "ha": "right"} if turn and max(map(len, names)) > 3 else {}
             axis.set_ticks(list(shown), labels=[names[place] for place in shown], fontsize=8, **slanted)
 
 

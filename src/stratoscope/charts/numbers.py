@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 
 def format_number(value: float | int | bool | None, digits: int = 3) -> str:
     """A number as people read it: a few digits, no needless exponent.
@@ -102,7 +104,9 @@ def short_names(names: Sequence[str], width: int) -> list[str]:
     parts = [name.split(".") for name in names]
     if len(names) > 1 and len(set(names)) == len(names):
         for end, rest in ((0, slice(1, None)), (-1, slice(None, -1))):
-            while all(len(p) > 1 and not "".join(p[rest]).isdigit() for p in parts) and len({p[end] for p in parts}) == 1:
+            while (
+                all(len(p) > 1 and not "".join(p[rest]).isdigit() for p in parts) and len({p[end] for p in parts}) == 1
+            ):
                 parts = [p[rest] for p in parts]
     for wider in (width, width + 4, width + 8):
         short = [elide(".".join(p), wider) for p in parts]

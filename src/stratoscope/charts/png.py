@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 
 def palette_png(indexes: NDArray[np.uint8], palette: Sequence[str]) -> bytes:
-    """A PNG whose pixels point into a palette; index 0 is transparent.
+    r"""A PNG whose pixels point into a palette; index 0 is transparent.
 
     Args:
         indexes: rows x columns.
         palette: at most 256 colours as `#rrggbb`.
 
     >>> palette_png(np.zeros((1, 1), dtype=np.uint8), ["#000000"])[:4]
-    b'\\x89PNG'
+    b'\x89PNG'
     """
     rows, columns = indexes.shape
     colours = b"".join(bytes.fromhex(colour[1:]) for colour in palette)

@@ -8,7 +8,7 @@ from stratoscope.charts.values import FloatArray
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.-=*#"
-GAP, BROKEN = " ", "×"
+BROKEN = "\N{MULTIPLICATION SIGN}"
 
 
 def sparkline(values: FloatArray, width: int = 12, *, log: bool = False, blocks: str = BLOCKS) -> str:
@@ -28,7 +28,7 @@ def sparkline(values: FloatArray, width: int = 12, *, log: bool = False, blocks:
     means = np.array([float(chunk.mean()) if np.isfinite(chunk).all() else np.nan for chunk in chunks])
     finite = means[np.isfinite(means)]
     low, span = (finite.min(), finite.max() - finite.min()) if len(finite) else (0.0, 0.0)
-    broken = BROKEN if blocks is BLOCKS else "x"
+    broken = BROKEN if blocks == BLOCKS else "x"
 
     def block(value: float) -> str:
         if not np.isfinite(value):
@@ -39,7 +39,7 @@ def sparkline(values: FloatArray, width: int = 12, *, log: bool = False, blocks:
     return "".join(block(value) for value in means)
 
 
-def spark_path(values: FloatArray, width: float = 56.0, height: float = 14.0, *, log: bool = False) -> str:
+def spark_path(values: FloatArray, width: int = 56, height: int = 14, points: int = 16, *, log: bool = False) -> str:
     """The same as the `d` of an SVG path; where a value is not finite there is a gap.
 
     >>> spark_path(np.array([0.0, 1.0]))
@@ -48,17 +48,19 @@ def spark_path(values: FloatArray, width: float = 56.0, height: float = 14.0, *,
     values = np.where(np.isfinite(values), values, np.nan)
     if log and np.nanmin(values, initial=np.inf) > 0:
         values = np.log10(values)
-    chunks = np.array_split(values, min(len(values), int(width // 2)))
-    means = np.array([float(chunk.mean()) for chunk in chunks])
+    chunks = np.array_split(values, min(max(len(values), 1), points))
+    means = np.array([float(chunk.mean()) if len(chunk) else np.nan for chunk in chunks])
     finite = means[np.isfinite(means)]
     if len(finite) < 2:
         return ""
-    span = float(finite.max() - finite.min()) or 1.0
+    low, span = float(finite.min()), float(finite.max() - finite.min())
+    if not np.isfinite(span) or span == 0:
+        low, span = low - 0.5, 1.0
     x = np.linspace(1, width - 1, len(means))
-    y = height - 1 - (means - finite.min()) / span * (height - 2)
+    y = height - 1 - (means - low) / span * (height - 2)
     parts, pen = [], False
     for across, down in zip(x, y, strict=True):
         if np.isfinite(down):
-            parts.append(f"{'L' if pen else 'M'}{across:.3g} {down:.3g}")
+            parts.append(f"{'L' if pen else 'M'}{across:.0f} {round(float(down), 1):g}")
         pen = bool(np.isfinite(down))
     return "".join(parts)

@@ -8,7 +8,18 @@ from importlib.resources import files
 import numpy as np
 
 from stratoscope.charts import colours
-from stratoscope.charts.frame import LABEL_GAP, LETTER, NAME_LETTERS, WIDTH, Frame, Ruler, colour_limits, frame_of, shown_names
+from stratoscope.charts.frame import (
+    LABEL_GAP,
+    LETTER,
+    NAME_LETTERS,
+    SLANTS,
+    WIDTH,
+    Frame,
+    Ruler,
+    colour_limits,
+    frame_of,
+    shown_names,
+)
 from stratoscope.charts.numbers import format_number, short_names, unit_text
 from stratoscope.charts.svg_marks import DASHES, Scene, draw, place, text
 from stratoscope.charts.values import Cells, Chart, Dots, Line, Number
@@ -23,31 +34,47 @@ def stylesheet() -> str:
     return files("stratoscope.charts").joinpath("svg.css").read_text(encoding="utf-8")
 
 
-def to_svg(chart: Chart, *, standalone: bool = True, points: int = MOST_POINTS) -> str:
+def to_svg(chart: Chart, *, standalone: bool = True, points: int = MOST_POINTS, described: str = "") -> str:
     """Draw a chart.
 
     Args:
         chart: the chart.
         standalone: whether this is a file of its own, with title and style; otherwise it is for a page that has both.
         points: about how many points of a curve to draw.
+        described: id of the element of the page that says what the chart shows; else the caption is put inside.
 
     Returns:
         One `<svg>` element. It names itself (`role="img"`, `<title>`, `<desc>`), and every name in it is escaped.
     """
     numbers = all(isinstance(mark, Number) for mark in chart.marks)
-    frame = frame_of(chart, top=34.0 if standalone else 10.0) if not numbers else Frame(Ruler(0, 1, 0, 1), Ruler(0, 1, 0, 1), 96.0)
+    frame = (
+        frame_of(chart, top=34.0 if standalone else 10.0)
+        if not numbers
+        else Frame(Ruler(0, 1, 0, 1), Ruler(0, 1, 0, 1), 96.0)
+    )
     scene = Scene(chart, frame, points)
-    body = "".join(draw(mark, scene) for mark in chart.marks)
-    around = "" if numbers else _axes(chart, frame) + _labels(chart, frame) + _colour_bar(chart, frame)
+    body = _body(scene, {} if numbers else _labels(chart, frame))
+    around = "" if numbers else _axes(chart, frame) + _colour_bar(chart, frame)
     legend, height = _legend(chart, frame)
     head = f'<text class="ss-title" x="4" y="16">{text(_fit(chart.title))}</text>' if standalone else ""
+    desc = "" if described else f'<desc id="{chart.id}-d">{text(chart.caption)}</desc>'
     style = f"<style>{stylesheet()}</style>" if standalone else ""
+    space = ' xmlns="http://www.w3.org/2000/svg"' if standalone else ""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="ss" viewBox="0 0 {WIDTH} {place(height)}" role="img" '
-        f'aria-labelledby="{chart.id}-t {chart.id}-d"><title id="{chart.id}-t">{text(chart.title)}</title>'
-        f'<desc id="{chart.id}-d">{text(chart.caption)}</desc>{style}{head}'
+        f'<svg{space} class="ss" viewBox="0 0 {WIDTH} {place(height)}" role="img" '
+        f'aria-labelledby="{chart.id}-t" aria-describedby="{described or f"{chart.id}-d"}">'
+        f'<title id="{chart.id}-t">{text(chart.title)}</title>{desc}{style}{head}'
         f"<g{_data(chart, frame)}>{around}{body}</g>{legend}</svg>"
     )
+
+
+def _body(scene: Scene, labels: dict[int, str]) -> str:
+    """The marks, each series' label within the group of its last mark, so that it has its colour."""
+    last = {mark.series: place for place, mark in enumerate(scene.chart.marks) if isinstance(mark, Line | Dots)}
+    drawn = [draw(mark, scene) for mark in scene.chart.marks]
+    for series, label in labels.items():
+        drawn[last[series]] = drawn[last[series]].removesuffix("</g>") + label + "</g>"
+    return "".join(drawn)
 
 
 def _fit(title: str) -> str:
@@ -72,13 +99,13 @@ def _axes(chart: Chart, frame: Frame) -> str:
     drawn = []
     if chart.y.scale == "category":
         names = frame.y_names
-        kept = shown_names(names, bottom - top, slanted=True)
+        kept = shown_names(names, bottom - top, apart=LABEL_GAP)
         drawn += [_text(left - 6, float(frame.y(float(n))) + 4, names[n], "end", chart.y.labels[n]) for n in kept]
     else:
-        for tick, label in frame.y.ticks(4):
-            y = float(frame.y(tick))
-            drawn.append(f'<path class="ss-grid" d="M{place(left)} {place(y)}H{place(right)}"/>')
-            drawn.append(_text(left - 6, y + 4, label, "end"))
+        ticks = [(float(frame.y(tick)), label) for tick, label in frame.y.ticks(4)]
+        lines = "".join(f"M{place(left)} {place(y)}H{place(right)}" for y, _ in ticks)
+        drawn.append(f'<path class="ss-grid" d="{lines}"/>')
+        drawn += [_text(left - 6, y + 4, label, "end") for y, label in ticks]
     drawn.append(f'<path class="ss-axis" d="M{place(left)} {place(bottom)}H{place(right)}"/>')
     drawn.append(_x_names(chart, frame) if chart.x.scale == "category" else _x_ticks(frame))
     drawn.append(_text(right, frame.height - 4, chart.x.title, "end", css="ss-name"))
@@ -89,44 +116,42 @@ def _axes(chart: Chart, frame: Frame) -> str:
 
 def _x_ticks(frame: Frame) -> str:
     _, _, right, bottom = frame.box
-    drawn = []
-    for tick, label in frame.x.ticks(4):
-        x = float(frame.x(tick))
-        anchor = "end" if x > right - 4 and len(label) > 2 else "middle"
-        drawn.append(f'<path class="ss-axis" d="M{place(x)} {place(bottom)}v4"/>' + _text(x, bottom + 16, label, anchor))
-    return "".join(drawn)
+    ticks = [(float(frame.x(tick)), label) for tick, label in frame.x.ticks(4)]
+    lines = "".join(f"M{place(x)} {place(bottom)}v4" for x, _ in ticks)
+    sides = ["end" if x > right - 4 and len(label) > 2 else "middle" for x, label in ticks]
+    names = [_text(x, bottom + 16, label, side) for (x, label), side in zip(ticks, sides, strict=True)]
+    return f'<path class="ss-axis" d="{lines}"/>' + "".join(names)
 
 
 def _x_names(chart: Chart, frame: Frame) -> str:
     left, _, right, bottom = frame.box
     drawn = []
-    for number in shown_names(frame.x_names, right - left, slanted=frame.slant):
+    apart = dict(SLANTS).get(frame.slant)
+    for number in shown_names(frame.x_names, right - left, apart=apart):
         x, name, whole = float(frame.x(float(number))), frame.x_names[number], chart.x.labels[number]
         if frame.slant:
-            turned = f'transform="translate({place(x + 3)} {place(bottom + 12)}) rotate(-40)"'
+            turned = f'transform="translate({place(x + 3)} {place(bottom + 12)}) rotate(-{frame.slant})"'
             drawn.append(f'<text {turned} text-anchor="end"><title>{text(whole)}</title>{text(name)}</text>')
         else:
             drawn.append(_text(x, bottom + 16, name, "middle", whole))
     return "".join(drawn)
 
 
-def _labels(chart: Chart, frame: Frame) -> str:
-    """The name of each series beside its end, moved apart where ends are close."""
+def _labels(chart: Chart, frame: Frame) -> dict[int, str]:
+    """For each series its name beside its end, moved apart where ends are close."""
     if len(chart.series) < 2:
-        return ""
+        return {}
     _, top, right, bottom = frame.box
     ends = sorted(_ends(chart, frame))
     if len(ends) * LABEL_GAP > bottom - top + LABEL_GAP:
-        return ""
+        return {}
     heights = _apart([end for end, _ in ends], top, bottom)
     names = short_names(chart.series, NAME_LETTERS)
-    drawn = []
+    drawn = {}
     for (end, series), height in zip(ends, heights, strict=True):
-        style = Scene(chart, frame, 0).style(series, faint=_is_faint(chart, series))
-        lead = f'<path class="ss-lead" d="M{place(right + 1)} {place(end)}L{place(right + 8)} {place(height)}" fill="none"/>'
-        name = _text(right + 11, height + 4, names[series], "start", chart.series[series])
-        drawn.append(f"<g {style}>{lead}</g>{name}")
-    return "".join(drawn)
+        lead = f'<path class="ss-lead" d="M{place(right + 1)} {place(end)}L{place(right + 8)} {place(height)}"/>'
+        drawn[series] = lead + _text(right + 11, height + 4, names[series], "start", chart.series[series])
+    return drawn
 
 
 def _ends(chart: Chart, frame: Frame) -> list[tuple[float, int]]:
@@ -154,10 +179,6 @@ def _apart(heights: list[float], top: float, bottom: float) -> list[float]:
     return placed
 
 
-def _is_faint(chart: Chart, series: int) -> bool:
-    return any(isinstance(mark, Line) and mark.role == "reference" and mark.series == series for mark in chart.marks)
-
-
 def _legend(chart: Chart, frame: Frame) -> tuple[str, float]:
     """Names of the categories of a map, or of series whose ends left no room, under the chart; and the new height."""
     cells = [mark for mark in chart.marks if isinstance(mark, Cells) and mark.meanings]
@@ -173,7 +194,9 @@ def _legend(chart: Chart, frame: Frame) -> tuple[str, float]:
             x, y = 8.0, y + 17
         light, dark = colours.category(number), colours.category(number, dark=True)
         swatch = f'<rect class="ss-run" x="{place(x)}" y="{place(y - 9)}" width="10" height="10"/>'
-        drawn.append(f'<g class="ss-series" style="--l:{light};--d:{dark}">{swatch}</g>{_text(x + 15, y, name, "start")}')
+        drawn.append(
+            f'<g class="ss-series" style="--l:{light};--d:{dark}">{swatch}</g>{_text(x + 15, y, name, "start")}'
+        )
         x += width + 8
     return "".join(drawn), y + 8
 

@@ -50,7 +50,12 @@ class Scene:
 
 def text(value: str) -> str:
     """Text that is safe anywhere in SVG and HTML: escaped, and without characters that XML does not have."""
-    kept = "".join(c if c in "\t\n" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF) and c not in "\ufffe\uffff" else "\ufffd" for c in value)
+    kept = "".join(
+        c
+        if c in "\t\n" or ((ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF) and c not in "\ufffe\uffff")
+        else "\ufffd"
+        for c in value
+    )
     return escape(kept, quote=True)
 
 
@@ -73,7 +78,7 @@ def _line(mark: Line, scene: Scene) -> str:
     name = text(scene.chart.series[mark.series]) if mark.series < len(scene.chart.series) else ""
     finite = np.isfinite(y)
     path = _path(x, scene.frame.y(np.where(finite, y, 0.0 if not scene.frame.y.log else 1.0)), finite)
-    drawn = f'<path class="{"ss-raw" if mark.role == "raw" else "ss-line"}" d="{path}" fill="none"/>' if path else ""
+    drawn = f'<path class="{"ss-raw" if mark.role == "raw" else "ss-line"}" d="{path}"/>' if path else ""
     smoothed = any(isinstance(m, Line) and m.role == "raw" and m.series == mark.series for m in scene.chart.marks)
     broken = "" if smoothed and mark.role == "main" else _broken(x, y, scene)
     called = "" if mark.role == "raw" else f' data-name="{name}"'
@@ -93,7 +98,7 @@ def _band(mark: Band, scene: Scene) -> str:
     style = scene.style(mark.series)
     if scene.chart.x.scale == "category" or len(order) == 1:
         bars = "".join(f"M{place(a)} {place(b)}V{place(c)}" for a, b, c in zip(x, low, high, strict=True))
-        return f'<g {style}><path class="ss-whisker" d="{bars}" fill="none"/></g>'
+        return f'<g {style}><path class="ss-whisker" d="{bars}"/></g>'
     around = np.concatenate([x, x[::-1]]), np.concatenate([low, high[::-1]])
     return f'<g {style}><path class="ss-band" d="{_path(*around, np.ones(2 * len(order), dtype=bool))}Z"/></g>'
 
@@ -107,7 +112,11 @@ def _dots(mark: Dots, scene: Scene) -> str:
     titled = len(mark.y) <= 120
     drawn = []
     for number in np.flatnonzero(finite):
-        said = f"{names[int(mark.x[number])]}: {_value(scene.chart, float(mark.y[number]))} {unit}".strip() if names else ""
+        said = (
+            f"{names[int(mark.x[number])]}: {_value(scene.chart, float(mark.y[number]))} {unit}".strip()
+            if names
+            else ""
+        )
         title = f"<title>{text(said)}</title>" if titled and said else ""
         at = f'cx="{place(x[number])}" cy="{place(y[number])}" r="{radius}"'
         drawn.append(f"<circle {at}>{title}</circle>" if title else f"<circle {at}/>")
@@ -123,7 +132,7 @@ def _rule(mark: Rule, scene: Scene) -> str:
     label = f"{text(mark.name)} {format_number(mark.value)}"
     above = y - 4 if y > scene.frame.box[1] + 14 else y + 13
     return (
-        f'<g class="ss-rule"><path d="M{place(left)} {place(y)}H{place(right)}" fill="none"/>'
+        f'<g class="ss-rule"><path d="M{place(left)} {place(y)}H{place(right)}"/>'
         f'<text x="{place(right - 3)}" y="{place(above)}" text-anchor="end">{label}</text></g>'
     )
 
@@ -142,9 +151,14 @@ def _boxes(mark: Boxes, scene: Scene) -> str:
 def _violin(mark: Boxes, scene: Scene, number: int, half: float) -> str:
     frame, (least, low, first, middle, third, high, most) = scene.frame, mark.quantiles[number]
     x = float(frame.x(float(number)))
-    y = {key: float(frame.y(value)) for key, value in (("l", low), ("1", first), ("m", middle), ("3", third), ("h", high))}
+    y = {
+        key: float(frame.y(value))
+        for key, value in (("l", low), ("1", first), ("m", middle), ("3", third), ("h", high))
+    }
     widths = mark.density[number] / max(float(mark.density[number].max()), 1e-12) * half
-    heights = frame.y((mark.edges[:-1] + mark.edges[1:]) / 2 if not frame.y.log else np.sqrt(mark.edges[:-1] * mark.edges[1:]))
+    heights = frame.y(
+        (mark.edges[:-1] + mark.edges[1:]) / 2 if not frame.y.log else np.sqrt(mark.edges[:-1] * mark.edges[1:])
+    )
     filled = np.flatnonzero(widths > 0)
     outline = ""
     if len(filled) > 1:
@@ -160,9 +174,9 @@ def _violin(mark: Boxes, scene: Scene, number: int, half: float) -> str:
     thick = min(half * 0.5, 6.0)
     return (
         f"<g><title>{text(said)}</title>{outline}"
-        f'<path class="ss-whisker" d="M{place(x)} {place(y["l"])}V{place(y["h"])}" fill="none"/>'
-        f'<path class="ss-box" d="M{place(x)} {place(y["1"])}V{place(y["3"])}" stroke-width="{place(thick)}" fill="none"/>'
-        f'<path class="ss-median" d="M{place(x - thick)} {place(y["m"])}h{place(2 * thick)}" fill="none"/></g>'
+        f'<path class="ss-whisker" d="M{place(x)} {place(y["l"])}V{place(y["h"])}"/>'
+        f'<path class="ss-box" d="M{place(x)} {place(y["1"])}V{place(y["3"])}" stroke-width="{place(thick)}"/>'
+        f'<path class="ss-median" d="M{place(x - thick)} {place(y["m"])}h{place(2 * thick)}"/></g>'
     )
 
 
@@ -172,7 +186,9 @@ def _cells(mark: Cells, scene: Scene) -> str:
         return _categories(mark, scene)
     low, high, log = colour_limits(scene.chart, mark.values)
     values = np.where(np.isfinite(mark.values), mark.values, low)
-    values, ends = (np.log10(np.maximum(values, low)), np.log10([low, high])) if log else (values, np.array([low, high]))
+    values, ends = (
+        (np.log10(np.maximum(values, low)), np.log10([low, high])) if log else (values, np.array([low, high]))
+    )
     share = np.clip((values - ends[0]) / (ends[1] - ends[0]), 0.0, 1.0)
     if mark.values.size > MOST_RECTANGLES:
         return _gaps(scene) + _image(mark, scene, share)
@@ -218,10 +234,10 @@ def _run(mark: Cells, scene: Scene, row: int, category: int, left: float, right:
     inside = ""
     if right - left > 6.6 * len(name) + 8 and bottom - top >= 12:
         inside = f'<text class="ss-inside" x="{place((left + right) / 2)}" y="{place((top + bottom) / 2 + 4)}" text-anchor="middle">{text(name)}</text>'
-    size = f'x="{place(left)}" y="{place(top)}" width="{place(right - left)}" height="{place(max(bottom - top - 1, 0.5))}"'
-    return (
-        f'<g class="ss-series" style="--l:{light};--d:{dark}"><rect class="ss-run" {size}><title>{text(said)}</title></rect></g>{inside}'
+    size = (
+        f'x="{place(left)}" y="{place(top)}" width="{place(right - left)}" height="{place(max(bottom - top - 1, 0.5))}"'
     )
+    return f'<g class="ss-series" style="--l:{light};--d:{dark}"><rect class="ss-run" {size}><title>{text(said)}</title></rect></g>{inside}'
 
 
 def _gaps(scene: Scene) -> str:
@@ -246,7 +262,9 @@ def _rectangles(mark: Cells, scene: Scene, share: FloatArray) -> str:
             f'x="{place(xs[column])}" y="{place(ys[row])}" width="{place(xs[column + 1] - xs[column] + 0.2)}" '
             f'height="{place(ys[row + 1] - ys[row] + 0.2)}"'
         )
-        drawn.append(f'<rect {size} fill="{colours.ramp(share[row, column])}"><title>{text(said.strip())}</title></rect>')
+        drawn.append(
+            f'<rect {size} fill="{colours.ramp(share[row, column])}"><title>{text(said.strip())}</title></rect>'
+        )
     return "".join(drawn)
 
 
@@ -269,12 +287,14 @@ def _broken(x: FloatArray, y: FloatArray, scene: Scene) -> str:
     if len(bad):
         ends = np.where(np.isposinf(y[bad]), top + 4, bottom - 4)
         cross = "".join(f"M{place(a - 3)} {place(b - 3)}l6 6m0-6l-6 6" for a, b in zip(x[bad], ends, strict=True))
-        drawn.append(f'<path class="ss-broken" d="{cross}" fill="none"><title>NaN or infinite</title></path>')
+        drawn.append(f'<path class="ss-broken" d="{cross}"><title>NaN or infinite</title></path>')
     if scene.frame.y.log:
         under = np.flatnonzero(np.isfinite(y) & (y <= 0))
         if len(under):
             shape = "".join(f"M{place(a - 3)} {place(bottom - 6)}h6l-3 5z" for a in x[under])
-            drawn.append(f'<path class="ss-under" d="{shape}"><title>zero or below, off a logarithmic axis</title></path>')
+            drawn.append(
+                f'<path class="ss-under" d="{shape}"><title>zero or below, off a logarithmic axis</title></path>'
+            )
     return "".join(drawn)
 
 

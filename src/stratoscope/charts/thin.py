@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,7 +34,7 @@ def kept_points(y: FloatArray, limit: int) -> NDArray[np.intp]:
     finite = np.isfinite(y)
     edges = np.linspace(0, len(y), max(limit // 2, 1) + 1).astype(int)
     kept = {0, len(y) - 1}
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         inside = finite[start:stop]
         if inside.any():
             there = np.flatnonzero(inside) + start
@@ -62,8 +64,5 @@ def kept_columns(values: FloatArray, limit: int) -> tuple[FloatArray, NDArray[np
     middle = np.array([[np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else 0.0] for row in finite])
     away = np.where(np.isfinite(values), np.abs(np.nan_to_num(values - middle)), np.inf)
     rows = np.arange(len(values))
-    picked = [
-        values[rows, start + np.argmax(away[:, start:stop], axis=1)]
-        for start, stop in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    picked = [values[rows, start + np.argmax(away[:, start:stop], axis=1)] for start, stop in pairwise(edges)]
     return np.stack(picked, axis=1), edges[:-1]

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from stratoscope.charts.values import Axis, FloatArray, Scale
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from stratoscope.record.group import Group
     from stratoscope.record.record import Record
 
@@ -92,9 +90,10 @@ class Variable:
 
     @cached_property
     def same_everywhere(self) -> bool:
-        """Whether all measured values are one and the same finite number."""
-        there = self.values[self.measured]
-        return there.size > 0 and bool(np.isfinite(there).all()) and bool((there == there.flat[0]).all())
+        """Whether on each split all measured values are one and the same finite number."""
+        there = [self.values[:, split][self.measured[:, split]] for split in range(len(self.splits))]
+        values = [part for part in there if part.size]
+        return bool(values) and all(bool(np.isfinite(v).all()) and bool((v == v.flat[0]).all()) for v in values)
 
     @cached_property
     def scale(self) -> Scale:
@@ -130,7 +129,11 @@ class Variable:
 
     def several_steps(self, split: int) -> bool:
         """Whether it was measured at more than one step."""
-        return int(self.measured[:, split].reshape(len(self.steps), -1).any(axis=1).sum()) > 1
+        return self.step_count(split) > 1
+
+    def step_count(self, split: int) -> int:
+        """At how many steps it was measured on a split."""
+        return int(self.measured[:, split].reshape(len(self.steps), -1).any(axis=1).sum())
 
     def ends(self) -> tuple[FloatArray, FloatArray] | None:
         """Lower and upper ends of its interval, of the same shape as `values`, if the group holds them."""
@@ -148,7 +151,9 @@ class Variable:
     def _companion(self, suffix: str) -> Variable | None:
         other = self.companions.get(self.name + suffix)
         same = other is not None and other.values.shape == self.values.shape and other.labels == self.labels
-        return other if same and other is not None and other.splits == self.splits and other.steps == self.steps else None
+        return (
+            other if same and other is not None and other.splits == self.splits and other.steps == self.steps else None
+        )
 
 
 def variables_of(record: Record, key: str) -> dict[str, Variable]:
@@ -176,38 +181,35 @@ def order_of(record: Record) -> dict[str, int]:
 
 
 def _read(group: Group, key: str, name: str, order: Mapping[str, int], companions: dict[str, Variable]) -> Variable:
-    array = group[name]
-    dims = [str(dim) for dim in array.dims]
-    rest = [dim for dim in dims if dim not in ("step", "split")]
-    values = array.values
-    measured = np.asarray(group.measured(name).transpose(*array.dims).values, dtype=np.bool_)
-    lead = [dim for dim in ("step", "split") if dim in dims]
-    turn = [dims.index(dim) for dim in (*lead, *rest)]
-    values, measured = values.transpose(turn), measured.transpose(turn)
-    for place, dim in enumerate(("step", "split")):
-        if dim not in dims:
-            values, measured = np.expand_dims(values, place), np.expand_dims(measured, place)
-    labels = [_labels(array, dim) for dim in rest]
+    found = group.variable(name)
+    dims, attrs = found.dims, found.attrs
+    axes = dict(zip(dims, found.axes, strict=True))
+    rest = tuple(dim for dim in dims if dim not in ("step", "split"))
+    values, measured = (_laid_out(array, dims, rest) for array in (found.values, found.measured))
+    labels = [axes[dim].labels() for dim in rest]
     for place, along in enumerate(labels):
         by_depth = _by_depth(along, order)
         if by_depth is not None:
             values, measured = values.take(by_depth, 2 + place), measured.take(by_depth, 2 + place)
             labels[place] = tuple(along[at] for at in by_depth)
-    numbers, meanings = _categories(values, array.attrs)
+    numbers, meanings = _categories(values, attrs)
     return Variable(
         key, name, numbers, measured,
-        tuple(int(step) for step in array.coords["step"].values) if "step" in dims else (0,),
-        tuple(str(split) for split in array.coords["split"].values) if "split" in dims else ("",),
-        tuple(rest), tuple(labels), str(array.attrs.get("units", "1")), str(array.attrs.get("long_name", "")),
-        str(array.attrs.get("source", group.attrs.get("source", ""))), dict(array.attrs), meanings, companions,
+        tuple(int(step) for step in axes["step"].labels()) if "step" in dims else (0,),
+        tuple(str(split) for split in axes["split"].labels()) if "split" in dims else ("",),
+        rest, tuple(labels), str(attrs.get("units", "1")), str(attrs.get("long_name", "")),
+        str(attrs.get("source") or group.attrs.get("source", "")), attrs, meanings, companions,
     )  # fmt: skip
 
 
-def _labels(array: xr.DataArray, dim: str) -> tuple[Any, ...]:
-    if dim not in array.coords:
-        return tuple(range(array.sizes[dim]))
-    labels: list[Any] = array.indexes[dim].tolist() if dim in array.indexes else array.coords[dim].values.tolist()
-    return tuple(labels)
+def _laid_out(array: NDArray[Any], dims: tuple[str, ...], rest: tuple[str, ...]) -> NDArray[Any]:
+    """The same with `step` and `split` first, of length one where there are none."""
+    lead = [dim for dim in ("step", "split") if dim in dims]
+    turned = array.transpose([dims.index(dim) for dim in (*lead, *rest)])
+    for place, dim in enumerate(("step", "split")):
+        if dim not in dims:
+            turned = np.expand_dims(turned, place)
+    return turned
 
 
 def _by_depth(labels: Sequence[Any], order: Mapping[str, int]) -> list[int] | None:

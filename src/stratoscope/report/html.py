@@ -29,35 +29,39 @@ if TYPE_CHECKING:
     from stratoscope.record.record import Record
 
 
-def to_html(record: Record) -> str:
+def to_html(record: Record, *, all_charts: bool = False) -> str:
     """The page of a record as text.
 
     Args:
         record: a record, finished or still being written.
+        all_charts: whether to draw every chart of `charts_of(record)`. By default the page stays small and shows, for
+            each instrument, the variables with a `headline` attribute or its first three that vary, and curves over steps
+            for the first data split; it says how many it leaves out.
     """
     table = table_of(record)
     findings = record.findings
     script = _file("report.js")
     seen = hashlib.sha256(script.encode()).digest()
-    return _template().render(
+    text: str = _template().render(
         name=str(record.meta.get("name") or record.run_id or "record"),
         verdict=verdict(findings),
         chips=page.chips(findings),
         findings=page.findings(findings, table),
         tiles=page.tiles(record),
         tables=page.tables(table, findings),
-        sections=page.sections(record),
+        sections=page.sections(record, all_charts=all_charts),
         coverage=page.coverage(record, table),
         facts=page.facts(record),
         summary=page.summary(record),
-        data=json_in_script(page.data(record, table, findings)),
-        script=Markup(script),  # noqa: S704 - our own file
+        data=json_in_script(page.data(table)),
+        script=Markup(script),
         script_hash=base64.b64encode(seen).decode("ascii"),
-        style=Markup(stylesheet() + _file("report.css")),  # noqa: S704 - our own files
+        style=Markup(stylesheet() + _file("report.css")),
     )
+    return text
 
 
-def write_html(record: Record, path: str | Path) -> Path:
+def write_html(record: Record, path: str | Path, *, all_charts: bool = False) -> Path:
     """Write the page of a record.
 
     The file is complete or not there: it is written beside its place and then renamed.
@@ -65,6 +69,7 @@ def write_html(record: Record, path: str | Path) -> Path:
     Args:
         record: a record, finished or still being written.
         path: the file; folders on the way are made.
+        all_charts: as in `to_html`.
 
     Returns:
         The path.
@@ -74,7 +79,7 @@ def write_html(record: Record, path: str | Path) -> Path:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(to_html(record))
+            file.write(to_html(record, all_charts=all_charts))
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
@@ -84,15 +89,15 @@ def write_html(record: Record, path: str | Path) -> Path:
 
 
 def json_in_script(value: Any) -> Markup:
-    """JSON that cannot end the script element that it stands in, nor open a comment or another one.
+    r"""JSON that cannot end the script element that it stands in, nor open a comment or another one.
 
     >>> str(json_in_script({"name": "</script>"}))
-    '{"name":"\\\\u003c/script\\\\u003e"}'
+    '{"name":"\\u003c/script\\u003e"}'
     """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704 - every sign that HTML knows was replaced
+    return Markup(text)
 
 
 @cache

@@ -5,33 +5,41 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from markupsafe import Markup
 
 from stratoscope.charts.build import charts_of
-from stratoscope.charts.numbers import format_number, unit_text
+from stratoscope.charts.numbers import TIMES, format_number, unit_text
 from stratoscope.charts.sparkline import spark_path
 from stratoscope.charts.svg import to_svg
 from stratoscope.charts.values import Chart, Line, Number
 from stratoscope.charts.variable import Variable, variables_of
-from stratoscope.findings import Finding, Outcome
-from stratoscope.report.headline import headline
-from stratoscope.report.rows import plain_column, plain_row
-from stratoscope.report.summary import QUIET, SPOKEN, by_instrument, counted, coverage_sentence, facts_of, grouped, statuses
+from stratoscope.findings import Finding
+from stratoscope.report.headline import headline, pictured, scalars
+from stratoscope.report.rows import plain_row
+from stratoscope.report.summary import (
+    QUIET,
+    by_instrument,
+    counted,
+    coverage_sentence,
+    facts_of,
+    grouped,
+    sayings,
+    statuses,
+)
 from stratoscope.report.table import Column, Row, Table
 
 if TYPE_CHECKING:
     from stratoscope.record.record import Record
 
-MOST_COLUMNS = 14
+MOST_COLUMNS = 10
 MOST_SPARKS = 200
 POINTS = 1400
 """Points of all curves of a chart together, so that a page stays small."""
 
 LIMITS = ("limit", "threshold")
+FIXED = ("name", "layer", "tensor", "kind", "shape", "status", "reason")
 SIGNS = {"issue": "✗", "failed": "✗", "tip": "!", "passed": "✓"}
 
 
@@ -44,30 +52,36 @@ def chips(findings: Sequence[Finding]) -> list[dict[str, str]]:
 
 
 def findings(every: Sequence[Finding], table: Table) -> dict[str, Any]:
-    """Findings that ask for something in full, and the others by outcome."""
-    found = grouped(every)
+    """Findings that ask for something in full, each advice once, and the others by outcome."""
     rows = _anchors(table)
-    spoken = [_finding(f, rows) for outcome in SPOKEN for f in found.get(outcome, [])]
-    for number, finding in enumerate(spoken):
-        finding["id"] = f"finding-{number}"
+    spoken = [
+        {
+            "id": f"finding-{number}",
+            "code": saying.code,
+            "outcome": saying.outcome.value,
+            "sign": SIGNS.get(saying.outcome.value, "·"),
+            "do": saying.do,
+            "items": [_finding(finding, rows, also) for finding, also in saying.items],
+        }
+        for number, saying in enumerate(sayings(every))
+    ]
+    found = grouped(every)
     quiet = [
-        {"title": counted(outcome, len(found[outcome])), "items": [_finding(f, rows) for f in found[outcome]]}
+        {"title": counted(outcome, len(found[outcome])), "items": [_finding(f, rows, []) for f in found[outcome]]}
         for outcome in QUIET
         if outcome in found
     ]
     return {"spoken": spoken, "quiet": quiet}
 
 
-def _finding(finding: Finding, rows: dict[str, str]) -> dict[str, Any]:
+def _finding(finding: Finding, rows: dict[str, str], also: list[str]) -> dict[str, Any]:
     return {
         "code": finding.code,
-        "outcome": finding.outcome.value,
-        "sign": SIGNS.get(finding.outcome.value, "·"),
         "says": finding.says,
         "do": finding.do,
         "source": finding.source,
         "row": rows.get(finding.layer or ""),
-        "place": ", ".join(_place(finding)),
+        "place": ", ".join(_place(finding, also)),
         "instrument": finding.instrument,
         "section": _anchor("i", finding.instrument),
         "evidence": [
@@ -77,11 +91,11 @@ def _finding(finding: Finding, rows: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _place(finding: Finding) -> Iterator[str]:
+def _place(finding: Finding, also: list[str]) -> Iterator[str]:
     if finding.layer:
         yield finding.layer
     if finding.split:
-        yield finding.split
+        yield f"{finding.split} (also on {', '.join(also)})" if also else finding.split
     if finding.step is not None:
         yield f"step {finding.step:,}"
 
@@ -105,16 +119,11 @@ def _anchors(table: Table) -> dict[str, str]:
 
 def tiles(record: Record) -> list[dict[str, Any]]:
     """Loss, accuracy and other numbers without a layer: the last value, its interval and its curve."""
-    return [
-        tile
-        for key in record.keys()  # noqa: SIM118 - said as the record says it
-        for variable in variables_of(record, key).values()
-        if not variable.dims and not variable.companion_of and variable.attrs.get("chart") != "none" and variable.name != "n"
-        for tile in _tiles(variable)
-    ][:12]
+    final = record.steps[-1] if record.steps else 0
+    return [tile for variable in scalars(record) for tile in _tiles(variable, final)]
 
 
-def _tiles(variable: Variable) -> Iterator[dict[str, Any]]:
+def _tiles(variable: Variable, final: int) -> Iterator[dict[str, Any]]:
     ends = variable.ends()
     for place, split in enumerate(variable.splits):
         last = variable.last(place)
@@ -125,13 +134,20 @@ def _tiles(variable: Variable) -> Iterator[dict[str, Any]]:
         yield {
             "name": variable.title,
             "split": split,
-            "value": variable.meanings[int(value)] if variable.meanings and math.isfinite(value) else format_number(value),
+            "value": variable.meanings[int(value)]
+            if variable.meanings and math.isfinite(value)
+            else format_number(value),
             "unit": unit_text(variable.units),
             "interval": "" if low is None or high is None else f"{format_number(low)} to {format_number(high)}",
-            "step": f"step {variable.steps[last]:,}" if variable.several_steps(place) else "",
-            "path": spark_path(variable.values[:, place][variable.measured[:, place]], 120, 26, log=variable.scale == "log"),
+            "step": f"step {variable.steps[last]:,}" if variable.steps[last] != final else "",
+            "path": _curve(variable, place),
             "title": _unit_and_source(variable),
         }
+
+
+def _curve(variable: Variable, split: int) -> str:
+    values = variable.values[:, split][variable.measured[:, split]]
+    return spark_path(values, 120, 26, 40, log=variable.scale == "log") if len(values) > 2 else ""
 
 
 def _unit_and_source(variable: Variable) -> str:
@@ -149,17 +165,19 @@ def tables(table: Table, every: Sequence[Finding]) -> list[dict[str, Any]]:
         ("Tensors", [(number, row) for number, row in numbered if row.tensor is not None]),
         ("Layers without parameters", [(number, row) for number, row in numbered if row.tensor is None]),
     )
-    said = _said(every)
+    said = _said(every, table)
     return [_table(title, table, rows, said) for title, rows in parts if rows]
 
 
-def _said(every: Sequence[Finding]) -> dict[str, tuple[str, str]]:
-    """For each place, the sign and the anchor of the most pressing finding."""
-    spoken = [f for outcome in SPOKEN for f in grouped(every).get(outcome, [])]
+def _said(every: Sequence[Finding], table: Table) -> dict[str, tuple[str, str]]:
+    """For each row that a finding points to, the outcome and the anchor of the most pressing one."""
+    rows = _anchors(table)
     found: dict[str, tuple[str, str]] = {}
-    for number, finding in enumerate(spoken):
-        if finding.layer:
-            found.setdefault(finding.layer, (finding.outcome.value, f"finding-{number}"))
+    for number, saying in enumerate(sayings(every)):
+        for finding, _ in saying.items:
+            row = rows.get(finding.layer or "")
+            if row:
+                found.setdefault(row, (saying.outcome.value, f"finding-{number}"))
     return found
 
 
@@ -170,9 +188,15 @@ def _table(title: str, table: Table, rows: list[tuple[int, Row]], said: dict[str
     return {
         "title": title,
         "columns": [
-            {"label": column.key.replace("_", " "), "unit": unit_text(column.variable.units), "meaning": column.meaning}
+            {
+                "label": column.key.partition("[")[0].replace("_", " "),
+                "split": column.variable.splits[column.split] if column.split else "",
+                "unit": unit_text(column.variable.units),
+                "meaning": column.meaning,
+            }
             for column in columns
         ],
+        "shapes": any(row.shape is not None for _, row in rows),
         "hidden": len(every) - len(columns),
         "rows": [_row(table, number, row, columns, said, sparks) for number, row in rows],
     }
@@ -181,12 +205,12 @@ def _table(title: str, table: Table, rows: list[tuple[int, Row]], said: dict[str
 def _row(
     table: Table, number: int, row: Row, columns: list[Column], said: dict[str, tuple[str, str]], sparks: bool
 ) -> dict[str, Any]:
-    outcome, anchor = next((said[name] for name in (row.name, row.tensor, row.layer) if name and name in said), ("", ""))
+    outcome, anchor = said.get(f"row-{number}", ("", ""))
     return {
         "id": f"row-{number}",
         "name": row.name,
         "kind": row.kind,
-        "shape": "×".join(map(str, row.shape)) if row.shape is not None else "",
+        "shape": TIMES.join(map(str, row.shape)) if row.shape is not None else "",
         "size": math.prod(row.shape) if row.shape is not None else "",
         "status": row.status.replace("_", " "),
         "reason": row.reason,
@@ -203,7 +227,7 @@ def _cell(table: Table, row: Row, column: Column, sparks: bool) -> dict[str, Any
         return {"text": "", "sort": "", "path": ""}
     history = table.history(row, column.key)
     log = column.variable.scale == "log"
-    path = spark_path(history, 44, 13, log=log) if sparks and len(history) > 1 and not column.variable.meanings else ""
+    path = spark_path(history, 44, 13, log=log) if sparks and len(history) > 2 and not column.variable.meanings else ""
     sort = f"{found[1]:.6g}" if math.isfinite(found[1]) else ""
     return {"text": column.shown(found[1]), "sort": sort, "path": path}
 
@@ -211,34 +235,46 @@ def _cell(table: Table, row: Row, column: Column, sparks: bool) -> dict[str, Any
 # -- the charts -----------------------------------------------------------------------------------------------------------
 
 
-def sections(record: Record) -> list[dict[str, Any]]:
+def sections(record: Record, *, all_charts: bool) -> list[dict[str, Any]]:
     """A section for each instrument: its method card, its numbers, its charts."""
     by_key: dict[str, list[Chart]] = {}
     for chart in charts_of(record):
         by_key.setdefault(chart.instrument, []).append(chart)
-    return [_section(record, key, by_key.get(key, [])) for key in record.keys()]  # noqa: SIM118
+    return [_section(record, key, by_key.get(key, []), all_charts) for key in record]
 
 
-def _section(record: Record, key: str, charts: list[Chart]) -> dict[str, Any]:
+def _section(record: Record, key: str, charts: list[Chart], all_charts: bool) -> dict[str, Any]:
     attrs = record[key].attrs
     about = dict((record.meta.get("instruments") or {}).get(key.partition(":")[0]) or {})
     settings = attrs.get("settings") or about.get("settings") or {}
     variables = variables_of(record, key)
     numbers = [chart for chart in charts if all(isinstance(mark, Number) for mark in chart.marks)]
+    pictures = [chart for chart in charts if chart not in numbers]
+    chosen = pictures if all_charts else _chosen(pictures, list(variables.values()))
+    title = str(attrs.get("title") or about.get("title") or key)
     return {
         "id": _anchor("i", key),
-        "key": key,
-        "title": str(attrs.get("title") or about.get("title") or key),
+        "title": title if title != key else key[:1].upper() + key[1:].replace("_", " "),
         "source": str(attrs.get("source") or about.get("source") or ""),
         "method": str(attrs.get("method") or about.get("method") or ""),
-        "settings": [f"{name} = {value}" for name, value in settings.items()] if isinstance(settings, dict) else [str(settings)],
-        "variables": [_variable(variable) for variable in variables.values()],
+        "settings": [f"{name} = {value}" for name, value in settings.items()]
+        if isinstance(settings, dict)
+        else [str(settings)],
+        "variables": [_variable(variable, str(attrs.get("source") or "")) for variable in variables.values()],
         "numbers": [_fact(chart) for chart in numbers],
-        "charts": [_figure(chart) for chart in charts if chart not in numbers],
+        "charts": [_figure(chart) for chart in chosen],
+        "left_out": len(pictures) - len(chosen),
     }
 
 
-def _variable(variable: Variable) -> dict[str, str]:
+def _chosen(charts: list[Chart], variables: list[Variable]) -> list[Chart]:
+    """The charts of the variables that say most; of the curves over steps of several splits those of the first one."""
+    names = pictured(variables)
+    first = next((variable.splits[0] for variable in variables if variable.splits != ("",)), None)
+    return [chart for chart in charts if chart.variable in names and chart.split in (None, first)]
+
+
+def _variable(variable: Variable, source: str) -> dict[str, str]:
     dims = [
         *(["step"] if len(variable.steps) > 1 else []),
         *(["split"] if variable.splits != ("",) else []),
@@ -249,17 +285,22 @@ def _variable(variable: Variable) -> dict[str, str]:
         "meaning": variable.title,
         "unit": variable.units,
         "dims": ", ".join(dims) or "one number",
-        "source": variable.source,
+        "source": variable.source if variable.source != source else "",
     }
 
 
 def _fact(chart: Chart) -> dict[str, str]:
     unit = "" if chart.units == "1" else f", in {chart.units}"
-    return {"name": chart.title, "value": chart.caption.rstrip("."), "title": f"{chart.instrument}.{chart.variable}{unit}. Source: {chart.source}"}
+    return {
+        "name": chart.title,
+        "value": chart.caption.rstrip("."),
+        "title": f"{chart.instrument}.{chart.variable}{unit}. Source: {chart.source}",
+    }
 
 
 def _figure(chart: Chart) -> dict[str, Any]:
     lines = sum(isinstance(mark, Line) for mark in chart.marks)
+    points = max(POINTS // max(lines, 1), 60)
     unit = "a pure number" if chart.units == "1" else f"in {chart.units}"
     return {
         "id": chart.id,
@@ -268,7 +309,7 @@ def _figure(chart: Chart) -> dict[str, Any]:
         "caption": chart.caption,
         "name": f"{chart.instrument}.{chart.variable}",
         "about": f"{chart.title}, {unit}." + (f" Source: {chart.source}" if chart.source else ""),
-        "svg": Markup(to_svg(chart, standalone=False, points=max(POINTS // max(lines, 1), 60))),  # noqa: S704 - escaped there
+        "svg": Markup(to_svg(chart, standalone=False, described=f"{chart.id}-c", points=points)),
     }
 
 
@@ -277,11 +318,16 @@ def _figure(chart: Chart) -> dict[str, Any]:
 
 def coverage(record: Record, table: Table) -> dict[str, Any]:
     """What was and was not measured, by tensor and by instrument."""
-    titles = {key: record[key].title for key in record.keys()}  # noqa: SIM118
+    titles = {key: record[key].title for key in record}
     return {
         "sentence": coverage_sentence(table.rows),
         "missing": [
-            {"status": entry.status.replace("_", " "), "reason": entry.reason, "count": entry.count, "names": ", ".join(entry.names)}
+            {
+                "status": entry.status.replace("_", " "),
+                "reason": entry.reason,
+                "count": entry.count,
+                "names": ", ".join(entry.names),
+            }
             for entry in statuses(table.rows)
             if entry.status != "measured"
         ],
@@ -290,7 +336,9 @@ def coverage(record: Record, table: Table) -> dict[str, Any]:
                 "key": entry.key,
                 "title": titles.get(entry.key, entry.key),
                 "counts": [entry.counts[status] for status in ("measured", "not_applicable", "skipped", "failed")],
-                "reasons": [f"{count:,} {status.replace('_', ' ')}: {reason}" for status, reason, count in entry.reasons],
+                "reasons": [
+                    f"{count:,} {status.replace('_', ' ')}: {reason}" for status, reason, count in entry.reasons
+                ],
             }
             for entry in by_instrument(record.coverage())
         ],
@@ -315,29 +363,15 @@ def summary(record: Record) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def data(record: Record, table: Table, every: Sequence[Finding]) -> Any:
-    """The numbers of the page for machines: rows, columns and findings."""
-    return _clean(
-        {
-            "name": record.meta.get("name", ""),
-            "run_id": record.run_id,
-            "columns": [plain_column(column) for column in table.columns.values()],
-            "layers": [plain_row(table, row) for row in table.rows],
-            "findings": [asdict(finding) for finding in every],
-        }
-    )
+def data(table: Table) -> dict[str, Any]:
+    """The whole table for machines: names of columns, and rows as lists."""
+    rows = [plain_row(table, row) for row in table.rows]
+    columns = [*FIXED, *table.columns]
+    return {"columns": columns, "rows": [[_short(row.get(column)) for column in columns] for row in rows]}
 
 
-def _clean(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value.value if isinstance(value, Outcome) else value
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _anchor(kind: str, text: str) -> str:

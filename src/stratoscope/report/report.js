@@ -24,16 +24,16 @@
   });
 
   // sorting: rows whose value is missing stay last in either direction
-  const key = (row, at) => {
+  const key = (row, at, number) => {
     const cell = row.cells[at];
-    if (!cell) return null;
-    const value = cell.dataset.v ?? cell.textContent.trim();
-    return value === "" ? null : cell.dataset.v !== undefined ? Number(value) : value;
+    if (!cell || cell.colSpan > 1) return null;
+    if (cell.dataset.v) return Number(cell.dataset.v);
+    return (number && cell.dataset.v === "") || cell.textContent.trim() === "" ? null : cell.textContent.trim();
   };
   const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
-  function sort(table, at, down) {
+  function sort(table, at, down, number) {
     const body = table.tBodies[0];
-    const rows = Array.from(body.rows).map((row) => [key(row, at), row]);
+    const rows = Array.from(body.rows).map((row) => [key(row, at, number), row]);
     rows.sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) : (down ? -1 : 1) * compare(a, b));
     body.append(...rows.map(([, row]) => row));
   }
@@ -52,7 +52,7 @@
         const order = next[String(state)];
         if (!order) { table.tBodies[0].append(...first); return; }
         head.setAttribute("aria-sort", order);
-        sort(table, at, order === "descending");
+        sort(table, at, order === "descending", head.classList.contains("num"));
       });
     });
     table.addEventListener("mouseover", (event) => {
@@ -82,15 +82,13 @@
     });
     byId("csv").addEventListener("click", () => {
       const data = JSON.parse(byId("stratoscope-data").textContent);
-      const fixed = ["name", "layer", "tensor", "kind", "shape", "status", "reason"];
-      const columns = fixed.concat(data.columns.map((column) => column.key));
       // a leading sign that a spreadsheet would run as a formula is quoted
       const cell = (value) => {
         let text = value === null || value === undefined ? "" : Array.isArray(value) ? value.join("x") : String(value);
         if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = "'" + text;
         return /[",\n\r]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text;
       };
-      const lines = [columns].concat(data.layers.map((row) => columns.map((column) => row[column])));
+      const lines = [data.columns].concat(data.rows);
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([lines.map((line) => line.map(cell).join(",")).join("\n") + "\n"], { type: "text/csv" }));
       link.download = "layers.csv";

@@ -39,6 +39,37 @@ def grouped(findings: Iterable[Finding]) -> dict[Outcome, list[Finding]]:
     return {outcome: some for outcome, some in found.items() if some}
 
 
+@dataclass(frozen=True)
+class Saying:
+    """Findings that say the same of several places and ask for the same.
+
+    Attributes:
+        outcome: of all of them.
+        code: of all of them.
+        do: what all of them ask for.
+        items: the findings, one for each place, and on which further splits the same code was found there.
+    """
+
+    outcome: Outcome
+    code: str
+    do: str
+    items: list[tuple[Finding, list[str]]]
+
+
+def sayings(findings: Iterable[Finding]) -> list[Saying]:
+    """Findings that ask for something, the most pressing first, each advice given once."""
+    found: dict[tuple[Outcome, str, str], dict[str | None, tuple[Finding, list[str]]]] = {}
+    for finding in (f for some in (grouped(findings).get(outcome, []) for outcome in SPOKEN) for f in some):
+        places = found.setdefault((finding.outcome, finding.code, finding.do), {})
+        # a finding without a place may come more than once and say something else each time
+        place = finding.layer if finding.layer is not None else finding.says
+        if place in places and finding.split:
+            places[place][1].append(finding.split)
+        else:
+            places[place if place not in places else f"{place} {finding.says}"] = (finding, [])
+    return [Saying(*key, list(places.values())) for key, places in found.items()]
+
+
 def counted(outcome: Outcome, number: int) -> str:
     """A count in words.
 

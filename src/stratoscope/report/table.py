@@ -117,7 +117,9 @@ class Table:
 def table_of(record: Record) -> Table:
     """The table of a record."""
     columns = {column.key: column for column in _columns(record)}
-    rows = _rows(record.layers, [name for c in columns.values() if c.variable.place == "layer" for name in c.variable.names])
+    rows = _rows(
+        record.layers, [name for c in columns.values() if c.variable.place == "layer" for name in c.variable.names]
+    )
     homes = _homes(rows)
     for column in columns.values():
         for name in column.variable.names:
@@ -135,7 +137,7 @@ def table_of(record: Record) -> Table:
 def _columns(record: Record) -> Iterator[Column]:
     found = [
         variable
-        for key in record.keys()  # noqa: SIM118 - said as the record says it
+        for key in record
         for variable in variables_of(record, key).values()
         if len(variable.dims) == 1 and not variable.ragged and variable.place in PLACES
     ]
@@ -151,7 +153,9 @@ def _rows(layers: Sequence[LayerRow], measured: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
     for layer in layers:
         rows += _rows_of_layer(layer)
-        rows += [Row(name, name, None, layer.kind, None) for name in dict.fromkeys(measured) if _is_call(name, layer.name)]
+        rows += [
+            Row(name, name, None, layer.kind, None) for name in dict.fromkeys(measured) if _is_call(name, layer.name)
+        ]
     known = {row.layer for row in rows}
     rows += [Row(name, name, None, "other", None) for name in dict.fromkeys(measured) if name not in known]
     seen: set[str] = set()

@@ -5,6 +5,7 @@ Nothing is said by colour alone, and where the terminal cannot show a sign (an o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,13 @@ from rich.rule import Rule
 from rich.table import Table as Grid
 from rich.text import Text
 
-from stratoscope.charts.numbers import elide, format_number, short_names, unit_text
+from stratoscope.charts.numbers import TIMES, elide, format_number, short_names, unit_text
 from stratoscope.charts.sparkline import ASCII as PLAIN_BLOCKS
 from stratoscope.charts.sparkline import BLOCKS, sparkline
-from stratoscope.charts.variable import Variable, variables_of
+from stratoscope.charts.variable import Variable
 from stratoscope.findings import Finding, Outcome
-from stratoscope.report.headline import headline
-from stratoscope.report.summary import QUIET, SPOKEN, counted, coverage_sentence, grouped
+from stratoscope.report.headline import headline, scalars
+from stratoscope.report.summary import QUIET, SPOKEN, Saying, counted, coverage_sentence, grouped, sayings
 from stratoscope.report.table import Column, Row, Table, table_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 MOST_FINDINGS = 20
 MOST_ROWS = 30
 SPARK = 8
+BETWEEN = 3
+"""Blanks between two columns."""
+
 NARROW = 100
 """Below this width, sparklines are left out of all but the first columns."""
 
@@ -51,7 +55,9 @@ def print_report(record: Record, console: Console | None = None) -> None:
     """
     console = console or _console()
     name = str(record.meta.get("name") or record.run_id or "record")
-    console.print(Rule(Text(elide(name, max(console.width - 8, 20)), style="bold"), align="left", characters=_line(console)))
+    console.print(
+        Rule(Text(elide(name, max(console.width - 8, 20)), style="bold"), align="left", characters=_line(console))
+    )
     findings = record.findings
     _print_findings(findings, console)
     _print_numbers(record, console)
@@ -90,13 +96,14 @@ def _print_findings(findings: Sequence[Finding], console: Console) -> None:
     found = grouped(findings)
     console.print(_verdict(found, console))
     console.print()
-    for outcome in SPOKEN:
-        some = found.get(outcome, [])
-        for finding in some[:MOST_FINDINGS]:
-            console.print(_finding(finding, console))
-        if len(some) > MOST_FINDINGS:
-            console.print(Text(f"  ... and {counted(outcome, len(some) - MOST_FINDINGS)} more", style="dim"))
-    if any(outcome in found for outcome in SPOKEN):
+    left = MOST_FINDINGS
+    for saying in sayings(findings):
+        if left > 0:
+            console.print(_saying(saying, left, console))
+        left -= len(saying.items)
+    if left < 0:
+        console.print(Text(f"  ... and {-left:,} more, in the HTML report and in --json", style="dim"))
+    if left < MOST_FINDINGS:
         console.print()
 
 
@@ -110,24 +117,29 @@ def _verdict(found: Mapping[Outcome, list[Finding]], console: Console) -> Text:
     return text or Text("Nothing was judged.", style="dim")
 
 
-def _finding(finding: Finding, console: Console) -> Grid:
-    fancy, plain, style = _SIGNS[finding.outcome]
-    body = Text()
-    body.append(finding.says)
-    evidence = ", ".join(f"{name} {_evidence(value)}" for name, value in finding.evidence.items())
-    where = f"step {finding.step:,}" if finding.step is not None else ""
-    small = " · ".join(part for part in (evidence, finding.split or "", where, finding.source) if part)
-    if small:
-        body.append(f"\n{small}", style="dim")
-    if finding.do:
-        body.append("\n" + ("-> " if _plain(console) else "→ "), style="bold")
-        body.append(finding.do)
+def _saying(saying: Saying, most: int, console: Console) -> Grid:
+    fancy, plain, style = _SIGNS[saying.outcome]
     grid = Grid.grid(padding=(0, 1))
     grid.add_column(width=1)
     grid.add_column(width=5, no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row(Text(plain if _plain(console) else fancy, style=style), Text(finding.code, style=style), _safe(body, console))
+    head = Text(plain if _plain(console) else fancy, style=style), Text(saying.code, style=style)
+    for number, (finding, also) in enumerate(saying.items[:most]):
+        body = Text(finding.says)
+        body.append("\n" + _small(finding, also), style="dim")
+        grid.add_row(*(head if number == 0 else ("", "")), _safe(body, console))
+    if saying.do:
+        arrow = "-> " if _plain(console) else "→ "
+        grid.add_row("", "", _safe(Text.assemble((arrow, "bold"), saying.do), console))
     return grid
+
+
+def _small(finding: Finding, also: list[str]) -> str:
+    """The numbers that a finding rests on, and where it stands."""
+    evidence = ", ".join(f"{name} {_evidence(value)}" for name, value in finding.evidence.items())
+    split = f"{finding.split}, also on {', '.join(also)}" if also else finding.split or ""
+    step = f"step {finding.step:,}" if finding.step is not None else ""
+    return " · ".join(part for part in (evidence, split, step, finding.source) if part)
 
 
 def _evidence(value: object) -> str:
@@ -138,7 +150,9 @@ def _safe(text: Text, console: Console) -> Text:
     """The same text where the console cannot show all of its signs."""
     if not _plain(console):
         return text
-    plain = text.plain.replace("·", "-").replace("…", "..").replace("×", "x").encode("ascii", "replace").decode("ascii")
+    plain = (
+        text.plain.replace("·", "-").replace("…", "..").replace(TIMES, "x").encode("ascii", "replace").decode("ascii")
+    )
     return Text(plain, overflow="fold")
 
 
@@ -147,22 +161,16 @@ def _safe(text: Text, console: Console) -> Text:
 
 def _print_numbers(record: Record, console: Console) -> None:
     """Loss, accuracy and other numbers that have no layer, each with its curve."""
-    lines = [
-        line
-        for key in record.keys()  # noqa: SIM118 - said as the record says it
-        for variable in variables_of(record, key).values()
-        if not variable.dims and not variable.companion_of and variable.attrs.get("chart") != "none" and variable.name != "n"
-        for line in _scalar_lines(variable, console)
-    ]
+    lines = [line for variable in scalars(record) for line in _scalar_lines(variable, console)]
     if not lines:
         return
     grid = Grid.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=34)
+    grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, justify="right")
     grid.add_column(no_wrap=True, style="dim")
-    grid.add_column(no_wrap=True)
-    for name, value, interval, curve in lines[:14]:
-        grid.add_row(Text(name), Text(value, style="bold"), Text(interval), Text(curve, style="cyan"))
+    grid.add_column(no_wrap=True, overflow="crop")
+    for name, value, interval, curve in lines:
+        grid.add_row(_safe(Text(name), console), Text(value, style="bold"), Text(interval), Text(curve, style="cyan"))
     console.print(grid)
     console.print()
 
@@ -174,13 +182,18 @@ def _scalar_lines(variable: Variable, console: Console) -> Iterator[tuple[str, s
         if last is None:
             continue
         values = variable.values[:, place][variable.measured[:, place]]
-        curve = _spark(values, console, log=variable.scale == "log", width=24) if len(values) > 1 else ""
+        curve = _spark(values, console, log=variable.scale == "log", width=20) if len(values) > 2 else ""
         value = float(variable.values[last, place])
-        shown = variable.meanings[int(value)] if variable.meanings and value == value else format_number(value)
         low, high = (None, None) if ends is None else (float(end[last, place]) for end in ends)
         interval = "" if low is None or high is None else f"{format_number(low)} to {format_number(high)}"
-        name = variable.long_name or variable.name
-        yield f"{name} ({split})" if split else name, f"{shown} {unit_text(variable.units)}".strip(), interval, curve
+        name = f"{variable.instrument} {variable.name.replace('_', ' ')}"
+        shown = f"{_shown(variable, value)} {unit_text(variable.units)}".strip()
+        yield elide(f"{name} ({split})" if split else name, 36), shown, interval, curve
+
+
+def _shown(variable: Variable, value: float) -> str:
+    known = variable.meanings and math.isfinite(value)
+    return variable.meanings[int(value)] if known else format_number(value)
 
 
 def _spark(values: Any, console: Console, *, log: bool = False, width: int = SPARK) -> str:
@@ -217,14 +230,16 @@ def _print_table(title: str, table: Table, rows: list[Row], spoken: set[str], co
     signs = [_sign(row, spoken, console) for row in shown]
     grid = Grid(box=ASCII if _plain(console) else SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_justify="left")
     grid.add_column(Text(title), no_wrap=True)
-    room = console.width - max(map(len, [*names, title])) - 7
+    room = console.width - max(map(len, [*names, title])) - 6
     if console.width >= NARROW:
         grid.add_column("", no_wrap=True, style="dim")
         kinds = [_kind(row) for row in shown]
-        room -= max(map(len, kinds)) + 2
+        room -= max(map(len, kinds)) + BETWEEN
     fit = _fit(table, columns, shown, room, console)
     for column, _, width in fit:
-        grid.add_column(Text(column.key.replace("_", " ")), justify="right", no_wrap=False, min_width=width, max_width=width)
+        grid.add_column(
+            Text(column.key.replace("_", " ")), justify="right", no_wrap=False, min_width=width, max_width=width
+        )
     for number, name in enumerate(names):
         called = _safe(Text.assemble((signs[number], "bold yellow"), " ", name), console)
         about = [_safe(Text(kinds[number]), console)] if console.width >= NARROW else []
@@ -248,7 +263,7 @@ def _sign(row: Row, spoken: set[str], console: Console) -> str:
 
 
 def _kind(row: Row) -> str:
-    return " ".join(part for part in (row.kind, "×".join(map(str, row.shape or ()))) if part)
+    return " ".join(part for part in (row.kind, TIMES.join(map(str, row.shape or ()))) if part)
 
 
 def _most_telling(rows: list[Row], spoken: set[str]) -> list[Row]:
@@ -270,9 +285,9 @@ def _fit(
         texts = [_cell(table, row, column, curves, console) for row in rows]
         words = column.key.replace("_", " ").split()
         width = max(*(len(text) for text in texts), *(len(word) for word in words))
-        if room < width + 2:
+        if room < width + BETWEEN:
             break
-        room -= width + 2
+        room -= width + BETWEEN
         fit.append((column, texts, width))
     return fit
 
@@ -285,7 +300,7 @@ def _cell(table: Table, row: Row, column: Column, curves: bool, console: Console
     if _plain(console):
         text = text.replace("∞", "inf")
     history = table.history(row, column.key)
-    if not curves or len(history) < 2 or column.variable.meanings:
+    if not curves or len(history) < 3 or column.variable.meanings:
         return text
     return f"{text} {_spark(history, console, log=column.variable.scale == 'log'):<{min(SPARK, len(history))}}"
 

@@ -92,10 +92,12 @@ def _edges(values: FloatArray, bins: int, *, log: bool) -> FloatArray:
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if low == high:
         low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
-    return np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
+    edges: FloatArray = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
+    return edges
 
 
 def _density(group: FloatArray, edges: FloatArray) -> FloatArray:
     inside = np.clip(group[group > 0] if edges[0] > 0 else group, edges[0], edges[-1])
     counts = np.histogram(inside, edges)[0].astype(np.float64)
-    return counts / max(counts.sum(), 1.0)
+    shares: FloatArray = counts / max(float(counts.sum()), 1.0)
+    return shares

@@ -14,6 +14,8 @@ from stratoscope.charts.variable import Variable
 
 COLUMNS = 240
 """More steps than this share columns; a column shows the value that stands out most."""
+FEWEST = 3
+"""Fewer steps than this make no map; a profile compares two."""
 
 
 def matches(variable: Variable) -> bool:
@@ -22,14 +24,14 @@ def matches(variable: Variable) -> bool:
         not variable.ragged
         and len(variable.dims) <= 1
         and (bool(variable.meanings) or (len(variable.names) > MOST and not variable.same_everywhere))
-        and any(variable.several_steps(split) for split in range(len(variable.splits)))
+        and any(variable.step_count(split) >= FEWEST for split in range(len(variable.splits)))
     )
 
 
 def build(variable: Variable) -> Iterator[Chart]:
     """One chart for each split."""
     for place, split in enumerate(variable.splits):
-        if variable.several_steps(place):
+        if variable.step_count(place) >= FEWEST:
             yield _chart(variable, place, split or None)
 
 
@@ -60,7 +62,11 @@ def _chart(variable: Variable, place: int, split: str | None) -> Chart:
 
 def _caption(variable: Variable, split: str | None, rows: tuple[str, ...], steps: list[int], columns: int) -> str:
     where = f"On {split}: " if split else ""
-    across = "one column for each measured step" if columns == len(steps) else f"{columns} columns for {len(steps):,} measured steps"
+    across = (
+        "one column for each measured step"
+        if columns == len(steps)
+        else f"{columns} columns for {len(steps):,} measured steps"
+    )
     text = f"{where}{len(rows):,} row{'s' if len(rows) > 1 else ''}, {across} from {steps[0]:,} to {steps[-1]:,}."
     finite = variable.values[variable.measured & np.isfinite(variable.values)]
     if variable.meanings:

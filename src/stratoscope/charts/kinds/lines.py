@@ -29,7 +29,7 @@ def matches(variable: Variable) -> bool:
         and not variable.same_everywhere
         and len(variable.dims) <= 1
         and len(variable.names) <= MOST
-        and any(variable.several_steps(split) for split in range(len(variable.splits)))
+        and any(_changes(variable, split) for split in range(len(variable.splits)))
     )
 
 
@@ -43,9 +43,22 @@ def build(variable: Variable) -> Iterator[Chart]:
         yield _chart(variable, None, names, *everything, around)
         return
     for place, split in enumerate(variable.splits):
-        if variable.several_steps(place):
+        if _changes(variable, place):
             values, measured = variable.values[:, place].T, variable.measured[:, place].T
             yield _chart(variable, split or None, variable.names, values, measured, None)
+
+
+def _changes(variable: Variable, split: int) -> bool:
+    """Whether there is anything to see over time: several steps, and a place whose value is not always the same."""
+    steps = len(variable.steps)
+    values = variable.values[:, split].reshape(steps, -1).T
+    measured = variable.measured[:, split].reshape(steps, -1)
+    same = [_one_value(row[measured[:, place]]) for place, row in enumerate(values)]
+    return variable.several_steps(split) and not all(same)
+
+
+def _one_value(values: FloatArray) -> bool:
+    return bool(np.isfinite(values).all()) and np.unique(values).size <= 1
 
 
 def _chart(
@@ -128,5 +141,7 @@ def _caption(
     if len(names) == 1:
         return f"{text} It ends at {format_number(ends[0][0])}.{smooth}"
     (low, lowest), (high, highest) = ends[0], ends[-1]
+    if low == high:
+        return f"{text} At the end all are at {format_number(high)}.{smooth}"
     said = f"At the end {highest} is highest ({format_number(high)}) and {lowest} lowest ({format_number(low)})."
     return f"{text} {said}{smooth}"

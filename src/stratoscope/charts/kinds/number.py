@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stratoscope.charts.numbers import format_number, unit_text
-from stratoscope.charts.values import Axis, Chart, Mark, Number
+from stratoscope.charts.values import Axis, Chart, Number
 from stratoscope.charts.variable import Variable
 
 
@@ -24,11 +24,12 @@ def build(variable: Variable) -> Iterator[Chart]:
     numbers = _numbers(variable)
     said = ", ".join(f"{number.name} {_said(number, variable)}".strip() for number in numbers)
     everywhere = variable.same_everywhere and variable.measured.sum() > len(numbers)
+    same = "" if not everywhere else ", the same everywhere" if len(numbers) == 1 else ", the same throughout"
     yield Chart(
         id=f"{variable.instrument}-{variable.name}-number",
         kind="number",
         title=variable.title,
-        caption=f"{said}{', the same everywhere' if everywhere else ''}.",
+        caption=f"{said}{same}.",
         instrument=variable.instrument,
         variable=variable.name,
         units=variable.units,
@@ -39,21 +40,26 @@ def build(variable: Variable) -> Iterator[Chart]:
     )
 
 
-def _numbers(variable: Variable) -> list[Mark]:
-    if variable.same_everywhere:
-        return [Number("", float(variable.values[variable.measured].flat[0]))]
+def _numbers(variable: Variable) -> list[Number]:
+    there = variable.values[variable.measured]
+    if variable.same_everywhere and variable.dims and bool((there == there.flat[0]).all()):
+        return [Number("", float(there.flat[0]))]
     ends = variable.ends()
-    found: list[Mark] = []
+    found: list[Number] = []
     for place, split in enumerate(variable.splits):
         last = variable.last(place)
         if last is not None:
-            around = (None, None) if ends is None else tuple(float(end[last, place].flat[0]) for end in ends)
-            found.append(Number(split, float(variable.values[last, place].flat[0]), *around))
+            around = (None, None) if ends is None or variable.dims else [float(end[last, place]) for end in ends]
+            found.append(Number(split, _first(variable, last, place), *around))
     return found
 
 
-def _said(number: Mark, variable: Variable) -> str:
-    assert isinstance(number, Number)
+def _first(variable: Variable, step: int, split: int) -> float:
+    """The first measured value at a step."""
+    return float(variable.values[step, split][variable.measured[step, split]].flat[0])
+
+
+def _said(number: Number, variable: Variable) -> str:
     if variable.meanings and np.isfinite(number.value):
         return variable.meanings[int(number.value)]
     text = f"{format_number(number.value)} {unit_text(variable.units)}".strip()

@@ -13,7 +13,7 @@ from stratoscope.charts.variable import Variable
 
 def matches(variable: Variable) -> bool:
     """A value a place, at least two places; categories over time are a heat map instead."""
-    over_time = bool(variable.meanings) and any(variable.several_steps(split) for split in range(len(variable.splits)))
+    over_time = bool(variable.meanings) and any(variable.step_count(split) > 2 for split in range(len(variable.splits)))
     return (
         not variable.ragged
         and len(variable.dims) == 1
@@ -85,9 +85,11 @@ def _rules(variable: Variable) -> list[Mark]:
     """References that are one number everywhere, from companions and from the attributes `floor` and `ceiling`."""
     rules: list[Mark] = []
     for name, values in variable.references().items():
-        finite = values[np.isfinite(values)]
-        if len(finite) and np.ptp(finite) == 0:
-            rules.append(Rule(name, float(finite[0])))
+        at = [values[:, split][np.isfinite(values[:, split])] for split in range(len(variable.splits))]
+        constant = [float(part[0]) for part in at if len(part) and np.ptp(part) == 0]
+        if len(constant) == len(at):
+            called = name if len(set(constant)) == 1 else f"{name} ({variable.splits[0]})"
+            rules.append(Rule(called, constant[0]))
     said = [(name, variable.attrs[name]) for name in ("floor", "ceiling") if name in variable.attrs]
     return rules + [Rule(name, float(value)) for name, value in said]
 
@@ -96,18 +98,28 @@ def _caption(variable: Variable) -> str:
     last = variable.last(0)
     step = "" if last is None or not variable.several_steps(0) else f" at step {variable.steps[last]:,}"
     order = ", from input to output" if variable.place in ("layer", "param", "matrix") else ""
-    text = f"Each {variable.place}{step}{order}."
+    said = [_said(variable, place) for place in range(len(variable.splits))]
+    if len(said) > 1:
+        said = [f"{split}: {text[:1].lower()}{text[1:]}" for split, text in zip(variable.splits, said, strict=True)]
+    return " ".join([f"Each {variable.place}{step}{order}.", *said]).strip()
+
+
+def _said(variable: Variable, split: int) -> str:
+    """What there is to see on one split."""
+    last = variable.last(split)
     if last is None:
-        return text
-    values = np.where(variable.measured[last, 0], variable.values[last, 0], np.nan)
+        return "Nothing was measured."
+    values = np.where(variable.measured[last, split], variable.values[last, split], np.nan)
     if not np.isfinite(values).any():
-        return f"{text} No value is finite."
+        return "No value is finite."
     if variable.meanings:
         counts = [(int((values == place).sum()), meaning) for place, meaning in enumerate(variable.meanings)]
-        return f"{text} " + ", ".join(f"{count} {meaning}" for count, meaning in counts if count) + "."
+        return ", ".join(f"{count} {meaning}" for count, meaning in counts if count) + "."
     finite = np.where(np.isfinite(values), values, np.nan)
     low, high = int(np.nanargmin(finite)), int(np.nanargmax(finite))
+    if finite[low] == finite[high]:
+        return f"All are at {format_number(values[low])}."
     return (
-        f"{text} Highest at {variable.names[high]} ({format_number(values[high])}), "
+        f"Highest at {variable.names[high]} ({format_number(values[high])}), "
         f"lowest at {variable.names[low]} ({format_number(values[low])})."
     )
