@@ -71,7 +71,7 @@ def test_damaged_numbers_are_refused_in_one_sentence(folder, statement):
             for name in group:
                 assert group[name].size >= 0
     assert str(folder) in str(caught.value) or "axis" in str(caught.value)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(

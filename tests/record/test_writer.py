@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stratoscope.errors import RecordError
-from stratoscope.record import Entry, Record, RecordWriter
+from stratoscope.record import Entry, Record, RecordWriter, schema
 from stratoscope.record import writer as writer_module
 from stratoscope.record.quantity import quantity
 
@@ -31,13 +31,13 @@ def wait_until(true, seconds=5.0):
         time.sleep(0.01)
 
 
-def test_what_was_appended_is_on_disk_within_a_second(tmp_path):
+def test_what_was_appended_comes_to_disk_by_itself(tmp_path):
+    """Within a second: half of it is the wait, which is fixed; how long the disk takes is not tested."""
+    assert writer_module.FLUSH_AFTER <= 0.5
     with RecordWriter.create(tmp_path / "r") as writer:
         writer.append(0, [entry(1.0)])
         assert writer.committed == -1
-        began = time.monotonic()
         wait_until(lambda: writer.committed == 0)
-        assert time.monotonic() - began < 1.0
         assert on_disk(tmp_path / "r") == [0]
         writer.append(1, [entry(1.0)])
         wait_until(lambda: writer.committed == 1)
@@ -160,13 +160,13 @@ def test_closing_writes_everything_and_seals_the_file(tmp_path):
 
 
 def test_closing_beside_a_reader(tmp_path):
+    began = time.monotonic()
     with RecordWriter.create(tmp_path / "r") as writer:
         writer.commit(0, [entry(1.0)])
         reader = Record.open(tmp_path / "r")
         assert reader["training"]["loss"].item() == 1.0
-    began = time.monotonic()
     assert reader.refresh().meta["status"] == "finished"
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < schema.BUSY_MS / 1000, "it waited for a lock"
     reader.close()
     with pytest.raises(RecordError, match="was closed"):
         reader.refresh()
