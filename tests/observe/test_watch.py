@@ -128,6 +128,36 @@ def test_resume_goes_on_and_replaces_later_steps(tmp_path):
     assert record["training"]["loss"].coords["step"].values.tolist() == list(range(1, 11))
 
 
+def test_resume_from_a_checkpoint_replaces_what_came_after_it(tmp_path):
+    watched(tmp_path / "run", steps=9)
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with watch(model, optimizer=optimizer, to=tmp_path / "run", budget=math.inf, resume=4) as w:
+        train(w, model, optimizer, x, y, 2, first=5)
+    training = Record.open(tmp_path / "run")["training"]
+    assert training["loss"].coords["step"].values.tolist() == [1, 2, 3, 4, 5, 6]
+    assert training["learning_rate"].values.tolist() == [0.1] * 4 + [0.5] * 2
+    with pytest.raises(SettingError, match="ends at 6"), watch(model, to=tmp_path / "run", resume=7):
+        pass
+
+
+def test_loss_and_rate_are_recorded_at_every_step_however_small_the_budget(tmp_path):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer=optimizer, to=tmp_path / "run", budget=1e-9) as w:
+        train(w, model, optimizer, x, y, 80)
+    training = Record.open(tmp_path / "run")["training"]
+    assert training["loss"].sizes["step"] == training["learning_rate"].sizes["step"] == 80
+    assert 50 <= int(np.isfinite(training["gradient_norm"].values).all(1).sum()) < 60
+
+
+def test_a_loss_without_an_optimizer_is_recorded_too(tmp_path):
+    model, _, _ = problem()
+    with watch(model, to=tmp_path / "run", budget=math.inf) as w:
+        w.step(loss=2.0)
+    assert Record.open(tmp_path / "run")["training"]["loss"].values.tolist() == [2.0]
+
+
 def test_steps_must_not_go_backwards(tmp_path):
     model, _, _ = problem()
     with watch(model, to=tmp_path / "run") as w:

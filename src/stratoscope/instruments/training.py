@@ -99,19 +99,28 @@ class Training(NetworkInstrument):
 
     @property
     def requires(self) -> set[Need]:
-        """The live mini-batch's gradients."""
-        return {TrainingGradients(self.window)}
+        """Nothing that every training has: what is there is recorded."""
+        return set()
 
     @property
     def uses(self) -> set[Need]:
-        """The optimizer's rate and the loss."""
-        return {Optimizer(), TrainingLoss()}
+        """The live mini-batch's gradients, the optimizer's rate and the loss."""
+        return {TrainingGradients(self.window), Optimizer(), TrainingLoss()}
 
     def measure(self, seen: Seen) -> Mapping[str, Quantity]:
         """One step's numbers; those over a window only when it is full."""
-        step: StepStatistics = seen[TrainingGradients(self.window)]
-        if not step.params:
-            raise NotApplicable("no parameter has a gradient")
+        step, loss = seen.get(TrainingGradients(self.window)), seen.get(TrainingLoss())
+        optimizer = seen.get(Optimizer())
+        found = self._of_gradients(step) if isinstance(step, StepStatistics) and step.params else {}
+        if loss is not None:
+            found["loss"] = _scalar("loss", loss)
+        if isinstance(optimizer, OptimizerState) and optimizer.learning_rate:
+            found["learning_rate"] = _scalar("learning_rate", optimizer.learning_rate[0])
+        if not found:
+            raise NotApplicable("this is measured in a training: there is no optimizer and no loss")
+        return found
+
+    def _of_gradients(self, step: StepStatistics) -> dict[str, Quantity]:
         found = {"gradient_norm": _of_params(step, "gradient_norm", step.norm)}
         with np.errstate(divide="ignore", invalid="ignore"):
             found["update_ratio"] = _of_params(step, "update_ratio", step.update_norm / step.weight_norm)
@@ -121,11 +130,6 @@ class Training(NetworkInstrument):
                 found["gradient_mean"] = _of_params(step, "gradient_mean", noise.signal.numpy())
                 found["gradient_deviation"] = _of_params(step, "gradient_deviation", noise.deviation.numpy())
                 found["gradient_snr"] = _of_params(step, "gradient_snr", noise.snr.numpy())
-        loss, optimizer = seen.get(TrainingLoss()), seen.get(Optimizer())
-        if loss is not None:
-            found["loss"] = _scalar("loss", loss)
-        if isinstance(optimizer, OptimizerState) and optimizer.learning_rate:
-            found["learning_rate"] = _scalar("learning_rate", optimizer.learning_rate[0])
         return found
 
     def judge(self, measured: Group) -> Iterator[Finding]:

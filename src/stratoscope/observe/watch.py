@@ -41,6 +41,9 @@ SNAPSHOT_LIMIT = 2 << 30
 
 SNAPSHOT = "initial.safetensors"
 
+ALWAYS = 50
+"""Steps at the beginning that are recorded whatever they cost: a learning rate that is too high shows there."""
+
 
 class Watch:
     """A watched training; made by `watch`, used in a `with`.
@@ -65,7 +68,7 @@ class Watch:
         snapshot: bool | None = None,
         memory: int = MEMORY,
         settings: Settings | None = None,
-        resume: bool = False,
+        resume: bool | int = False,
     ) -> None:
         if not budget > 0:
             raise SettingError(f"budget={budget} must be above 0: the share of training time that may be spent.")
@@ -93,11 +96,8 @@ class Watch:
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
         meta = run_meta(self.subject, self.instruments)
-        if self._resume and self.folder is not None and (self.folder / "run.db").exists():
-            self._writer = RecordWriter.resume(self.folder)
-            kept = Record.open(self.folder)
-            self._step, self._offset = max(kept.steps, default=0), int(kept.meta.get("step_offset", 0))
-            self._measured = self._step
+        if self._resume is not False and self.folder is not None and (self.folder / "run.db").exists():
+            self._go_on(self.folder)
         else:
             self._writer = RecordWriter.create(self.folder, meta)
         self._keep_snapshot()
@@ -179,6 +179,17 @@ class Watch:
             raise RecordError("This watch has not begun; use it as: with watch(model) as w: ...")
         return self._writer
 
+    def _go_on(self, folder: Path) -> None:
+        """Open the record of an earlier attempt; what it holds beyond the step at which this one begins is replaced."""
+        kept = Record.open(folder)
+        self._offset = int(kept.meta.get("step_offset", 0))
+        last = max(kept.steps, default=0)
+        begin = last if self._resume is True else int(self._resume) + self._offset
+        if not 0 <= begin <= last:
+            raise SettingError(f"resume={self._resume} is no step of this run, which ends at {last - self._offset}.")
+        self._writer = RecordWriter.resume(folder, begin + 1)
+        self._step = self._measured = begin
+
     def _count(self, i: int | None) -> None:
         if i is None:
             self._step += 1
@@ -187,18 +198,21 @@ class Watch:
             self._offset = 1 if i == 0 else 0
             self._open_writer().write_meta("step_offset", self._offset)
         if i + self._offset < self._step:
-            raise SettingError(f"Step {i} comes after step {self._step - self._offset}; steps must not go backwards.")
+            raise SettingError(
+                f"Step {i} comes after step {self._step - self._offset}; steps must not go backwards. "
+                "To train again from a checkpoint, pass its step: watch(..., resume=STEP)."
+            )
         self._step = i + self._offset
 
     def _attach(self) -> None:
         optimizer, model = self.subject.optimizer, self.subject.module
-        window = next((n.window for i in self._stepwise for n in i.requires if isinstance(n, TrainingGradients)), None)
+        window = next((n.window for n in needs_of(self._stepwise) if isinstance(n, TrainingGradients)), None)
         if optimizer is not None and model is not None and window is not None:
             self._recorder = StepRecorder(model, optimizer, window, self._recording)
 
     def _recording(self) -> bool:
         """Whether there is budget to record this step; half of it is left to the full measurements."""
-        if math.isinf(self._budget.share) or self._recorder is None:
+        if math.isinf(self._budget.share) or self._recorder is None or self._step < ALWAYS:
             return True
         training = time.perf_counter() - self._began - self.spent
         return self._recorder.seconds <= 0.5 * self._budget.share * max(training, 0.0)
@@ -216,12 +230,9 @@ class Watch:
             live[TrainingLoss()] = loss
         if self._recorder is not None:
             live[Optimizer()] = self._recorder.state()
-        entries: list[Entry] = []
-        for instrument in self._stepwise:
-            for need in instrument.requires:
-                if isinstance(need, TrainingGradients) and taken is not None:
-                    live[need] = taken
-            entries += self._stepwise_entries(instrument, live)
+        if taken is not None:
+            live |= {need: taken for need in needs_of(self._stepwise) if isinstance(need, TrainingGradients)}
+        entries = [entry for instrument in self._stepwise for entry in self._stepwise_entries(instrument, live)]
         if entries:
             self._open_writer().append(self._step, entries)
 
@@ -322,7 +333,7 @@ def watch(
     seed: int = 0,
     snapshot: bool | None = None,
     memory: int = MEMORY,
-    resume: bool = False,
+    resume: bool | int = False,
     settings: Settings | None = None,
     name: str = "",
 ) -> Watch:
@@ -346,7 +357,8 @@ def watch(
         labels: labels of `data`, where it does not hold them.
         to: a new folder for the record; a dated one under `runs/` where it is left out.
         budget: share of training time that may be spent on measuring; step 0 and the last step are measured always.
-            Steps are recorded one by one as long as half the budget pays for it, and thinned beyond.
+            Loss and rate are recorded at every step; gradients at the first steps, and then as often as half the budget
+            pays for.
         every: steps between full measurements; log-spaced where it is left out.
         only: keys of the instruments to run.
         skip: keys of the instruments to leave out.
@@ -356,7 +368,8 @@ def watch(
         seed: of everything random.
         snapshot: keep the weights of step 0; by default if they take at most 2 GiB.
         memory: bytes that kept samples may take.
-        resume: go on with the record that lies in `to`; later steps are replaced.
+        resume: go on with the record that lies in `to`, after its last step, or after the step that is named (of a
+            checkpoint that was loaded), whose later steps are replaced. Without a record there, a new one is begun.
         settings: thresholds and muted codes; those of `stratoscope.toml` by default.
         name: of the run.
 
