@@ -11,7 +11,7 @@ from stratoscope.errors import RecordError
 from stratoscope.record.axis import MAX_PLACES, Axis, levels, plain, union
 
 scalars = st.one_of(st.text(max_size=5), st.integers(-9, 9), st.floats(allow_nan=False, width=32))
-flat = st.lists(scalars, max_size=6, unique_by=lambda label: (label, type(label)))
+flat = st.lists(scalars, max_size=6, unique=True)
 pairs = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=8, unique=True)
 
 
