@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -31,7 +30,7 @@ from stratoscope.instruments.registry import available, prefix_of
 from stratoscope.network.subject import Subject
 from stratoscope.observe.examine import examine
 from stratoscope.observe.settings import Settings
-from stratoscope.record.quantity import DIMS, Quantity
+from stratoscope.record.quantity import DIMS
 from stratoscope.record.record import Record
 from stratoscope.testing.subjects import SUBJECTS
 from stratoscope.testing.trial import (
@@ -196,6 +195,8 @@ class _Rules:
             return False
         self._check_quantities(trial)
         self._check_findings(trial.findings)
+        then, now = (sorted(map(_text, findings)) for findings in (trial.said, trial.findings))
+        _rule(then == now, f"{self.name} must judge from saved numbers alone: read back, they say something else")
         again = tried(self.made, self._at(40))
         far = difference(trial.numbers, again.numbers, 0.0)
         _rule(not far, f"{self.name} must give the same bytes under the same seed: {far}")
@@ -216,13 +217,14 @@ class _Rules:
     def _check_quantities(self, trial: Trial) -> None:
         known = {*DIMS, *self.made.dims}
         for where, found in trial.returned:
-            for name, (dims, attrs) in _described(found, f"{self.name} at {where}").items():
+            for name, (dims, attrs) in found.items():
+                at = f"{self.name}, at {where}"
                 for dim in dims:
                     parts = {dim} if dim in known else set(dim.split("_"))
-                    _rule(parts <= known, f"{self.name}: the dim {dim!r} of {name} is not known; declare it in dims")
+                    _rule(parts <= known, f"{at}: the dim {dim!r} of {name} is not known; declare it in dims")
                 for attribute in ("units", "long_name"):
                     value = attrs.get(attribute)
-                    _rule(isinstance(value, str) and value.strip(), f"{self.name}: {name} must have {attribute}")
+                    _rule(isinstance(value, str) and value.strip(), f"{at}: {name} must have {attribute}")
 
     def _check_precision(self) -> None:
         """Batches and types: what they do to the numbers is rounding."""
@@ -262,8 +264,9 @@ class _Rules:
         )
 
     def _check_failures_leave_no_trace(self) -> None:
-        failing = noting(self.made, [], fail=True)
-        self._fails("measure raises", lambda subject: tried(failing, subject))
+        for place in (1, 2):
+            failing = noting(self.made, [], fail_at=place)
+            self._fails("measure raises", lambda subject, failing=failing: tried(failing, subject))  # type: ignore[misc]
 
         def broken(subject: Subject) -> None:
             assert subject.module is not None
@@ -300,12 +303,13 @@ class _Rules:
         if self.made.key not in record:
             return
         group = record[self.made.key]
-        once, twice = (list(self.made.judge(group)) for _ in range(2))
+        once, twice = ([_text(finding) for finding in self.made.judge(group)] for _ in range(2))
         _rule(once == twice, f"{self.name} must judge the same numbers the same way each time")
         for other in _other_thresholds(self.made):
+            findings: list[Finding] = []
             with suppress(Exception):
                 findings = list(other.judge(group))
-                self._check_findings(findings)
+            self._check_findings(findings)
 
     def _check_findings(self, findings: list[Finding]) -> None:
         for finding in findings:
@@ -321,6 +325,11 @@ class _Rules:
                 _rule("limit" in finding.evidence, f"{said} must give the limit beside its evidence")
 
 
+def _text(finding: Finding) -> str:
+    """A finding as it is compared: NaN in its evidence is not equal to itself, but reads the same."""
+    return repr(replace(finding, evidence=dict(sorted(finding.evidence.items()))))
+
+
 def _other_thresholds(made: Instrument) -> Iterator[Instrument]:
     """The same instrument with each of its numbers far up or down, to make it speak."""
     for field in dataclasses.fields(made):  # type: ignore[arg-type]
@@ -329,14 +338,3 @@ def _other_thresholds(made: Instrument) -> Iterator[Instrument]:
             for factor in (0, 1e-6, 1e6):
                 with suppress(Exception):
                     yield replace(made, **{field.name: type(value)(value * factor)})  # type: ignore[type-var]
-
-
-def _described(found: Any, where: str) -> dict[str, tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """Dims and attributes of what an instrument gave, quantities or a dataset."""
-    if hasattr(found, "data_vars"):
-        found = found.data_vars
-    _rule(isinstance(found, Mapping), f"{where}: it must give a mapping of quantities, not {type(found).__name__}")
-    for name, value in found.items():
-        good = isinstance(value, Quantity) or hasattr(value, "dims")
-        _rule(good, f"{where}: {name} must be made by quantity(...), not a {type(value).__name__}")
-    return {str(name): (tuple(str(dim) for dim in value.dims), value.attrs) for name, value in found.items()}

@@ -29,6 +29,7 @@ from stratoscope.network.subject import Subject
 from stratoscope.observe.examine import examine
 from stratoscope.observe.settings import Settings
 from stratoscope.observe.watch import watch
+from stratoscope.record.quantity import Quantity
 from stratoscope.record.record import Record
 from stratoscope.record.rows import Coverage
 from stratoscope.testing.subjects import seeded
@@ -54,12 +55,14 @@ class Trial:
         numbers: what was measured, read back from disk.
         findings: what the instrument says of that.
         coverage: what was and was not measured.
-        returned: what `measure` or `measure_layer` gave, for each place.
+        said: the findings that were saved with the record.
+        returned: dims and attributes of what `measure` or `measure_layer` gave, for each place.
         failed: where it failed, and how.
     """
 
     numbers: Numbers = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    said: list[Finding] = field(default_factory=list)
     coverage: list[Coverage] = field(default_factory=list)
     returned: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -90,6 +93,7 @@ def tried(instrument: Instrument, subject: Subject, then: Callable[[Record], Non
         with Record.open(path) as record:
             trial.coverage = record.coverage()
             trial.failed = [f"{f.layer or 'the network'}: {f.says}" for f in record.findings if f.outcome == "failed"]
+            trial.said = record.findings
             if instrument.key in record:
                 trial.numbers = numbers_of(record, instrument.key)
                 trial.findings = list(instrument.judge(record[instrument.key]))
@@ -139,22 +143,67 @@ def numbers_of(record: Record, key: str) -> Numbers:
     return found
 
 
-def noting(instrument: I, notes: list[tuple[str, Mapping[str, Any]]], *, fail: bool = False) -> I:
-    """The same instrument, which notes what it measures, or raises in place of giving it."""
+def noting(instrument: I, notes: list[tuple[str, Mapping[str, Any]]], *, fail_at: int = 0) -> I:
+    """The same instrument, which notes what it measures.
+
+    Args:
+        instrument: the instrument.
+        notes: where to note it.
+        fail_at: which of the needs that it asks for raises, each time that it measures; 0 for none.
+    """
     cls = type(instrument)
     name = "measure_layer" if isinstance(instrument, LayerInstrument) else "measure"
 
     def measure(self: Any, seen: Any) -> Any:
-        found = getattr(cls, name)(self, seen)
-        if fail:
+        found = getattr(cls, name)(self, _FailingView(seen, fail_at) if fail_at else seen)
+        if fail_at:
             raise OnPurposeError("measuring failed on purpose")
-        notes.append((seen.layer.name if hasattr(seen, "layer") else "the network", found))
+        notes.append((seen.layer.name if hasattr(seen, "layer") else "the network", described(found)))
         return found
 
     body = {name: measure, "__module__": cls.__module__, "__doc__": cls.__doc__}
     noter = type(cls.__name__, (cls,), body)
     made: I = noter(**{f.name: getattr(instrument, f.name) for f in fields(instrument) if f.init})  # type: ignore[arg-type]
     return made
+
+
+class _FailingView:
+    """What an instrument is shown, until it asks for one need too many."""
+
+    def __init__(self, seen: Any, fail_at: int) -> None:
+        self._seen, self._left = seen, fail_at
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._seen, name)
+
+    def __getitem__(self, need: Any) -> Any:
+        self._count()
+        return self._seen[need]
+
+    def get(self, need: Any, default: Any = None) -> Any:
+        """As the view's own."""
+        self._count()
+        return self._seen.get(need, default)
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise OnPurposeError("asking for a need failed on purpose")
+
+
+def described(found: Any) -> dict[str, tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Dims and attributes of what an instrument gave, quantities or a dataset.
+
+    Raises:
+        TypeError: if it is neither.
+    """
+    found = getattr(found, "data_vars", found)
+    if not isinstance(found, Mapping):
+        raise TypeError(f"it must give a mapping of quantities, not {type(found).__name__}")
+    for name, value in found.items():
+        if not (isinstance(value, Quantity) or (hasattr(value, "dims") and hasattr(value, "attrs"))):
+            raise TypeError(f"{name} must be made by quantity(...); it is {type(value).__name__}")
+    return {str(name): (tuple(str(dim) for dim in value.dims), value.attrs) for name, value in found.items()}
 
 
 @contextmanager

@@ -1,0 +1,150 @@
+"""The instrument `performance`: loss, accuracy and what they say."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stratoscope import examine
+from stratoscope.findings import Outcome
+from stratoscope.instruments.performance import Performance
+from stratoscope.numerics.intervals import clopper_pearson
+from stratoscope.record.quantity import quantity
+from stratoscope.testing import SUBJECTS
+
+
+class Scores(nn.Module):
+    """Gives its inputs back as scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.gain * x
+
+
+def measured(scores, labels, **more):
+    record = examine(Scores(), (scores, labels), instruments=[Performance()], **more)
+    return {name: record["performance"][name].isel(step=0, split=0) for name in record["performance"]}, record
+
+
+def said(group, **thresholds):
+    return {f.code: f for f in Performance(**thresholds).judge(group) if f.outcome is not Outcome.PASSED}
+
+
+def numbers(**values):
+    return {name: quantity(float(value), units="1", long_name=name) for name, value in values.items()}
+
+
+def skill(accuracy, n=1000, majority=0.1, loss=0.5):
+    low, high = clopper_pearson(round(accuracy * n), n)
+    return numbers(
+        accuracy=accuracy, accuracy_low=low, accuracy_high=high, majority=majority, n=n, loss=loss, loss_se=0.01
+    )
+
+
+def test_the_numbers_of_a_known_answer():
+    generator = torch.Generator().manual_seed(0)
+    scores, labels = torch.randn(60, 3, generator=generator), torch.tensor([0, 0, 1, 2, 0, 1] * 10)
+    found, _ = measured(scores, labels)
+    each = F.cross_entropy(scores, labels, reduction="none").double()
+    hits = (scores.argmax(1) == labels).numpy()
+    assert found["loss"].item() == pytest.approx(float(each.mean()), rel=1e-6)
+    assert found["loss_se"].item() == pytest.approx(float(each.std()) / math.sqrt(60), rel=1e-6)
+    assert found["accuracy"].item() == pytest.approx(hits.mean())
+    low, high = clopper_pearson(int(hits.sum()), 60)
+    assert found["accuracy_low"].item() == pytest.approx(float(low))
+    assert found["accuracy_high"].item() == pytest.approx(float(high))
+    assert found["majority"].item() == 0.5
+    assert found["class_share"].values.tolist() == pytest.approx([1 / 2, 1 / 3, 1 / 6])
+    by_class = [hits[labels.numpy() == c].mean() for c in range(3)]
+    assert found["class_accuracy"].values.tolist() == pytest.approx(by_class)
+    assert found["loss"].attrs["kind"] == "cross entropy"
+
+
+def test_the_same_loss_for_all_has_no_error():
+    found, _ = measured(torch.zeros(50, 10), torch.arange(50) % 10)
+    assert found["loss"].item() == pytest.approx(math.log(10))
+    assert found["loss_se"].item() == 0
+
+
+def test_a_class_without_examples_has_no_accuracy():
+    found, _ = measured(torch.eye(4)[:3], torch.arange(3))
+    assert np.isnan(found["class_accuracy"].values).tolist() == [False, False, False, True]
+
+
+def test_the_user_s_loss_is_the_one_that_counts():
+    scores, labels = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
+    found, _ = measured(scores, labels, loss=lambda output, target: 7 * F.cross_entropy(output, target))
+    assert found["loss"].item() == pytest.approx(7 * float(F.cross_entropy(scores, labels)), rel=1e-6)
+    assert np.isnan(found["loss_se"].item())
+    assert "given" in found["loss"].attrs["long_name"]
+
+
+def test_a_regression_has_a_loss_and_no_accuracy():
+    record = examine(subject=SUBJECTS["regression"](), instruments=[Performance()])
+    assert "accuracy" not in record["performance"]
+    assert {f.code for f in record.findings} == {"PF001", "PF004"}
+
+
+def test_without_labels_it_is_not_applicable():
+    record = examine(Scores(), torch.zeros(10, 3), instruments=[Performance()])
+    assert {(row.status, row.reason) for row in record.coverage()} == {
+        ("not_applicable", "the data have no labels, so there is no loss")
+    }
+
+
+def test_on_noise_it_is_no_better_than_the_commonest_class():
+    """Scores that know nothing: the tip comes in about 97.5 % of all draws, and never with confidence of skill."""
+    silent = 0
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        scores, labels = torch.randn(200, 4, generator=generator), torch.randint(4, (200,), generator=generator)
+        _, record = measured(scores, labels)
+        silent += "PF002" not in said(record["performance"])
+    assert silent <= 3
+
+
+def test_skill_is_not_called_chance():
+    _, record = measured(5 * torch.eye(4).repeat(25, 1), torch.arange(100) % 4)
+    assert said(record["performance"]) == {}
+    assert {f.code for f in record.findings} == {"PF001", "PF002", "PF003", "PF004"}
+
+
+def test_a_loss_that_is_not_finite(saved):
+    finding = said(saved("performance", {(5, "train"): skill(0.9, loss=float("nan"))}))["PF001"]
+    assert finding.outcome is Outcome.ISSUE
+    assert finding.evidence == {"loss": "nan", "limit": "finite"}
+    assert (finding.step, finding.split) == (5, "train")
+
+
+@pytest.mark.parametrize(("test", "n", "speaks"), [(0.95, 1000, False), (0.85, 1000, True), (0.85, 20, False)])
+def test_a_gap_to_the_training_data(saved, test, n, speaks):
+    found = said(saved("performance", {(1, "train"): skill(0.99, n), (1, "test"): skill(test, n)}))
+    assert ("PF003" in found) is speaks
+    if speaks:
+        assert found["PF003"].split == "test"
+        assert found["PF003"].evidence["gap"] == pytest.approx(0.14)
+        assert found["PF003"].evidence["limit"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("curve", "speaks"),
+    [([1, 0.5, 0.4, 0.35], False), ([1, 0.5, 0.4, 0.47], False), ([1, 0.4, 0.5, 0.6], True), ([0.1, 0.9, 0.9], False)],
+)
+def test_a_loss_that_has_risen_again(saved, curve, speaks):
+    found = said(saved("performance", {(s, "test"): skill(0.9, loss=loss) for s, loss in enumerate(curve)}))
+    assert ("PF004" in found) is speaks
+    if speaks:
+        assert found["PF004"].evidence["lowest_step"] == 1
+        assert found["PF004"].evidence["ratio"] == pytest.approx(1.5)
+
+
+def test_splits_that_are_measured_at_other_steps_are_judged_too(saved):
+    found = said(saved("performance", {(1, "train"): skill(0.9), (2, "test"): skill(0.05, majority=0.2)}))
+    assert found["PF002"].split == "test"
+    assert found["PF002"].step == 2
