@@ -212,7 +212,7 @@ def test_a_given_loss_gets_the_output_as_it_is():
         (scores(4, 3), scores(4, 2), None, r"outputs of shape \(4, 3\) and labels of shape \(4, 2\) fit no usual loss"),
         (scores(4, 3), scores(4, 3) > 0, None, "neither classes nor floating targets; give loss="),
         (scores(4, 3), torch.arange(4) % 3, lambda *_: 0.5, "the loss gave float, not a floating tensor"),
-        ("text", torch.arange(4), None, "no labels, so there is no loss"),
+        ("text", torch.arange(4), None, "the model gives str, in which there are no scores; give loss="),
     ],
 )
 def test_what_fits_no_loss_says_why(output, labels, given, reason):

@@ -86,6 +86,13 @@ def test_a_lazy_model_is_refused_and_stays_lazy():
     assert model[0].has_uninitialized_params()
 
 
+def test_a_model_without_numbers_is_refused():
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(2, 3))
+    with pytest.raises(CaptureError, match="on the meta device: it has shapes but no numbers"):
+        Capture(Subject(model, torch.zeros(4, 2)), frozenset({Activations()})).run("data")
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_compiled_models_are_looked_through(whole):
     made = SUBJECTS["residual"]()

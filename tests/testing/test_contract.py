@@ -12,7 +12,7 @@ import torch
 from stratoscope import examine
 from stratoscope.capture.activations import Activations
 from stratoscope.capture.gradients import TrainingGradients
-from stratoscope.capture.needs import Operator, Reducer, Streamed
+from stratoscope.capture.needs import Initial, Operator, Previous, Reducer, Streamed
 from stratoscope.errors import NotApplicable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
@@ -20,6 +20,7 @@ from stratoscope.instruments.registry import available
 from stratoscope.network.subject import Subject
 from stratoscope.record.quantity import Quantity, quantity
 from stratoscope.testing import SUBJECTS, check_instrument
+from stratoscope.testing.trial import tried
 
 SEVERAL = ("mlp", "cnn", "transformer")
 ONE = ("frozen",)
@@ -540,3 +541,61 @@ def test_a_training_is_left_as_it_would_be():
 
 def test_an_instrument_of_every_step_that_fails_is_caught():
     assert "must measure" in broken(spoiled(EveryStep, measure=lambda self, seen: 1 / 0))
+
+
+@dataclass(frozen=True)
+class Travel(LayerInstrument):
+    """How far a layer's outputs have come since the start, and since the last time."""
+
+    key: ClassVar[str] = "travel"
+    title: ClassVar[str] = "Travel"
+    source: ClassVar[str] = "arXiv:1234.56789"
+    codes: ClassVar[Mapping[str, str]] = {"TL001": "a layer has not moved"}
+    least: float = 1e-9
+
+    @property
+    def requires(self):
+        return {Activations(), Initial(Activations())}
+
+    @property
+    def uses(self):
+        return {Previous(Activations())}
+
+    def measure_layer(self, view):
+        now, start = view[Activations()].features.double(), view[Initial(Activations())].features.double()
+        last = view.get(Previous(Activations()))
+        moved = float("nan") if last is None else float((now - last.features.double()).norm())
+        return {
+            "travel": quantity(float((now - start).norm()), units="1", long_name="way from the start"),
+            "moved": quantity(moved, units="1", long_name="way from the last time"),
+        }
+
+    def judge(self, measured):
+        last = measured["travel"].isel(step=-1)
+        for name in last.coords["layer"].values:
+            way = float(last.sel(layer=name).values.reshape(-1)[0])
+            if way < self.least:
+                yield self.finding(
+                    "TL001", Outcome.TIP, f"{name} stands still", layer=str(name), do="wait", way=way, limit=self.least
+                )
+
+
+@pytest.mark.parametrize("name", ["frozen", "cnn"])
+def test_instruments_that_look_back_are_watched_through_a_training(name):
+    check_instrument(Travel, (name,))
+
+
+def test_looking_back_gives_the_way_that_the_network_went():
+    trial = tried(Travel(), SUBJECTS["frozen"]())
+    dims, labels, travel = trial.numbers["travel"]
+    moved = trial.numbers["moved"][2]
+    assert dims == ("step", "split", "layer")
+    assert labels[0] == (0, 9, 18, 27, 36)
+    learns = labels[2].index("2")
+    assert travel[0].max() == 0
+    assert np.isnan(moved[0]).all()
+    assert (travel[1:, 0, learns] > 0).all()
+    # the first part of the way is the way so far; later parts add up to at least the whole
+    assert moved[1, 0, learns] == pytest.approx(travel[1, 0, learns])
+    assert np.nansum(moved[:, 0, learns]) >= travel[-1, 0, learns]
+    assert travel[:, 0, labels[2].index("0")].max() == 0

@@ -61,8 +61,10 @@ def loss_of(given: Callable[..., Any] | None, output: Any, batch: Batch, model: 
         classes = _if_fitting(value, labels, model)
         n = batch.n if classes is None else len(classes[1])
         return BatchLoss(own.mean(), None, n, "the model's own", *(classes or (None, None)))
-    if labels is None or value is None:
+    if labels is None:
         raise NotApplicable("the data have no labels, so there is no loss")
+    if value is None:
+        raise NotApplicable(f"the model gives {type(output).__name__}, in which there are no scores; give loss=")
     classes = _classification(value, labels, model)
     if classes is None:
         return _regression(value, labels)

@@ -51,16 +51,20 @@ def untouched(model: nn.Module, *, training: bool = False) -> Iterator[None]:
         training: whether to look at it in training mode.
 
     Raises:
-        CaptureError: if it has lazy parameters, which would take their shape from what it is shown.
+        CaptureError: if it has lazy parameters, which would take their shape from what it is shown, or ones on the
+            meta device, which hold no numbers.
     """
-    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        raise CaptureError("The model has lazy parameters that have not seen data yet; run it on one batch first.")
+    for tensor in (*model.parameters(), *model.buffers()):
+        if is_lazy(tensor):
+            raise CaptureError("The model has lazy parameters that have not seen data yet; run it on one batch first.")
+        if tensor.device.type == "meta":
+            raise CaptureError("The model is on the meta device: it has shapes but no numbers; load its weights first.")
     modes = {module: module.training for module in model.modules()}
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in modes
         for name, buffer in module._buffers.items()
-        if buffer is not None and buffer.device.type != "meta"
+        if buffer is not None
     ]
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
