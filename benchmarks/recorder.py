@@ -33,16 +33,17 @@ def main() -> None:
     x, y = torch.randn(128, 784), torch.randint(0, 10, (128,))
     plain_model, plain_optimizer = network()
     model, optimizer = network()
-    with tempfile.TemporaryDirectory() as folder:
-        # no budget, so that every step is recorded; no data, so that nothing but the recorder runs
-        with watch(
-            model, optimizer=optimizer, to=Path(folder) / "run", budget=math.inf, only=["training"], every=10**9
-        ) as w:
-            plain, ours, ratio = alternate(
-                # the plain loop reads its loss too, as every training loop does for its own log
-                lambda: train(plain_model, plain_optimizer, x, y).item(),
-                lambda: w.step(loss=train(model, optimizer, x, y)),
-            )
+    # no budget, so that every step is recorded; no data, so that nothing but the recorder runs
+    options = {"budget": math.inf, "only": ["training"], "every": 10**9}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        watch(model, optimizer=optimizer, to=Path(folder) / "run", **options) as w,
+    ):
+        plain, ours, ratio = alternate(
+            # the plain loop reads its loss too, as every training loop does for its own log
+            lambda: train(plain_model, plain_optimizer, x, y).item(),
+            lambda: w.step(loss=train(model, optimizer, x, y)),
+        )
     print(f"plain step {plain * 1e3:.2f} ms, recorded step {ours * 1e3:.2f} ms, ratio {ratio:.3f} (bar 1.2)")
 
 

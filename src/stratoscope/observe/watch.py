@@ -90,6 +90,7 @@ class Watch:
         self._writer: RecordWriter | None = None
         self._capture: Capture | None = None
         self._failed: set[str] = set()
+        self._ended = False
 
     # -- the life of a run ------------------------------------------------------------------------------------------
 
@@ -116,6 +117,7 @@ class Watch:
         self._sum_up(writer)
         status = "finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         writer.close(status)
+        self._ended = True
 
     def step(self, i: int | None = None, *, loss: Tensor | float | None = None, epoch: float | None = None) -> None:
         """Say that an optimizer step is done.
@@ -170,7 +172,9 @@ class Watch:
     @property
     def record(self) -> Record:
         """The record, readable while it is written."""
-        return Record.from_writer(self._open_writer()) if self.folder is None else Record.open(self.folder)
+        if self._ended and self.folder is not None:
+            return Record.open(self.folder)
+        return Record.from_writer(self._open_writer())
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
