@@ -62,6 +62,22 @@ def test_recording_changes_nothing_in_the_training():
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
+def test_what_others_do_to_the_weights_between_steps_is_not_the_optimizers_update():
+    model = small()
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = StepRecorder(model, opt, 9, lambda: True)
+    for x in batches(3):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(0.5)
+        before = [p.detach().clone() for p in model.parameters()]
+        one_step(model, opt, x)
+        step = recorder.take()
+        np.testing.assert_allclose(step.weight_norm, [float(b.norm()) for b in before], rtol=1e-5)
+        moved = [float((p.detach() - b).norm()) for p, b in zip(model.parameters(), before, strict=True)]
+        np.testing.assert_allclose(step.update_norm, moved, rtol=1e-4)
+
+
 def test_a_window_starts_anew_when_it_is_full():
     model = small()
     opt = torch.optim.SGD(model.parameters(), lr=0.0)

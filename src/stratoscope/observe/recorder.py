@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stratoscope.capture.gradients import OptimizerState, StepStatistics
+
+Number = float | Tensor
+FloatArray = NDArray[np.float64]
 
 
 class StepRecorder:
@@ -36,10 +40,12 @@ class StepRecorder:
         self._params: list[Tensor] = []
         self._keys: tuple[str, ...] = ()
         self._before: list[Tensor] = []
+        self._versions: list[int] = []
         self._sums: list[Tensor] = []
-        self._squares = torch.zeros(0)
+        self._norms: list[Number] = []
+        self._weights: list[Number] = []
+        self._squares: list[Number] = []
         self._count = 0
-        self._pre: list[Tensor] = []
         self._handles = [
             optimizer.register_step_pre_hook(self._on_pre_step),
             optimizer.register_step_post_hook(self._on_post_step),
@@ -80,20 +86,18 @@ class StepRecorder:
 
     def _look(self, grads: list[Tensor]) -> None:
         """Norms before the step; one param after the other, so that what was just read is still in the cache."""
-        first = self._count == 0
-        if first:
-            self._sums = [
-                torch.zeros_like(g, dtype=torch.float32) if _is_half(g) else torch.zeros_like(g) for g in grads
-            ]
-        norms, weights = [], []
-        for gradient, param, total, before in zip(grads, self._params, self._sums, self._before, strict=True):
-            norms.append(_square(gradient))
-            total.add_(gradient)
-            weights.append(_square(param))
-            before.copy_(param)
-        squares = _checked(norms, grads)
-        self._squares = squares if first else self._squares + squares
-        self._pre = [squares, _checked(weights, self._params)]
+        if self._count == 0:
+            self._sums = [torch.zeros_like(g, dtype=_wide(g)) for g in grads]
+            self._squares = [0.0] * len(grads)
+        self._norms = []
+        for place, (gradient, param) in enumerate(zip(grads, self._params, strict=True)):
+            self._norms.append(_square(gradient))
+            self._sums[place].add_(gradient)
+            # since the last step nobody has written to it, as torch's version counter tells
+            if self._versions[place] != param._version:
+                self._weights[place] = _square(param)
+                self._before[place].copy_(param)
+        self._squares = [total + norm for total, norm in zip(self._squares, self._norms, strict=True)]
         self._count += 1
 
     @torch.no_grad()
@@ -101,15 +105,19 @@ class StepRecorder:
         if not self._params:
             return
         start = time.perf_counter()
-        moved = []
-        for before, param in zip(self._before, self._params, strict=True):
+        moved, weights = [], list(self._weights)
+        for place, (before, param) in enumerate(zip(self._before, self._params, strict=True)):
             moved.append(_square(before.sub_(param)))
-        rows = [*self._pre, _checked(moved, self._before)]
+            # for the next step, while the param is in the cache
+            self._weights[place] = _square(param)
+            before.copy_(param)
+            self._versions[place] = param._version
+        rows = [self._norms, weights, moved]
         full = self._count >= self._window
         if full:
-            rows += [_checked([_square(total) for total in self._sums], self._sums), self._squares]
+            rows += [[_square(total) for total in self._sums], self._squares]
             self._count = 0
-        self._publish(torch.stack(rows).cpu().numpy(), full)
+        self._publish(_numbers(rows), full)
         self.seconds += time.perf_counter() - start
 
     def _trained(self) -> list[Tensor]:
@@ -121,8 +129,10 @@ class StepRecorder:
             return
         self._keys, self._count = keys, 0
         self._before = [torch.empty_like(p, memory_format=torch.preserve_format) for p in self._params]
+        self._versions = [-1] * len(self._params)
+        self._weights = [0.0] * len(self._params)
 
-    def _publish(self, rows: np.ndarray[Any, np.dtype[np.float64]], full: bool) -> None:
+    def _publish(self, rows: FloatArray, full: bool) -> None:
         nothing = np.full(rows.shape[1], np.nan)
         self.latest = StepStatistics(
             params=self._keys,
@@ -141,20 +151,26 @@ def _dense(gradient: Tensor | None) -> Tensor:
     return gradient.coalesce().to_dense() if gradient.is_sparse else gradient
 
 
-def _is_half(tensor: Tensor) -> bool:
-    return tensor.dtype.itemsize < 4
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.dtype.itemsize < 4 else tensor.dtype
 
 
-def _square(tensor: Tensor) -> Tensor:
-    """The squared norm, as a tensor; on a CPU in the tensor's own type, which `_checked` mends."""
-    flat = tensor.float().reshape(-1) if _is_half(tensor) else tensor.reshape(-1)
-    return torch.dot(flat, flat) if tensor.device.type == "cpu" else flat.double().square().sum()
+def _square(tensor: Tensor) -> Number:
+    """The squared norm: a float on a CPU; on an accelerator a tensor, so that nobody has to wait for it.
+
+    Summed in float64 where float32 would overflow or vanish.
+    """
+    flat = tensor.to(_wide(tensor)).reshape(-1)
+    if tensor.device.type != "cpu":
+        return flat.double().square().sum()
+    square = torch.dot(flat, flat).item()
+    return square if 1e-30 < square < 1e30 else flat.double().square().sum().item()
 
 
-def _checked(squares: list[Tensor], tensors: list[Tensor]) -> Tensor:
-    """Squared norms in float64; those that overflowed or vanished in float32 are taken again in float64."""
-    found = torch.stack([square.to(squares[0].device) for square in squares]).double()
-    if found.device.type == "cpu":
-        for place in np.flatnonzero(~((found.numpy() > 1e-30) & (found.numpy() < 1e30))):
-            found[place] = tensors[place].double().square().sum()
-    return found
+def _numbers(rows: list[list[Number]]) -> FloatArray:
+    """Rows of numbers in float64, brought to the CPU in one transfer."""
+    flat = [number for row in rows for number in row]
+    if any(isinstance(number, Tensor) for number in flat):
+        home = next(number.device for number in flat if isinstance(number, Tensor))
+        flat = torch.stack([torch.as_tensor(number, dtype=torch.float64, device=home) for number in flat]).tolist()
+    return np.array(flat, dtype=np.float64).reshape(len(rows), -1)

@@ -79,6 +79,7 @@ class Watch:
         self._scheduled = [i for i in instruments if not i.every_step]
         self._stepwise = [i for i in instruments if i.every_step and isinstance(i, NetworkInstrument)]
         self._needs = needs_of(self._scheduled)
+        self._gradient_needs = [n for n in needs_of(self._stepwise) if isinstance(n, TrainingGradients)]
         self._snapshot, self._memory = snapshot, memory
         self._settings, self._resume = settings or Settings(), resume
         self._budget, self._schedule = Budget(budget), Schedule(every)
@@ -210,7 +211,7 @@ class Watch:
 
     def _attach(self) -> None:
         optimizer, model = self.subject.optimizer, self.subject.module
-        window = next((n.window for n in needs_of(self._stepwise) if isinstance(n, TrainingGradients)), None)
+        window = max((need.window for need in self._gradient_needs), default=None)
         if optimizer is not None and model is not None and window is not None:
             self._recorder = StepRecorder(model, optimizer, window, self._recording)
 
@@ -235,7 +236,7 @@ class Watch:
         if self._recorder is not None:
             live[Optimizer()] = self._recorder.state()
         if taken is not None:
-            live |= {need: taken for need in needs_of(self._stepwise) if isinstance(need, TrainingGradients)}
+            live |= dict.fromkeys(self._gradient_needs, taken)
         entries = [entry for instrument in self._stepwise for entry in self._stepwise_entries(instrument, live)]
         if entries:
             self._open_writer().append(self._step, entries)
