@@ -129,3 +129,22 @@ def test_a_layer_that_only_later_examples_reach_has_no_sample():
 def test_settings_out_of_range_are_refused(bad, said):
     with pytest.raises(SettingError, match=said):
         Activations(**bad)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 5), st.integers(1, 14), st.booleans())
+def test_merging_parts_in_any_order_is_one_pass(cut, n, backwards):
+    """As two processes would do it, each with some of the batches."""
+    subject = replace(SUBJECTS["frozen"](), batch_size=8, _probes={})
+    need, probe = Activations(n=n), subject.probe_set("data")
+    halves = []
+    for batches in (probe.batches[:cut], probe.batches[cut:]):
+        part = replace(subject, _probes={"data": replace(probe, batches=batches)})
+        reducers = Capture(part, frozenset({need})).run("data").reducers[need]
+        halves.append(reducers.get("2") or need.reducer(None))
+    first, second = reversed(halves) if backwards else halves
+    first.merge(second)
+    merged, whole = first.result(), sample(subject, need, "2")
+    assert_close(merged.features, whole.features)
+    assert (merged.ids.tolist(), merged.labels.tolist()) == (whole.ids.tolist(), whole.labels.tolist())
+    assert merged.note == whole.note

@@ -409,3 +409,18 @@ def test_a_gpu_gives_what_the_processor_gives(name):
             else:
                 for key, value in expected.items():
                     assert_close(found[key].cpu(), value, rtol=loose, atol=loose)
+
+
+@pytest.mark.parametrize("name", ["mlp", "tied"])
+def test_merging_gradients_is_one_pass(name):
+    subject = replace(SUBJECTS[name](), batch_size=8, _probes={})
+    split = next(iter(subject.splits))
+    probe, layer = subject.probe_set(split), list(subject.catalogue.layers)[1]
+    parts = []
+    for batches in (probe.batches[:2], probe.batches[2:]):
+        half = replace(subject, _probes={split: replace(probe, batches=batches)})
+        parts.append(capture_of(half, Gradients()).run(split).reducers[Gradients()][layer])
+    parts[0].merge(parts[1])
+    whole = capture_of(subject, Gradients()).value(Gradients(), subject.catalogue[layer], split)
+    for key, value in parts[0].result().items():
+        assert_close(value, whole[key])

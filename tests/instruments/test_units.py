@@ -95,7 +95,7 @@ def test_units_that_are_built_dead_on_and_working():
     assert found["active_share"].values.tolist() == pytest.approx([share, 0, 1, 0])
     assert found["sparsity"].item() == pytest.approx(1 - (share + 1) / 4)
     assert found["unit_count"].item() == 4
-    assert found["n"].item() == 50
+    assert found["examples"].item() == 50
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.Sigmoid, nn.Softsign, nn.Hardtanh, nn.ReLU6])
@@ -121,7 +121,7 @@ def test_maps_count_an_example_once_and_sequences_count_every_token():
     inputs[:2, 0, 0, 0] = 1
     inputs[0] = 0.5
     found, _ = measured(maps, inputs)
-    assert found["n"].item() == 4
+    assert found["examples"].item() == 4
     assert found["active_share"].values.tolist() == [0.5, 0.25]
     assert found["sparsity"].item() == pytest.approx(1 - (4 + 1 + 1) / 32)
     words = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
@@ -129,7 +129,7 @@ def test_maps_count_an_example_once_and_sequences_count_every_token():
         words[0].weight.fill_(1)
         words[0].bias.zero_()
     found, _ = measured(words, inputs.reshape(4, 4, 1))
-    assert found["n"].item() == 16
+    assert found["examples"].item() == 16
     assert found["active_share"].item() == pytest.approx(5 / 16)
 
 
@@ -154,7 +154,7 @@ def test_nan_is_counted_and_is_an_issue():
     inputs = torch.zeros(40, 2)
     inputs[:3, 0] = 2
     found, record = measured(Broken(), inputs)
-    assert found["not_finite"].item() == 3
+    assert found["outputs_not_finite"].item() == 3
     finding = said(record["units"])["UN004"]
     assert finding.outcome is Outcome.ISSUE
     assert finding.evidence == {"not_finite": 3, "limit": 0}

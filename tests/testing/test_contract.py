@@ -243,7 +243,7 @@ def test_its_needs_are_compared_by_value():
 
 
 def test_it_says_what_must_be_there():
-    assert "requires is empty" in broken(spoiled(requires=property(lambda self: set())))
+    assert "asks for nothing" in broken(spoiled(requires=property(lambda self: set())))
 
 
 # -- what it measures ----------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def _check_needs(made: Instrument) -> None:
             needs == getattr(copy.copy(made), name),
             f"{made.key}.{name} must be the same, by value, each time it is asked",
         )
-    _rule(made.requires, f"{made.key}.requires is empty: say what must be there")
+    _rule(made.requires or made.uses, f"{made.key} asks for nothing: say in requires what must be there")
 
 
 def _same(one: type[Instrument], other: type[Instrument]) -> bool:

@@ -70,7 +70,8 @@ class Trial:
 
 def needs_training(instrument: Instrument) -> bool:
     """Whether it measures nothing without a training."""
-    return instrument.every_step or any(isinstance(need, (Initial, Previous, Live)) for need in instrument.requires)
+    asked = instrument.requires or instrument.uses
+    return instrument.every_step or any(isinstance(need, (Initial, Previous, Live)) for need in asked)
 
 
 def tried(instrument: Instrument, subject: Subject, then: Callable[[Record], None] | None = None) -> Trial:
