@@ -66,6 +66,9 @@ if TYPE_CHECKING:
     from stratoscope.capture.views import LayerView
     from stratoscope.record.group import Group
 
+_SHOWN: dict[str, dict[str, int]] = {"gdv_fraction": {"headline": 1}, "gdv": {"headline": 2}, "z": {}}
+"""What a report draws; the other numbers bound these."""
+
 
 @dataclass(frozen=True)
 class Separation(LayerInstrument):
@@ -133,9 +136,12 @@ class Separation(LayerInstrument):
             "width": (result.units, "units counted"),
             "skipped_classes": (len(result.skipped), "classes with a single example, left out"),
         }
-        found = {name: quantity(value, units="1", long_name=what, note=note) for name, (value, what) in numbers.items()}
+        found = {
+            name: quantity(value, units="1", long_name=what, note=note, **_SHOWN.get(name, {"chart": "none"}))
+            for name, (value, what) in numbers.items()
+        }
         found["uninformative"] = quantity(
-            int(not result.z <= -self.noise_z), units="1", long_name="shuffled labels would read the same",
+            int(not result.z <= -self.noise_z), units="1", long_name="shuffled labels would read the same", chart="none",
             flag_values=[0, 1], flag_meanings="informative uninformative",
         )  # fmt: skip
         found["intra"] = quantity(

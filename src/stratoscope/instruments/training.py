@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -58,10 +58,11 @@ _NAMES = {
     "gradient_deviation": "root mean squared distance of gradients from their mean over a window",
     "gradient_snr": "signal-to-noise ratio of the gradient over a window",
 }
-_ATTRS = {
+_ATTRS: dict[str, dict[str, Any]] = {
     name: {"units": "1", "long_name": text, **({"scale": "log"} if name not in ("loss", "learning_rate") else {})}
     for name, text in _NAMES.items()
 }
+_ATTRS["update_ratio"]["headline"], _ATTRS["gradient_snr"]["headline"] = 1, 2
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from stratoscope.capture.unit_counts import UnitCounts, UnitTally
 from stratoscope.capture.views import LayerView
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
-from stratoscope.instruments.reading import last_of, passed_if_silent
+from stratoscope.instruments.reading import At, last_of, passed_if_silent
 from stratoscope.record.quantity import Quantity, quantity
 
 if TYPE_CHECKING:
@@ -88,17 +88,19 @@ class Units(LayerInstrument):
         yield from passed_if_silent(self, self._judge(measured), ("UN001", "UN002", "UN003", "UN004"), measured)
 
     def _judge(self, measured: Group) -> Iterator[Finding]:
-        for at in last_of(measured, "dead_share", "on_share", "bounded", "one_sided", "not_finite", "n", "dead_bound"):
-            if at["not_finite"] > 0:
+        for at in last_of(
+            measured, "dead_share", "on_share", "bounded", "one_sided", "outputs_not_finite", "examples", "dead_bound"
+        ):
+            if at["outputs_not_finite"] > 0:
                 yield self.finding(
-                    "UN004", Outcome.ISSUE, f"{at.layer}: {at['not_finite']:.0f} outputs are NaN or infinite",
+                    "UN004", Outcome.ISSUE, f"{at.layer}: {at['outputs_not_finite']:.0f} outputs are NaN or infinite",
                     do="lower the learning rate, clip gradients, or look at this layer's inputs in full precision",
-                    not_finite=int(at["not_finite"]), limit=0, **at.place,
+                    not_finite=int(at["outputs_not_finite"]), limit=0, **at.place,
                 )  # fmt: skip
-            if at["n"] < self.min_n:
+            if at["examples"] < self.min_n:
                 yield self.finding(
-                    "UN005", Outcome.SKIPPED, f"{at.layer}: {at['n']:.0f} examples are too few to judge units",
-                    do=f"probe at least {self.min_n} examples", n=int(at["n"]), limit=self.min_n, **at.place,
+                    "UN005", Outcome.SKIPPED, f"{at.layer}: {at['examples']:.0f} examples are too few to judge units",
+                    do=f"probe at least {self.min_n} examples", n=int(at["examples"]), limit=self.min_n, **at.place,
                 )  # fmt: skip
                 continue
             yield from self._dead(at)
@@ -106,26 +108,26 @@ class Units(LayerInstrument):
                 yield self.finding(
                     "UN003", Outcome.TIP, f"{at.layer}: {at['on_share']:.0%} of the units are always on",
                     do="the nonlinearity does nothing for these units; look at the bias and the norm before it",
-                    on_share=at["on_share"], limit=self.on_limit, n=int(at["n"]), **at.place,
+                    on_share=at["on_share"], limit=self.on_limit, n=int(at["examples"]), **at.place,
                 )  # fmt: skip
 
-    def _dead(self, at: object) -> Iterator[Finding]:
-        share, word = at["dead_share"], "saturated" if at["bounded"] else "dead"  # type: ignore[index]
+    def _dead(self, at: At) -> Iterator[Finding]:
+        share, word = at["dead_share"], "saturated" if at["bounded"] else "dead"
         if share < self.some_dead:
             return
         serious = share >= self.dead_limit
         yield self.finding(
             "UN001" if serious else "UN002",
             Outcome.ISSUE if serious else Outcome.TIP,
-            f"{at.layer}: {share:.0%} of the units are {word} on all {at['n']:.0f} examples",  # type: ignore[attr-defined,index]
+            f"{at.layer}: {share:.0%} of the units are {word} on all {at['examples']:.0f} examples",
             do="lower the learning rate, check the initialisation and the bias, or use a leaky nonlinearity"
             if word == "dead"
             else "scale the weights or inputs down, or put a norm before the nonlinearity",
             dead_share=share,
             limit=self.dead_limit if serious else self.some_dead,
-            n=int(at["n"]),  # type: ignore[index]
-            dead_bound=at["dead_bound"],  # type: ignore[index]
-            **at.place,  # type: ignore[attr-defined]
+            n=int(at["examples"]),
+            dead_bound=at["dead_bound"],
+            **at.place,
         )
 
 
@@ -144,26 +146,28 @@ def census(tally: UnitTally) -> dict[str, Quantity]:
     constant = tally.lowest == tally.highest
     share: dict[str, Any] = {"units": "1", "valid_min": 0.0, "valid_max": 1.0, "rule": tally.rule}
 
-    def part(name: str, mask: torch.Tensor) -> Quantity:
-        return quantity(float(mask.double().mean()), long_name=name, **share)
+    aside: dict[str, Any] = {"units": "1", "chart": "none"}
+
+    def part(name: str, mask: torch.Tensor, **more: Any) -> Quantity:
+        return quantity(float(mask.double().mean()), long_name=name, **share, **more)
 
     return {
         "active_share": quantity(active, dims="unit", long_name="share of examples on which the unit is active", **share),
-        "dead_share": part("share of units active for no example", dead),
-        "on_share": part("share of units active at every position of every example", always),
+        "dead_share": part("share of units active for no example", dead, headline=1),
+        "on_share": part("share of units active at every position of every example", always, headline=2),
         "working_share": part("share of units neither dead nor always on", ~dead & ~always),
         "constant_share": part("share of units with one and the same output", constant),
         "sparsity": quantity(
             1 - float(tally.active.double().sum()) / (tally.positions * units),
-            long_name="share of (example, position) pairs that are not active", **share,
+            long_name="share of (example, position) pairs that are not active", headline=3, **share,
         ),
         "dead_bound": quantity(
-            1 - 0.05 ** (1 / tally.n), units="1", valid_min=0.0, valid_max=1.0,
-            long_name="how often a unit seen dead may still be active (95 % upper bound)",
+            1 - 0.05 ** (1 / tally.n), long_name="how often a unit seen dead may still be active (95 % upper bound)",
+            **aside,
         ),
-        "bounded": quantity(tally.has_bounds, units="1", long_name="the nonlinearity is bounded: dead means saturated"),
-        "one_sided": quantity(tally.one_sided, units="1", long_name="the nonlinearity is a rectifier: always on means linear"),
-        "not_finite": quantity(int(tally.not_finite.sum()), units="1", long_name="outputs that are NaN or infinite"),
-        "unit_count": quantity(units, units="1", long_name="units"),
-        "n": quantity(tally.n, units="1", long_name="examples counted"),
+        "bounded": quantity(tally.has_bounds, **aside, long_name="the nonlinearity is bounded: dead means saturated"),
+        "one_sided": quantity(tally.one_sided, **aside, long_name="the nonlinearity is a rectifier: always on means linear"),
+        "outputs_not_finite": quantity(int(tally.not_finite.sum()), **aside, long_name="outputs that are NaN or infinite"),
+        "unit_count": quantity(units, **aside, long_name="units"),
+        "examples": quantity(tally.n, **aside, long_name="examples counted"),
     }  # fmt: skip

@@ -87,6 +87,9 @@ PARAM_NAMES = {
     "param_not_finite": "entries that are NaN or infinite",
 }
 
+_HEADLINES = ("stable_rank", "spectral_norm", "rank_share")
+"""What a short report shows first."""
+
 
 @dataclass(frozen=True)
 class WeightMatrices(LayerInstrument):
@@ -249,6 +252,13 @@ def _columns(dim: str, rows: Mapping[str, Mapping[str, float]], long_names: Mapp
         return {}
     coords = {dim: tuple(rows)}
     return {
-        name: quantity([row[name] for row in rows.values()], units="1", long_name=meaning, dims=dim, coords=coords)
+        name: quantity(
+            [row[name] for row in rows.values()],
+            units="1",
+            long_name=meaning,
+            dims=dim,
+            coords=coords,
+            **({"headline": _HEADLINES.index(name)} if name in _HEADLINES else {}),
+        )
         for name, meaning in long_names.items()
     }
