@@ -94,7 +94,11 @@ def training_at(step, layers, rng):
     where = {"dims": "param", "coords": {"param": names}, "scale": "log", "units": "1"}
     return [
         Entry("training", "loss", quantity(loss, units="nat", long_name="loss of the mini-batch")),
-        Entry("training", "update_ratio", quantity(ratio, long_name="norm of the update over norm of the weights", **where)),
+        Entry(
+            "training",
+            "update_ratio",
+            quantity(ratio, long_name="norm of the update over norm of the weights", **where),
+        ),
     ]
 
 
@@ -126,13 +130,17 @@ def coverage(layers):
         weight, bias = f"body.{n}.fc.weight", f"body.{n}.fc.bias"
         found += [
             Coverage("weights", "", f"body.{n}.fc", weight, "", 0, "measured"),
-            Coverage("weights", "", f"body.{n}.fc", bias, "", 0, "not_applicable", "a vector or a number, not a matrix"),
+            Coverage(
+                "weights", "", f"body.{n}.fc", bias, "", 0, "not_applicable", "a vector or a number, not a matrix"
+            ),
             Coverage("training", "", f"body.{n}.fc", bias, "", 0, "measured"),
             Coverage("units", "", f"body.{n}.relu", "", "train", 0, "measured"),
             Coverage("units", "", f"body.{n}.fc", weight, "train", 0, "not_applicable", "no nonlinearity here"),
         ]
     found.append(Coverage("weights", "", "head", "head.weight", "", 0, "measured"))
-    found.append(Coverage("weights", "", "head", "head.bias", "", 0, "not_applicable", "a vector or a number, not a matrix"))
+    found.append(
+        Coverage("weights", "", "head", "head.bias", "", 0, "not_applicable", "a vector or a number, not a matrix")
+    )
     return found
 
 
@@ -142,12 +150,38 @@ META = {
     "versions": {"stratoscope": "0.1.0", "torch": "2.13.0", "python": "3.11.2"},
     "argv": ["stratoscope", "demo"],
     "instruments": {
-        "units": {"title": "Unit census", "source": "arXiv:1811.05381", "codes": {}, "settings": {"threshold": 0.01}, "method": METHOD},
-        "separation": {"title": "Separation of classes", "source": "arXiv:1811.01753", "codes": {}, "settings": {}, "method": "GDV."},
-        "training": {"title": "Training steps", "source": "arXiv:1703.00810", "codes": {}, "settings": {}, "method": ""},
-        "weights": {"title": "Weight matrices", "source": "arXiv:1501.01571", "codes": {}, "settings": {}, "method": ""},
+        "units": {
+            "title": "Unit census",
+            "source": "arXiv:1811.05381",
+            "codes": {},
+            "settings": {"threshold": 0.01},
+            "method": METHOD,
+        },
+        "separation": {
+            "title": "Separation of classes",
+            "source": "arXiv:1811.01753",
+            "codes": {},
+            "settings": {},
+            "method": "GDV.",
+        },
+        "training": {
+            "title": "Training steps",
+            "source": "arXiv:1703.00810",
+            "codes": {},
+            "settings": {},
+            "method": "",
+        },
+        "weights": {
+            "title": "Weight matrices",
+            "source": "arXiv:1501.01571",
+            "codes": {},
+            "settings": {},
+            "method": "",
+        },
     },
-    "data": {"train": {"n": 500, "how": "drawn at random", "digest": "abc", "forward_calls": 4, "seconds": 0.1, "notes": []}},
+    "data": {
+        "train": {"n": 500, "how": "drawn at random", "digest": "abc", "forward_calls": 4, "seconds": 0.1, "notes": []}
+    },
 }
 
 

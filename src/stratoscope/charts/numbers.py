@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from unicodedata import category
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -77,6 +78,15 @@ def unit_text(units: str) -> str:
     ('', 'nat')
     """
     return "" if units in ("1", "") else units
+
+
+def readable(text: str) -> str:
+    r"""The same without signs that steer a terminal or turn the direction of writing; a name may come from any file.
+
+    >>> readable("a\x1b[2J\n")
+    'a\ufffd[2J\ufffd'
+    """
+    return "".join(sign if sign.isprintable() or category(sign) in ("Zs", "Co", "Cn") else "\ufffd" for sign in text)
 
 
 def elide(text: str, width: int) -> str:

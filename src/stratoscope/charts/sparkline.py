@@ -7,11 +7,10 @@ import numpy as np
 from stratoscope.charts.values import FloatArray
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-ASCII = "_.-=*#"
 BROKEN = "\N{MULTIPLICATION SIGN}"
 
 
-def sparkline(values: FloatArray, width: int = 12, *, log: bool = False, blocks: str = BLOCKS) -> str:
+def sparkline(values: FloatArray, width: int = 12, *, log: bool = False) -> str:
     """A trend as block characters, at most `width` of them.
 
     Longer curves are averaged in buckets; a bucket that holds a value that is not finite shows `×`. The lowest block is the
@@ -28,13 +27,12 @@ def sparkline(values: FloatArray, width: int = 12, *, log: bool = False, blocks:
     means = np.array([float(chunk.mean()) if np.isfinite(chunk).all() else np.nan for chunk in chunks])
     finite = means[np.isfinite(means)]
     low, span = (finite.min(), finite.max() - finite.min()) if len(finite) else (0.0, 0.0)
-    broken = BROKEN if blocks == BLOCKS else "x"
 
     def block(value: float) -> str:
         if not np.isfinite(value):
-            return broken
+            return BROKEN
         share = (value - low) / span if span > 0 else 0.0
-        return blocks[min(int(share * len(blocks)), len(blocks) - 1)]
+        return BLOCKS[min(int(share * len(BLOCKS)), len(BLOCKS) - 1)]
 
     return "".join(block(value) for value in means)
 

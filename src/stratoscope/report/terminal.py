@@ -1,24 +1,27 @@
 """A record in the terminal: findings first, then a table with a row for each weight matrix and activation.
 
-Nothing is said by colour alone, and where the terminal cannot show a sign (an old encoding, a pipe), a plain one stands in.
+Nothing is said by colour alone. Text from a record cannot steer the terminal, and where the output cannot show a sign (an
+old encoding), a plain one stands in.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.box import ASCII, SIMPLE_HEAD
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, OverflowMethod, RenderHook, RenderResult
 from rich.padding import Padding
 from rich.rule import Rule
+from rich.segment import Segment
 from rich.table import Table as Grid
 from rich.text import Text
 
-from stratoscope.charts.numbers import TIMES, elide, format_number, short_names, unit_text
-from stratoscope.charts.sparkline import ASCII as PLAIN_BLOCKS
-from stratoscope.charts.sparkline import BLOCKS, sparkline
+from stratoscope.charts.numbers import TIMES, elide, format_number, readable, short_names, unit_text
+from stratoscope.charts.sparkline import sparkline
 from stratoscope.charts.variable import Variable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.report.headline import headline, scalars
@@ -39,11 +42,12 @@ NARROW = 100
 """Below this width, sparklines are left out of all but the first columns."""
 
 _SIGNS = {
-    Outcome.ISSUE: ("✗", "x", "bold red"),
-    Outcome.FAILED: ("✗", "x", "bold magenta"),
-    Outcome.TIP: ("!", "!", "bold yellow"),
-    Outcome.PASSED: ("✓", "+", "green"),
+    Outcome.ISSUE: ("✗", "bold red"),
+    Outcome.FAILED: ("✗", "bold magenta"),
+    Outcome.TIP: ("!", "bold yellow"),
+    Outcome.PASSED: ("✓", "green"),
 }
+_ASCII = str.maketrans(dict(zip(f"✗✓•·…→─▁▂▃▄▅▆▇█{TIMES}", "x+*-.>-__..==##x", strict=True)))
 
 
 def print_report(record: Record, console: Console | None = None) -> None:
@@ -53,84 +57,115 @@ def print_report(record: Record, console: Console | None = None) -> None:
         record: the record.
         console: where to; standard output by default.
     """
-    console = console or _console()
     name = str(record.meta.get("name") or record.run_id or "record")
-    console.print(
-        Rule(Text(elide(name, max(console.width - 8, 20)), style="bold"), align="left", characters=_line(console))
-    )
-    findings = record.findings
-    _print_findings(findings, console)
-    _print_numbers(record, console)
-    table = table_of(record)
-    _print_tables(table, findings, console)
-    console.print(_hanging("Coverage", Text(coverage_sentence(table.rows))))
-    if record.path is not None:
-        where = Text(str(record.path), overflow="fold")
-        console.print(_hanging("Record", where))
+    findings, table = record.findings, table_of(record)
+    with _speaking(console) as out:
+        out.print(Rule(_text(elide(name, max(out.width - 8, 20)), "bold"), align="left"))
+        _print_findings(findings, out)
+        _print_numbers(record, out)
+        _print_tables(table, findings, out)
+        out.print(_hanging("Coverage", coverage_sentence(table.rows)))
+        if record.path is not None:
+            out.print(_hanging("Record", str(record.path)))
 
 
-def _console() -> Console:
-    return Console(highlight=False)
+# -- text that is safe to print -------------------------------------------------------------------------------------------
 
 
-def _plain(console: Console) -> bool:
-    return bool(console.options.ascii_only)
+@contextmanager
+def _speaking(console: Console | None) -> Iterator[Console]:
+    """The console; while it is used, signs that its encoding lacks are replaced by plain ones."""
+    console = console or Console(highlight=False)
+    if not console.options.ascii_only:
+        yield console
+        return
+    console.push_render_hook(_AsciiHook())
+    try:
+        yield console
+    finally:
+        console.pop_render_hook()
 
 
-def _line(console: Console) -> str:
-    return "-" if _plain(console) else "─"
+class _AsciiHook(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_AsciiOnly(renderable) for renderable in renderables]
 
 
-def _hanging(label: str, text: Text) -> Grid:
+class _AsciiOnly:
+    def __init__(self, inner: ConsoleRenderable) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._inner, options):
+            yield Segment(_as_ascii(segment.text), segment.style, segment.control)
+
+
+def _as_ascii(text: str) -> str:
+    return "".join(sign if sign.isascii() else "?" * cell_len(sign) for sign in text.translate(_ASCII))
+
+
+def _text(value: str, style: str = "", *, no_wrap: bool | None = None, overflow: OverflowMethod | None = None) -> Text:
+    """Text from a record, without signs that steer the terminal."""
+    return Text(readable(value), style=style, no_wrap=no_wrap, overflow=overflow)
+
+
+def _joined(*parts: str | tuple[str, str]) -> Text:
+    """Pieces of text, some with a style; a piece that is a line break alone is kept."""
+    text = Text(overflow="fold")
+    for part in parts:
+        value, style = (part, "") if isinstance(part, str) else part
+        text.append(value if value == "\n" else readable(value), style=style)
+    return text
+
+
+def _hanging(label: str, text: str, style: str = "") -> Grid:
     grid = Grid.grid(padding=(0, 1))
     grid.add_column(no_wrap=True, width=9)
     grid.add_column(overflow="fold")
-    grid.add_row(Text(label, style="bold"), text)
+    grid.add_row(_text(label, "bold"), _text(text, style, overflow="fold"))
     return grid
 
 
-# -- findings -----------------------------------------------------------------------------------------------------------
+# -- findings -------------------------------------------------------------------------------------------------------------
 
 
-def _print_findings(findings: Sequence[Finding], console: Console) -> None:
-    found = grouped(findings)
-    console.print(_verdict(found, console))
-    console.print()
+def _print_findings(findings: Sequence[Finding], out: Console) -> None:
+    out.print(_verdict(findings))
+    out.print()
+    every = sayings(findings)
     left = MOST_FINDINGS
-    for saying in sayings(findings):
+    for saying in every:
         if left > 0:
-            console.print(_saying(saying, left, console))
+            out.print(_saying(saying, left))
         left -= len(saying.items)
     if left < 0:
-        console.print(Text(f"  ... and {-left:,} more, in the HTML report and in --json", style="dim"))
-    if left < MOST_FINDINGS:
-        console.print()
+        out.print(Text(f"  ... and {-left:,} more, in the HTML report and in --json", style="dim"))
+    if every:
+        out.print()
 
 
-def _verdict(found: Mapping[Outcome, list[Finding]], console: Console) -> Text:
-    text = Text()
+def _verdict(findings: Sequence[Finding]) -> Text:
+    found, text = grouped(findings), Text()
     for outcome in (*SPOKEN, *QUIET):
         if outcome in found:
-            fancy, plain, style = _SIGNS.get(outcome, ("·", "-", "dim"))
+            sign, style = _SIGNS.get(outcome, ("·", "dim"))
             text.append("   " if text else "")
-            text.append(f"{plain if _plain(console) else fancy} {counted(outcome, len(found[outcome]))}", style=style)
+            text.append(f"{sign} {counted(outcome, len(found[outcome]))}", style=style)
     return text or Text("Nothing was judged.", style="dim")
 
 
-def _saying(saying: Saying, most: int, console: Console) -> Grid:
-    fancy, plain, style = _SIGNS[saying.outcome]
+def _saying(saying: Saying, most: int) -> Grid:
+    sign, style = _SIGNS[saying.outcome]
     grid = Grid.grid(padding=(0, 1))
     grid.add_column(width=1)
     grid.add_column(width=5, no_wrap=True)
     grid.add_column(overflow="fold")
-    head = Text(plain if _plain(console) else fancy, style=style), Text(saying.code, style=style)
+    head = _text(sign, style), _text(saying.code, style)
     for number, (finding, also) in enumerate(saying.items[:most]):
-        body = Text(finding.says)
-        body.append("\n" + _small(finding, also), style="dim")
-        grid.add_row(*(head if number == 0 else ("", "")), _safe(body, console))
+        body = _joined(finding.says, "\n", (_small(finding, also), "dim"))
+        grid.add_row(*(head if number == 0 else ("", "")), body)
     if saying.do:
-        arrow = "-> " if _plain(console) else "→ "
-        grid.add_row("", "", _safe(Text.assemble((arrow, "bold"), saying.do), console))
+        grid.add_row("", "", _joined(("→ ", "bold"), saying.do))
     return grid
 
 
@@ -146,22 +181,12 @@ def _evidence(value: object) -> str:
     return format_number(value) if isinstance(value, int | float) else str(value)
 
 
-def _safe(text: Text, console: Console) -> Text:
-    """The same text where the console cannot show all of its signs."""
-    if not _plain(console):
-        return text
-    plain = (
-        text.plain.replace("·", "-").replace("…", "..").replace(TIMES, "x").encode("ascii", "replace").decode("ascii")
-    )
-    return Text(plain, overflow="fold")
-
-
 # -- numbers of the whole network -----------------------------------------------------------------------------------------
 
 
-def _print_numbers(record: Record, console: Console) -> None:
+def _print_numbers(record: Record, out: Console) -> None:
     """Loss, accuracy and other numbers that have no layer, each with its curve."""
-    lines = [line for variable in scalars(record) for line in _scalar_lines(variable, console)]
+    lines = [line for variable in scalars(record) for line in _scalar_lines(variable)]
     if not lines:
         return
     grid = Grid.grid(padding=(0, 2))
@@ -170,19 +195,19 @@ def _print_numbers(record: Record, console: Console) -> None:
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(no_wrap=True, overflow="crop")
     for name, value, interval, curve in lines:
-        grid.add_row(_safe(Text(name), console), Text(value, style="bold"), Text(interval), Text(curve, style="cyan"))
-    console.print(grid)
-    console.print()
+        grid.add_row(_text(name), _text(value, "bold"), _text(interval), _text(curve, "cyan"))
+    out.print(grid)
+    out.print()
 
 
-def _scalar_lines(variable: Variable, console: Console) -> Iterator[tuple[str, str, str, str]]:
+def _scalar_lines(variable: Variable) -> Iterator[tuple[str, str, str, str]]:
     ends = variable.ends()
     for place, split in enumerate(variable.splits):
         last = variable.last(place)
         if last is None:
             continue
         values = variable.values[:, place][variable.measured[:, place]]
-        curve = _spark(values, console, log=variable.scale == "log", width=20) if len(values) > 2 else ""
+        curve = sparkline(values, 20, log=variable.scale == "log") if len(values) > 2 else ""
         value = float(variable.values[last, place])
         low, high = (None, None) if ends is None else (float(end[last, place]) for end in ends)
         interval = "" if low is None or high is None else f"{format_number(low)} to {format_number(high)}"
@@ -196,70 +221,64 @@ def _shown(variable: Variable, value: float) -> str:
     return variable.meanings[int(value)] if known else format_number(value)
 
 
-def _spark(values: Any, console: Console, *, log: bool = False, width: int = SPARK) -> str:
-    return sparkline(values, width, log=log, blocks=PLAIN_BLOCKS if _plain(console) else BLOCKS)
-
-
 # -- the table ------------------------------------------------------------------------------------------------------------
 
 
-def _print_tables(table: Table, findings: Sequence[Finding], console: Console) -> None:
+def _print_tables(table: Table, findings: Sequence[Finding], out: Console) -> None:
     spoken = {finding.layer for finding in findings if finding.wants_action and finding.layer is not None}
-    weights = [row for row in table.rows if row.tensor is not None and row.shape and len(row.shape) > 1 and row.cells]
-    layers = [row for row in table.rows if row.tensor is None and row.cells]
-    others = [row for row in table.rows if row.cells and row not in weights and row not in layers]
+    measured = [row for row in table.rows if row.cells]
+    weights = [row for row in measured if row.tensor is not None and row.shape and len(row.shape) > 1]
+    layers = [row for row in measured if row.tensor is None]
     explained: dict[str, str] = {}
     for title, rows in (("Weights", weights), ("Layers", layers)):
         if rows:
-            explained |= _print_table(title, table, rows, spoken, console)
+            explained |= _print_table(title, table, rows, spoken, out)
+    for key, meaning in explained.items():
+        line = _joined((key.replace("_", " "), "bold"), f"  {meaning}")
+        line.stylize("dim")
+        out.print(Padding(line, (0, 0, 0, 2)))
     if explained:
-        for key, meaning in explained.items():
-            line = Text.assemble((key.replace("_", " "), "bold"), "  ", meaning, style="dim", overflow="fold")
-            console.print(Padding(_safe(line, console), (0, 0, 0, 2)))
-        console.print()
+        out.print()
+    others = len(measured) - len(weights) - len(layers)
     if others:
-        many = f"{len(others):,} more parameter{'s' if len(others) > 1 else ''} (biases, gains, ...)"
-        console.print(Text(f"{many} in the HTML report and in --json.\n", style="dim"))
+        many = f"{others:,} more parameter{'s' if others > 1 else ''} (biases, gains, ...)"
+        out.print(Text(f"{many} in the HTML report and in --json.", style="dim"))
+        out.print()
 
 
-def _print_table(title: str, table: Table, rows: list[Row], spoken: set[str], console: Console) -> dict[str, str]:
+def _print_table(title: str, table: Table, rows: list[Row], spoken: set[str], out: Console) -> dict[str, str]:
     """Print one table; returns the meaning of its columns."""
     shown = _most_telling(rows, spoken)
-    columns = headline(table, rows)
-    names = _names([row.name for row in shown])
-    signs = [_sign(row, spoken, console) for row in shown]
-    grid = Grid(box=ASCII if _plain(console) else SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_justify="left")
+    names = [
+        f"{'•' if _is_spoken_of(row, spoken) else ' '} {name}" for row, name in zip(shown, _names(shown), strict=True)
+    ]
+    kinds = [_kind(row) for row in shown] if out.width >= NARROW else []
+    room = out.width - max(map(cell_len, [*names, title])) - 4
+    room -= max(map(cell_len, kinds)) + BETWEEN if kinds else 0
+    fit = _fit(table, headline(table, rows), shown, room, sparse=out.width < NARROW)
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_justify="left")
     grid.add_column(Text(title), no_wrap=True)
-    room = console.width - max(map(len, [*names, title])) - 6
-    if console.width >= NARROW:
+    if kinds:
         grid.add_column("", no_wrap=True, style="dim")
-        kinds = [_kind(row) for row in shown]
-        room -= max(map(len, kinds)) + BETWEEN
-    fit = _fit(table, columns, shown, room, console)
     for column, _, width in fit:
-        grid.add_column(
-            Text(column.key.replace("_", " ")), justify="right", no_wrap=False, min_width=width, max_width=width
-        )
+        grid.add_column(_text(column.key.replace("_", " ")), justify="right", min_width=width, max_width=width)
     for number, name in enumerate(names):
-        called = _safe(Text.assemble((signs[number], "bold yellow"), " ", name), console)
-        about = [_safe(Text(kinds[number]), console)] if console.width >= NARROW else []
-        grid.add_row(called, *about, *(Text(texts[number], no_wrap=True) for _, texts, _ in fit))
-    console.print(grid)
+        kind = [_text(kinds[number])] if kinds else []
+        grid.add_row(_text(name), *kind, *(_text(texts[number], no_wrap=True) for _, texts, _ in fit))
+    out.print(grid)
     if len(shown) < len(rows):
-        console.print(Text(f"{len(rows) - len(shown):,} more rows in the HTML report and in --json.", style="dim"))
+        out.print(Text(f"{len(rows) - len(shown):,} more rows in the HTML report and in --json.", style="dim"))
     return {column.key: column.meaning for column, _, _ in fit}
 
 
-def _names(names: list[str]) -> list[str]:
+def _names(rows: list[Row]) -> list[str]:
     """Whole names where they are short, and what tells them apart where they are not."""
+    names = [row.name for row in rows]
     return names if max(map(len, names)) <= 24 else short_names(names, 24)
 
 
-def _sign(row: Row, spoken: set[str], console: Console) -> str:
-    """A mark beside rows that a finding speaks of."""
-    if not {row.layer, row.name, row.tensor or ""} & spoken:
-        return " "
-    return "*" if _plain(console) else "•"
+def _is_spoken_of(row: Row, spoken: set[str]) -> bool:
+    return bool({row.layer, row.name, row.tensor or ""} & spoken)
 
 
 def _kind(row: Row) -> str:
@@ -270,21 +289,19 @@ def _most_telling(rows: list[Row], spoken: set[str]) -> list[Row]:
     """All rows, or those that findings speak of and the first ones up to `MOST_ROWS`."""
     if len(rows) <= MOST_ROWS:
         return rows
-    named = [row for row in rows if {row.layer, row.name} & spoken][:MOST_ROWS]
-    kept = {id(row) for row in (named + [row for row in rows if row not in named])[:MOST_ROWS]}
-    return [row for row in rows if id(row) in kept]
+    first = sorted(range(len(rows)), key=lambda number: not _is_spoken_of(rows[number], spoken))[:MOST_ROWS]
+    return [rows[number] for number in sorted(first)]
 
 
 def _fit(
-    table: Table, columns: list[Column], rows: list[Row], room: int, console: Console
+    table: Table, columns: list[Column], rows: list[Row], room: int, *, sparse: bool
 ) -> list[tuple[Column, list[str], int]]:
     """As many columns as there is room for: each with its cells and its width."""
     fit: list[tuple[Column, list[str], int]] = []
     for column in columns:
-        curves = console.width >= NARROW or len(fit) < 3
-        texts = [_cell(table, row, column, curves, console) for row in rows]
+        texts = [_cell(table, row, column, curves=not sparse or len(fit) < 3) for row in rows]
         words = column.key.replace("_", " ").split()
-        width = max(*(len(text) for text in texts), *(len(word) for word in words))
+        width = max(*(cell_len(text) for text in texts), *(cell_len(word) for word in words))
         if room < width + BETWEEN:
             break
         room -= width + BETWEEN
@@ -292,17 +309,15 @@ def _fit(
     return fit
 
 
-def _cell(table: Table, row: Row, column: Column, curves: bool, console: Console) -> str:
+def _cell(table: Table, row: Row, column: Column, *, curves: bool) -> str:
     found = table.value(row, column.key)
     if found is None:
         return ""
     text = column.shown(found[1])
-    if _plain(console):
-        text = text.replace("∞", "inf")
     history = table.history(row, column.key)
     if not curves or len(history) < 3 or column.variable.meanings:
         return text
-    return f"{text} {_spark(history, console, log=column.variable.scale == 'log'):<{min(SPARK, len(history))}}"
+    return f"{text} {sparkline(history, SPARK, log=column.variable.scale == 'log'):<{min(SPARK, len(history))}}"
 
 
 # -- lists ----------------------------------------------------------------------------------------------------------------
@@ -315,22 +330,24 @@ def print_instruments(rows: Sequence[Mapping[str, Any]], console: Console | None
         rows: each with `key`, `title`, `source`, `requires`, `cost`, `settings` and `codes`.
         console: where to; standard output by default.
     """
-    console = console or _console()
-    for row in rows:
-        head = Text.assemble((str(row["key"]), "bold cyan"), "  ", str(row["title"]), "  ", (str(row["source"]), "dim"))
-        console.print(head)
-        facts = {
-            "cost": row.get("cost", ""),
-            "needs": ", ".join(row.get("requires", ())),
-            "uses": ", ".join(row.get("uses", ())),
-            "settings": ", ".join(f"{name}={value}" for name, value in dict(row.get("settings", {})).items()),
-        }
-        for name, text in facts.items():
-            if text:
-                console.print(Padding(_hanging(name, Text(str(text), overflow="fold")), (0, 0, 0, 2)))
-        for code, meaning in dict(row.get("codes", {})).items():
-            console.print(Padding(_hanging(str(code), Text(str(meaning), style="dim", overflow="fold")), (0, 0, 0, 2)))
-        console.print()
+    with _speaking(console) as out:
+        for row in rows:
+            _print_instrument(row, out)
+
+
+def _print_instrument(row: Mapping[str, Any], out: Console) -> None:
+    out.print(_joined((str(row["key"]), "bold cyan"), f"  {row['title']}  ", (str(row["source"]), "dim")))
+    facts = {
+        "cost": row.get("cost", ""),
+        "needs": ", ".join(row.get("requires", ())),
+        "uses": ", ".join(row.get("uses", ())),
+        "settings": ", ".join(f"{name}={value}" for name, value in dict(row.get("settings", {})).items()),
+    }
+    lines = [(name, str(text), "") for name, text in facts.items() if text]
+    lines += [(str(code), str(meaning), "dim") for code, meaning in dict(row.get("codes", {})).items()]
+    for name, text, style in lines:
+        out.print(Padding(_hanging(name, text, style), (0, 0, 0, 2)))
+    out.print()
 
 
 def print_comparison(
@@ -345,29 +362,33 @@ def print_comparison(
         top: show so many.
         console: where to; standard output by default.
     """
-    console = console or _console()
     changed = [difference for difference in differences if difference.changed]
-    console.print(Text.assemble((first, "bold"), "  against  ", (second, "bold"), overflow="fold"))
-    console.print(Text(f"{len(changed):,} of {len(differences):,} variables that both have differ.", style="dim"))
-    if not changed:
-        return
-    grid = Grid(box=ASCII if _plain(console) else SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    with _speaking(console) as out:
+        out.print(_joined((first, "bold"), "  against  ", (second, "bold")))
+        out.print(Text(f"{len(changed):,} of {len(differences):,} variables that both have differ.", style="dim"))
+        if changed:
+            out.print(_changes(changed[:top]))
+        if len(changed) > top:
+            out.print(Text(f"{len(changed) - top:,} more; raise --top to see them.", style="dim"))
+
+
+def _changes(changed: Sequence[Difference]) -> Grid:
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     grid.add_column("variable", overflow="fold", ratio=3)
     grid.add_column("largest change at", overflow="fold", ratio=3)
-    for name in ("before", "after", "change"):
+    for name in ("before", "after", "change", "changed"):
         grid.add_column(name, justify="right", no_wrap=True)
-    grid.add_column("changed", justify="right", no_wrap=True)
-    for difference in changed[:top]:
-        where = ", ".join(f"{value}" for value in difference.where.values())
+    for difference in changed:
         unit = unit_text(difference.units)
         grid.add_row(
-            Text(f"{difference.key}.{difference.variable}" + (f" [{unit}]" if unit else "")), Text(where),
-            Text(format_number(difference.before)), Text(format_number(difference.after)),
-            Text(_signed(difference.after - difference.before)), Text(f"{difference.changed:,} of {difference.compared:,}"),
-        )  # fmt: skip
-    console.print(grid)
-    if len(changed) > top:
-        console.print(Text(f"{len(changed) - top:,} more; raise --top to see them.", style="dim"))
+            _text(f"{difference.key}.{difference.variable}" + (f" [{unit}]" if unit else "")),
+            _text(", ".join(str(value) for value in difference.where.values())),
+            _text(format_number(difference.before)),
+            _text(format_number(difference.after)),
+            _text(_signed(difference.after - difference.before)),
+            _text(f"{difference.changed:,} of {difference.compared:,}"),
+        )
+    return grid
 
 
 def _signed(value: float) -> str:

@@ -128,7 +128,7 @@ def running_median(values: FloatArray, window: int) -> FloatArray:
 def _caption(
     variable: Variable, split: str | None, names: tuple[str, ...], values: FloatArray, measured: NDArray[np.bool_]
 ) -> str:
-    steps = [step for step, there in zip(variable.steps, measured.any(axis=0), strict=True) if there]
+    steps = [variable.steps[place] for place in np.flatnonzero(np.any(measured, axis=0))]
     each = f", one line for each {variable.place}" if len(names) > 1 and variable.place else ""
     where = f"On {split}, steps" if split else "Steps"
     most = int(measured.sum(axis=1).max())
