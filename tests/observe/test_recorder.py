@@ -163,3 +163,95 @@ def test_steps_that_are_not_wanted_cost_nothing_and_say_nothing():
     one_step(model, opt, batches(1)[0])
     assert recorder.take() is None
     assert recorder.seconds == 0
+
+
+class ByData(torch.optim.Optimizer):
+    """Plain descent as many custom optimizers write it: torch's version counters do not see it."""
+
+    def __init__(self, params, put):
+        super().__init__(params, {"lr": 0.05})
+        self.put = put
+
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            if self.put:
+                p.data = p.data - 0.05 * p.grad
+            else:
+                p.data.sub_(0.05 * p.grad)
+
+
+@pytest.mark.parametrize("put", [False, True])
+@pytest.mark.parametrize("every", [1, 3])
+def test_an_optimizer_that_writes_through_data(put, every):
+    model, number = small(), 0
+    opt = ByData(model.parameters(), put)
+    recorder = StepRecorder(model, opt, 9, lambda: number % every == 0)
+    taken = 0
+    for number, x in enumerate(batches(7)):
+        one_step(model, opt, x)
+        step = recorder.take()
+        if step is not None:
+            taken += 1
+            np.testing.assert_allclose(step.update_norm, 0.05 * step.norm, rtol=1e-4)
+    assert taken == len(range(0, 7, every))
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_weights_that_are_changed_through_data_between_steps(replace):
+    model = small()
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = StepRecorder(model, opt, 9, lambda: True)
+    for x in batches(3):
+        for p in model.parameters():
+            if replace:
+                p.data = p.data * 0.5
+            else:
+                p.data.mul_(0.5)
+        before = [float(p.detach().norm()) for p in model.parameters()]
+        one_step(model, opt, x)
+        step = recorder.take()
+        np.testing.assert_allclose(step.weight_norm, before, rtol=1e-5)
+        np.testing.assert_allclose(step.update_norm, 0.1 * step.norm, rtol=1e-4)
+
+
+def test_a_scale_that_is_left_to_a_fused_optimizer_is_taken_out_and_a_skipped_step_is_not_recorded():
+    model = small()
+    opt = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+    recorder = StepRecorder(model, opt, 9, lambda: True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    first, second = batches(2)
+    opt.zero_grad()
+    scaler.scale(model(first).square().mean()).backward()
+    want = [float(p.grad.norm()) / 1024 for p in model.parameters()]
+    scaler.step(opt)
+    scaler.update()
+    np.testing.assert_allclose(recorder.take().norm, want, rtol=1e-5)
+    opt.zero_grad()
+    scaler.scale(model(second).square().mean() * float("inf")).backward()
+    scaler.step(opt)
+    assert recorder.take() is None
+
+
+def test_params_that_are_not_the_models_are_left_out_and_new_layers_are_followed():
+    model, other = small(), torch.nn.Parameter(torch.ones(2))
+    opt = torch.optim.SGD([*model.parameters(), other], lr=0.1)
+    recorder = StepRecorder(model, opt, 9, lambda: True)
+    other.grad = torch.ones(2)
+    model[0].bias.grad = torch.ones(4)
+    opt.step()
+    assert recorder.take().params == ("0.bias",)
+    model.append(nn.Linear(3, 2))
+    opt.add_param_group({"params": list(model[3].parameters())})
+    one_step(model, opt, batches(1)[0])
+    assert recorder.take().params[-2:] == ("3.weight", "3.bias")
+
+
+def test_nothing_is_kept_after_the_end():
+    model = small()
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = StepRecorder(model, opt, 9, lambda: True)
+    one_step(model, opt, batches(1)[0])
+    recorder.remove()
+    assert not [
+        value for value in vars(recorder).values() if isinstance(value, list) and value and torch.is_tensor(value[0])
+    ]
