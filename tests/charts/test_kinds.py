@@ -52,11 +52,11 @@ def test_few_layers_over_steps_are_lines_and_a_profile(synthetic):
 
 
 def test_many_layers_over_steps_are_a_map(synthetic):
-    found = charts(synthetic, [(step, of_layers(np.linspace(0, 1, 13) + step)) for step in range(4)])
+    found = charts(synthetic, [(step, of_layers(np.linspace(0, 1, 13) + step)) for step in range(5)])
     assert kinds_of(found) == ["heatmap", "profile"]
     cells = next(chart for chart in found if chart.kind == "heatmap").marks[0]
-    assert cells.values.shape == (13, 4)
-    assert cells.values[0].tolist() == [0, 1, 2, 3]
+    assert cells.values.shape == (13, 5)
+    assert cells.values[0].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_three_hundred_layers_and_a_thousand_steps(synthetic):
@@ -212,6 +212,14 @@ def test_floors_and_ceilings_become_rules(synthetic):
     found = charts_of(synthetic.record_of(*entries))
     assert [chart.variable for chart in found] == ["gdv"]
     assert [mark for mark in found[0].marks if isinstance(mark, Rule)] == [Rule("floor", -0.9), Rule("ceiling", 0.0)]
+
+
+def test_a_floor_that_differs_between_layers_is_a_curve(synthetic):
+    entries = [Entry("p", "gdv", of_layers([-0.1, -0.2])), Entry("p", "gdv_floor", of_layers([-0.9, -0.8]))]
+    (chart,) = charts_of(synthetic.record_of(*entries))
+    assert chart.series == ("step 0", "floor")
+    (floor,) = (mark for mark in chart.marks if isinstance(mark, Line) and mark.role == "reference")
+    assert floor.y.tolist() == [-0.9, -0.8]
 
 
 def test_a_variable_may_stay_out_of_charts(synthetic):

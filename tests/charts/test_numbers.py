@@ -67,3 +67,9 @@ def test_short_names_never_become_a_bare_number():
 def test_elide_keeps_both_ends():
     assert elide("abcdefghij", 7) == "abc…hij"
     assert elide("abc", 7) == "abc"
+
+
+def test_short_names_keep_what_tells_blocks_apart():
+    names = [f"transformer.h.{n}.attn.c_attn.weight:{part}" for n in range(2) for part in "qkv"] + ["lm_head.weight"]
+    assert short_names(names, 20) == [f"t.h.{n}.attn.c_attn:{part}" for n in range(2) for part in "qkv"] + ["lm_head"]
+    assert short_names(["a.weight", "a.bias", "b.weight"], 20) == ["a.weight", "a.bias", "b.weight"]

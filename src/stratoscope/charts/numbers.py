@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from unicodedata import category
 
@@ -102,24 +103,53 @@ def elide(text: str, width: int) -> str:
 
 
 def short_names(names: Sequence[str], width: int) -> list[str]:
-    """Names without the dotted prefix and suffix that all share, elided to a width; they stay different if they were.
+    """Names that fit a width and stay different if they were.
 
-    Names that would become equal get up to eight letters more, and else their place in the list.
-
-    What is left is never a bare number, which would say nothing.
+    The dotted prefix and suffix that all share go first, and a last part `weight` that nothing else is told apart from.
+    Then leading parts become their first letters, for all names alike; only then is anything left out in the middle. Names
+    that would become equal get up to eight letters more, and else their place in the list. What is left is never a bare
+    number, which would say nothing.
 
     >>> short_names(["model.conv1.weight", "model.conv2.weight"], 12), short_names(["net.0.relu", "net.1.relu"], 12)
     (['conv1', 'conv2'], ['0.relu', '1.relu'])
+    >>> short_names(["transformer.h.0.attn.proj.weight", "transformer.h.1.attn.proj.weight", "head.weight"], 16)
+    ['t.h.0.attn.proj', 't.h.1.attn.proj', 'head']
     """
-    parts = [name.split(".") for name in names]
-    if len(names) > 1 and len(set(names)) == len(names):
-        for end, rest in ((0, slice(1, None)), (-1, slice(None, -1))):
-            while (
-                all(len(p) > 1 and not "".join(p[rest]).isdigit() for p in parts) and len({p[end] for p in parts}) == 1
-            ):
-                parts = [p[rest] for p in parts]
+    different = len(set(names))
+    parts = _without_shared([name.split(".") for name in _without_weight(names)])
+    for count in range(max(map(len, parts), default=0)):
+        short = [".".join(_initials(p, count)) for p in parts]
+        if len(set(short)) == different and max(map(len, short)) <= width:
+            return short
     for wider in (width, width + 4, width + 8):
         short = [elide(".".join(p), wider) for p in parts]
-        if len(set(short)) == len(set(names)):
+        if len(set(short)) == different:
             return short
     return [elide(f"{place} {text}", width) for place, text in enumerate(short)]
+
+
+def _without_weight(names: Sequence[str]) -> list[str]:
+    """Names without their last part `weight` (`weight:q` becomes `:q`), if all that have it can do without."""
+    leaves: dict[str, set[str]] = {}
+    for name in names:
+        stem, _, last = name.rpartition(".")
+        leaves.setdefault(stem, set()).add(last.partition(":")[0])
+    weights = [stem for stem, last in leaves.items() if "weight" in last]
+    if any(leaves[stem] != {"weight"} or stem.rpartition(".")[2].isdigit() or not stem for stem in weights):
+        return list(names)
+    return [re.sub(r"\.weight(?=:|$)", "", name) if name.rpartition(".")[0] in weights else name for name in names]
+
+
+def _without_shared(parts: list[list[str]]) -> list[list[str]]:
+    """Dotted names without the first and last parts that all share."""
+    if len(parts) < 2 or len({tuple(p) for p in parts}) < len(parts):
+        return parts
+    for end, rest in ((0, slice(1, None)), (-1, slice(None, -1))):
+        while all(len(p) > 1 and not "".join(p[rest]).isdigit() for p in parts) and len({p[end] for p in parts}) == 1:
+            parts = [p[rest] for p in parts]
+    return parts
+
+
+def _initials(parts: list[str], count: int) -> list[str]:
+    """The first parts as single letters, numbers and the last part as they are."""
+    return [p[:1] if place < min(count, len(parts) - 1) and not p.isdigit() else p for place, p in enumerate(parts)]

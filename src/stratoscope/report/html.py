@@ -109,7 +109,9 @@ def _template() -> Any:
 
 
 def _file(name: str) -> str:
-    return files("stratoscope.report").joinpath(name).read_text(encoding="utf-8")
+    """One of our files, without indentation: it is half of a small page otherwise, and none of them needs it."""
+    lines = files("stratoscope.report").joinpath(name).read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.strip() for line in lines if line.strip()) + "\n"
 
 
 def _umask() -> int:

@@ -33,9 +33,9 @@ from stratoscope.report.table import Column, Row, Table
 if TYPE_CHECKING:
     from stratoscope.record.record import Record
 
-MOST_COLUMNS = 10
+MOST_COLUMNS = 8
 MOST_SPARKS = 200
-POINTS = 1400
+POINTS = 900
 """Points of all curves of a chart together, so that a page stays small."""
 
 LIMITS = ("limit", "threshold")
@@ -371,7 +371,7 @@ def data(table: Table) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _anchor(kind: str, text: str) -> str:

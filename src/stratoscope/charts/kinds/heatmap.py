@@ -14,8 +14,8 @@ from stratoscope.charts.variable import Variable
 
 COLUMNS = 240
 """More steps than this share columns; a column shows the value that stands out most."""
-FEWEST = 3
-"""Fewer steps than this make no map; a profile compares two."""
+FEWEST = 5
+"""Fewer steps than this make no map of quantities; a profile compares the first and the last."""
 
 
 def matches(variable: Variable) -> bool:
@@ -24,15 +24,20 @@ def matches(variable: Variable) -> bool:
         not variable.ragged
         and len(variable.dims) <= 1
         and (bool(variable.meanings) or (len(variable.names) > MOST and not variable.same_everywhere))
-        and any(variable.step_count(split) >= FEWEST for split in range(len(variable.splits)))
+        and any(variable.step_count(split) >= _fewest(variable) for split in range(len(variable.splits)))
     )
 
 
 def build(variable: Variable) -> Iterator[Chart]:
     """One chart for each split."""
     for place, split in enumerate(variable.splits):
-        if variable.step_count(place) >= FEWEST:
+        if variable.step_count(place) >= _fewest(variable):
             yield _chart(variable, place, split or None)
+
+
+def _fewest(variable: Variable) -> int:
+    """Categories have no other picture over time."""
+    return 3 if variable.meanings else FEWEST
 
 
 def _chart(variable: Variable, place: int, split: str | None) -> Chart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratoscope.charts.numbers import format_number
 from stratoscope.charts.values import Axis, Band, Chart, Dots, FloatArray, Line, Mark, Rule
@@ -24,7 +25,7 @@ def matches(variable: Variable) -> bool:
 
 
 def build(variable: Variable) -> Iterator[Chart]:
-    """One chart; a series for each split, and the first step behind where there is one split."""
+    """One chart; a series for each split, and the first step of the first split behind it."""
     marks: list[Mark] = []
     series: list[str] = []
     for place, split in enumerate(variable.splits):
@@ -32,12 +33,10 @@ def build(variable: Variable) -> Iterator[Chart]:
         if last is not None:
             series.append(split or _step_name(variable, last))
             marks += _series(variable, place, last, len(series) - 1)
-    first = _first_step(variable)
-    if first is not None:
-        series.append(_step_name(variable, first))
-        there = variable.measured[first, 0]
-        line = Line(len(series) - 1, _places(variable)[there], variable.values[first, 0][there], role="reference")
-        marks.insert(0, line)
+    rules, curves = _references(variable)
+    for name, there, values in _first_step(variable) + curves:
+        series.append(", ".join(part for part in (variable.splits[0], name) if part))
+        marks.insert(0, Line(len(series) - 1, _places(variable)[there], values[there], "reference"))
     yield Chart(
         id=f"{variable.instrument}-{variable.name}-depth",
         kind="profile",
@@ -49,7 +48,7 @@ def build(variable: Variable) -> Iterator[Chart]:
         source=variable.source,
         x=Axis(variable.place, "", "category", variable.names),
         y=variable.axis,
-        marks=(*marks, *_rules(variable)),
+        marks=(*marks, *rules),
         series=tuple(series),
     )
 
@@ -74,24 +73,35 @@ def _series(variable: Variable, split: int, last: int, number: int) -> list[Mark
     return [*marks, Dots(number, x, y)]
 
 
-def _first_step(variable: Variable) -> int | None:
-    """The first measured step, to compare with, where only one split is shown."""
-    if len(variable.splits) > 1 or variable.meanings or not variable.several_steps(0):
-        return None
-    return int(np.flatnonzero(variable.measured[:, 0].any(axis=1))[0])
+Reference = tuple[str, NDArray[np.bool_], FloatArray]
+"""A curve to compare with: its name, where it was measured, its values."""
 
 
-def _rules(variable: Variable) -> list[Mark]:
-    """References that are one number everywhere, from companions and from the attributes `floor` and `ceiling`."""
-    rules: list[Mark] = []
-    for name, values in variable.references().items():
-        at = [values[:, split][np.isfinite(values[:, split])] for split in range(len(variable.splits))]
-        constant = [float(part[0]) for part in at if len(part) and np.ptp(part) == 0]
-        if len(constant) == len(at):
-            called = name if len(set(constant)) == 1 else f"{name} ({variable.splits[0]})"
-            rules.append(Rule(called, constant[0]))
+def _first_step(variable: Variable) -> list[Reference]:
+    """The first measured step of the first split, to compare with."""
+    if variable.meanings or not variable.several_steps(0):
+        return []
+    first = int(np.flatnonzero(variable.measured[:, 0].any(axis=1))[0])
+    return [(_step_name(variable, first), variable.measured[first, 0], variable.values[first, 0])]
+
+
+def _references(variable: Variable) -> tuple[list[Rule], list[Reference]]:
+    """Floors and the like, of the first split: a rule where they are one number, else a curve.
+
+    They come from companions and from the attributes `floor` and `ceiling`.
+    """
+    rules, curves = [], []
+    last = variable.last(0)
+    for name, values in variable.references().items() if last is not None else ():
+        at = values[last, 0]
+        finite = at[np.isfinite(at)]
+        if len(finite) and np.allclose(finite, finite[0]):
+            alike = np.allclose(values[np.isfinite(values)], finite[0])
+            rules.append(Rule(name if alike else f"{name} ({variable.splits[0]})", float(finite[0])))
+        elif len(finite):
+            curves.append((name, variable.measured[last, 0], at))
     said = [(name, variable.attrs[name]) for name in ("floor", "ceiling") if name in variable.attrs]
-    return rules + [Rule(name, float(value)) for name, value in said]
+    return rules + [Rule(name, float(value)) for name, value in said], curves
 
 
 def _caption(variable: Variable) -> str:
