@@ -174,3 +174,9 @@ def test_an_empty_record_is_exported_too(tmp_path):
     assert len(record.to_csv(tmp_path / "csv")) == 5
     assert len(record.to_parquet(tmp_path / "parquet")) == 5
     assert xr.open_datatree(record.to_netcdf(tmp_path / "r.nc"), engine="h5netcdf").attrs["status"] == "running"
+
+
+def test_netcdf_does_not_take_the_place_of_what_is_no_file(record, tmp_path):
+    with pytest.raises(RecordError, match="no plain file"):
+        record.to_netcdf(tmp_path)
+    assert tmp_path.is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +50,8 @@ def to_netcdf(record: Record, path: Path | str) -> Path:
     parts |= {f"_{name}": _as_dataset(table) for name, table in plain_tables(record).items()}
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise FileExistsError(errno.EEXIST, "there is something that is no plain file")
         try:
             root.to_netcdf(draft, mode="w", engine="h5netcdf")
             for name, data in parts.items():

@@ -20,6 +20,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from stratoscope.charts.svg import stylesheet
+from stratoscope.errors import RecordError
 from stratoscope.report import page
 from stratoscope.report.prose import prose, source_link
 from stratoscope.report.summary import verdict
@@ -64,7 +65,8 @@ def to_html(record: Record, *, all_charts: bool = False) -> str:
 def write_html(record: Record, path: str | Path, *, all_charts: bool = False) -> Path:
     """Write the page of a record.
 
-    The file is complete or not there: it is written beside its place and then renamed.
+    The file is complete or not there: it is written beside its place and then renamed. What is no plain file, such as
+    `/dev/stdout`, a pipe or a link, is written to as it is, and never replaced.
 
     Args:
         record: a record, finished or still being written.
@@ -73,19 +75,36 @@ def write_html(record: Record, path: str | Path, *, all_charts: bool = False) ->
 
     Returns:
         The path.
+
+    Raises:
+        RecordError: if it cannot be written there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    text = to_html(record, all_charts=all_charts).encode("utf-8", errors="replace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            with path.open("wb") as special:
+                special.write(text)
+        else:
+            _replace(path, text)
+    except OSError as error:
+        raise RecordError(
+            f"{path} cannot be written ({error.strerror}); choose another file for the report."
+        ) from error
+    return path
+
+
+def _replace(path: Path, text: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(to_html(record, all_charts=all_charts))
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return path
 
 
 def json_in_script(value: Any) -> Markup:
