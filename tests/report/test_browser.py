@@ -144,6 +144,18 @@ def test_printing_shows_what_is_folded(page):
     assert page.locator("details[open]").count() == 0
 
 
+@pytest.mark.parametrize("theme", [None, "dark"])
+def test_paper_is_white_whatever_the_theme(page, theme):
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("theme => { if (theme) document.documentElement.dataset.theme = theme; }", theme)
+    style = "node => [getComputedStyle(node).backgroundColor, getComputedStyle(node).color]"
+    assert page.locator(".finding").first.evaluate(style) == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+    dark = page.locator(".ss-series").first.evaluate("node => getComputedStyle(node).color")
+    page.emulate_media(media="screen", color_scheme="light")
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    assert page.locator(".ss-series").first.evaluate("node => getComputedStyle(node).color") == dark
+
+
 def test_everything_can_be_reached_by_keyboard(page):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"

@@ -374,14 +374,14 @@ def print_comparison(
 
 def _changes(changed: Sequence[Difference]) -> Grid:
     grid = Grid(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    grid.add_column("variable", overflow="fold", ratio=3)
-    grid.add_column("largest change at", overflow="fold", ratio=3)
+    names = [_named(difference) for difference in changed]
+    grid.add_column("variable", overflow="fold", min_width=min(max(map(cell_len, names)), 30))
+    grid.add_column("largest change at", overflow="fold")
     for name in ("before", "after", "change", "changed"):
         grid.add_column(name, justify="right", no_wrap=True)
-    for difference in changed:
-        unit = unit_text(difference.units)
+    for name, difference in zip(names, changed, strict=True):
         grid.add_row(
-            _text(f"{difference.key}.{difference.variable}" + (f" [{unit}]" if unit else "")),
+            _text(name),
             _text(", ".join(str(value) for value in difference.where.values())),
             _text(format_number(difference.before)),
             _text(format_number(difference.after)),
@@ -389,6 +389,11 @@ def _changes(changed: Sequence[Difference]) -> Grid:
             _text(f"{difference.changed:,} of {difference.compared:,}"),
         )
     return grid
+
+
+def _named(difference: Difference) -> str:
+    unit = unit_text(difference.units)
+    return f"{difference.key}.{difference.variable}" + (f" [{unit}]" if unit else "")
 
 
 def _signed(value: float) -> str:
