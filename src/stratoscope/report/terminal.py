@@ -386,7 +386,7 @@ def _changes(changed: Sequence[Difference]) -> Grid:
             _text(format_number(difference.before)),
             _text(format_number(difference.after)),
             _text(_signed(difference.after - difference.before)),
-            _text(f"{difference.changed:,} of {difference.compared:,}"),
+            _text(f"{difference.changed:,}/{difference.compared:,}"),
         )
     return grid
 
