@@ -115,6 +115,23 @@ def test_skill_is_not_called_chance():
     assert {f.code for f in record.findings} == {"PF001", "PF002", "PF003", "PF004"}
 
 
+def test_few_labels_or_one_class_are_not_called_chance():
+    _, record = measured(torch.eye(3), torch.arange(3))
+    (found,) = (f for f in record.findings if f.code == "PF002")
+    assert found.outcome is Outcome.SKIPPED
+    assert "3 labels of data are too few to tell an accuracy of 100.0% from chance" in found.says
+    _, record = measured(torch.zeros(50, 3), torch.zeros(50, dtype=torch.int64))
+    (found,) = (f for f in record.findings if f.code == "PF002")
+    assert found.outcome is Outcome.SKIPPED
+    assert "one class" in found.says
+
+
+def test_the_interval_is_said_where_the_accuracy_alone_looks_better_than_chance(saved):
+    found = said(saved("performance", {(0, "test"): skill(0.52, n=100, majority=0.5)}))["PF002"]
+    assert found.outcome is Outcome.TIP
+    assert f"as low as {float(clopper_pearson(52, 100)[0]):.1%}" in found.says
+
+
 def test_a_loss_that_is_not_finite(saved):
     finding = said(saved("performance", {(5, "train"): skill(0.9, loss=float("nan"))}))["PF001"]
     assert finding.outcome is Outcome.ISSUE

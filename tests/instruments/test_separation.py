@@ -114,10 +114,10 @@ def test_without_classes_it_is_not_applicable(labels, words):
         measure(torch.ones(40, 3), labels)
 
 
-def test_a_nan_is_an_error_with_its_count():
+def test_a_nan_is_a_reason_with_its_count():
     features, labels = sample(1.0)
     features[3, 3] = math.nan
-    with pytest.raises(ValueError, match="1 of 2000 are NaN or infinite"):
+    with pytest.raises(NotApplicable, match="1 of 2,000 numbers that it gives are NaN or infinite"):
         measure(features, labels)
 
 
@@ -131,6 +131,12 @@ def test_noise_reads_as_uninformative_and_gets_the_tip():
     evidence = findings[0].evidence
     assert evidence["z"] > evidence["limit"] == -3
     assert (evidence["n"], findings[0].split, findings[0].step) == (200, "test", 0)
+
+
+def test_what_is_said_of_the_last_layer_is_not_said_of_the_network_again():
+    last, other = measure(*sample(0.0, seed=1)), measure(*sample(0.0, seed=2))
+    assert [f.layer for f in judged({"fc": last, "(root)": last}) if f.code == "SP001"] == ["fc"]
+    assert [f.layer for f in judged({"fc": last, "(root)": other}) if f.code == "SP001"] == ["fc", "(root)"]
 
 
 def test_clear_classes_pass():

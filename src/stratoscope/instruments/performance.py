@@ -39,6 +39,7 @@ class Performance(NetworkInstrument):
     Attributes:
         gap: difference in accuracy between `train` and a held-out split from which a tip is given.
         fall: factor by which a split's loss must have risen above its lowest for a tip.
+        min_n: labelled positions below which an accuracy is not called chance.
     """
 
     key: ClassVar[str] = "performance"
@@ -53,6 +54,7 @@ class Performance(NetworkInstrument):
 
     gap: float = 0.1
     fall: float = 1.2
+    min_n: int = 30
 
     @property
     def requires(self) -> set[Need]:
@@ -81,17 +83,31 @@ class Performance(NetworkInstrument):
                 )  # fmt: skip
             # the exact interval does not lie above what needs no skill
             if at["accuracy_low"] <= at["majority"]:
-                yield self.finding(
-                    "PF002", Outcome.TIP,
-                    f"Accuracy on {at.split} is {at['accuracy']:.1%}; always saying the commonest class gives "
-                    f"{at['majority']:.1%}",
-                    do="train longer, check that labels belong to their inputs, change the learning rate",
-                    accuracy=at["accuracy"], low=at["accuracy_low"], high=at["accuracy_high"],
-                    limit=at["majority"], n=int(at["n"]), **at.place,
-                )  # fmt: skip
+                yield self._like_chance(at)
         if "train" in last:
             yield from self._gap(last["train"], [at for split, at in last.items() if split != "train"])
         yield from self._risen(measured)
+
+    def _like_chance(self, at: At) -> Finding:
+        accuracy, majority, n = at["accuracy"], at["majority"], int(at["n"])
+        outcome, do = Outcome.SKIPPED, f"probe at least {self.min_n} examples, of two classes or more"
+        if majority == 1:
+            says = f"All {n} labels of {at.split} are of one class, so accuracy tells nothing"
+        elif n < self.min_n:
+            says = f"{n} labels of {at.split} are too few to tell an accuracy of {accuracy:.1%} from chance"
+        else:
+            outcome, do = (
+                Outcome.TIP,
+                "train longer, check that labels belong to their inputs, change the learning rate",
+            )
+            low = f" (by the {n} examples as low as {at['accuracy_low']:.1%})" if accuracy > majority else ""
+            says = (
+                f"Accuracy on {at.split} is {accuracy:.1%}{low}; always saying the commonest class gives {majority:.1%}"
+            )
+        return self.finding(
+            "PF002", outcome, says, do=do, accuracy=accuracy, low=at["accuracy_low"], high=at["accuracy_high"],
+            limit=majority, n=n, **at.place,
+        )  # fmt: skip
 
     def _gap(self, train: At, others: list[At]) -> Iterator[Finding]:
         for held in others:

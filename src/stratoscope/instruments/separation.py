@@ -58,6 +58,8 @@ from stratoscope.errors import NotApplicable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
 from stratoscope.instruments.reading import At, last_of, passed_if_silent
+from stratoscope.network.layers import ROOT
+from stratoscope.numerics.matrices import not_finite
 from stratoscope.numerics.separation import ClassSeparation, gdv
 from stratoscope.record.quantity import Quantity, quantity
 
@@ -115,6 +117,8 @@ class Separation(LayerInstrument):
         sample: Sample = view[self._need]
         if sample.labels is None:
             raise NotApplicable("the data have no class labels, one integer an example")
+        if bad := not_finite(sample.features):
+            raise NotApplicable(f"{bad:,} of {sample.features.numel():,} numbers that it gives are NaN or infinite")
         sizes = torch.unique(sample.labels, return_counts=True)[1]
         if int((sizes > 1).sum()) < 2:
             raise NotApplicable(f"{len(sizes)} classes in {len(sample.labels)} examples, and two of two are needed")
@@ -169,7 +173,10 @@ class Separation(LayerInstrument):
         for _, layers in groupby(last_of(measured, *names), key=lambda at: at.split):
             in_order = list(layers)
             yield from self._about_the_sample(in_order[0])
+            own = {(at["gdv"], at["null_sd"]) for at in in_order if at.layer != ROOT}
             for at in in_order:
+                if at.layer == ROOT and (at["gdv"], at["null_sd"]) in own:
+                    continue  # the network gives what its last layer gives, of which it was said
                 # a layer of constants has no spread under shuffles either: its z is NaN, and it tells nothing
                 if math.isfinite(at["null_sd"]) and not at["z"] <= -self.noise_z:
                     yield self._like_noise(at)
