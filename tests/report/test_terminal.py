@@ -125,6 +125,7 @@ def test_a_comparison_shows_the_largest_change(synthetic):
     differences = compare(run(2.0), run(5.0))
     text = said(differences, show=lambda d, console: print_comparison(d, "first", "second", 20, console))
     assert "1 of 2 variables" in text
+    assert "changed" in text.splitlines()[3]
     line = next(line for line in text.splitlines() if "p.x" in line)
     assert all(part in line for part in ("nat", "b", "2", "5", "+3", "1/2"))
     same = said(

@@ -375,8 +375,8 @@ def print_comparison(
 def _changes(changed: Sequence[Difference]) -> Grid:
     grid = Grid(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     names = [_named(difference) for difference in changed]
-    grid.add_column("variable", overflow="fold", min_width=min(max(map(cell_len, names)), 30))
-    grid.add_column("largest change at", overflow="fold")
+    grid.add_column("variable", overflow="fold", no_wrap=max(map(cell_len, names)) <= 30)
+    grid.add_column("largest at", overflow="fold")
     for name in ("before", "after", "change", "changed"):
         grid.add_column(name, justify="right", no_wrap=True)
     for name, difference in zip(names, changed, strict=True):
