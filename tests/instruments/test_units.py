@@ -211,6 +211,31 @@ def test_dead_units(saved, dead, code):
         assert (finding.layer, finding.step, finding.split) == ("layer0", 3, "test")
 
 
+def test_leaky_units_below_zero_are_not_called_dead(saved):
+    for dead, code in ((2, "UN002"), (10, "UN001")):
+        found = judged(saved, tally([0] * dead + [50] * (10 - dead), leaky=True))[code]
+        assert found.outcome is Outcome.TIP
+        assert "below zero on all 100 examples" in found.says
+        assert "use a leaky" not in found.do
+
+
+@pytest.mark.parametrize(
+    ("activation", "leaky"),
+    [
+        (nn.ReLU(), 0),
+        (nn.LeakyReLU(), 1),
+        (nn.ELU(), 1),
+        (nn.SELU(), 1),
+        (nn.CELU(), 1),
+        (nn.PReLU(), 1),
+        (nn.GELU(), 0),
+    ],
+)
+def test_which_rectifiers_are_leaky(activation, leaky):
+    found, _ = measured(nn.Sequential(nn.Linear(3, 4), activation), torch.randn(40, 3))
+    assert found["leaky"].item() == leaky
+
+
 def test_rectifiers_that_are_always_on(saved):
     on = tally([100] * 9 + [50])
     assert judged(saved, on)["UN003"].evidence == {"on_share": 0.9, "limit": 0.9, "n": 100}

@@ -15,6 +15,8 @@ from stratoscope.errors import NotApplicable, SettingError
 
 ONE_SIDED = ("relu", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "threshold")
 """Active where the output is above zero."""
+LEAKY = ("leaky_relu", "prelu", "rrelu", "elu", "selu", "celu")
+"""Those that say something below zero too, so that a unit that is never active can still learn."""
 GATED = ("gelu", "silu", "mish", "hardswish", "softplus")
 """Active where the output is further from zero than the threshold."""
 BOUNDED: dict[str, tuple[float, float]] = {
@@ -43,6 +45,7 @@ class UnitTally:
         rule: what counts as active, in words.
         has_bounds: whether the nonlinearity is bounded, so that "not active" means saturated.
         one_sided: whether the nonlinearity is a rectifier, so that "always active" means linear.
+        leaky: whether it has a slope below zero too, so that a unit that is never active can still learn.
     """
 
     n: int
@@ -55,6 +58,7 @@ class UnitTally:
     rule: str
     has_bounds: bool
     one_sided: bool
+    leaky: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,15 +92,15 @@ class UnitCounts(Streamed):
         if isinstance(module, nn.Threshold) and module.value > 0:
             return None  # what it gives when it is off is above zero
         band = active_band(activation, self.threshold, self.slope, module)
-        return UnitCounter(band, activation in BOUNDED, activation in ONE_SIDED)
+        return UnitCounter(band, activation in BOUNDED, activation in ONE_SIDED, activation in LEAKY)
 
 
 class UnitCounter(Reducer):
     """Counts at one site. Exact integers, so the result does not depend on how the data were batched."""
 
-    def __init__(self, band: tuple[float, float, str], bounded: bool, one_sided: bool) -> None:
+    def __init__(self, band: tuple[float, float, str], bounded: bool, one_sided: bool, leaky: bool) -> None:
         self._low, self._high, self._rule = band
-        self._bounded, self._one_sided = bounded, one_sided
+        self._bounded, self._one_sided, self._leaky = bounded, one_sided, leaky
         self._n = self._positions = 0
         self._counts: Tensor | None = None
         self._range: tuple[Tensor, Tensor] | None = None
@@ -152,7 +156,7 @@ class UnitCounter(Reducer):
         anywhere, active, not_finite = self._counts
         return UnitTally(
             self._n, self._positions, anywhere, active, *self._range, not_finite, self._rule, self._bounded,
-            self._one_sided,
+            self._one_sided, self._leaky,
         )  # fmt: skip
 
 

@@ -16,6 +16,9 @@ counts as an example; for maps an example counts once, with its most active posi
 Dead for `n` examples does not mean dead for ever: `dead_bound` is the upper end of the exact one-sided 95 % interval
 (Clopper and Pearson) for how often a unit seen dead may still be active, `1 - 0.05**(1/n)`.
 
+A unit of a leaky, parametric or exponential rectifier that is never active still has a slope: it is counted, and said to
+be below zero, but is no issue.
+
 **When it misleads.** A small probe set makes rare units look dead. Units that serve a rare class are dead on data
 without it. Behind a tanh, "not active" says that gradients hardly pass, not that the unit says nothing.
 
@@ -40,6 +43,10 @@ from stratoscope.record.quantity import Quantity, quantity
 
 if TYPE_CHECKING:
     from stratoscope.record.group import Group
+
+JUDGED = (
+    "dead_share", "on_share", "bounded", "leaky", "one_sided", "outputs_not_finite", "examples", "dead_bound"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,7 @@ class Units(LayerInstrument):
         yield from passed_if_silent(self, self._judge(measured), ("UN001", "UN002", "UN003", "UN004"), measured)
 
     def _judge(self, measured: Group) -> Iterator[Finding]:
-        for at in last_of(
-            measured, "dead_share", "on_share", "bounded", "one_sided", "outputs_not_finite", "examples", "dead_bound"
-        ):
+        for at in last_of(measured, *JUDGED):
             if at["outputs_not_finite"] > 0:
                 yield self.finding(
                     "UN004", Outcome.ISSUE, f"{at.layer}: {at['outputs_not_finite']:.0f} outputs are NaN or infinite",
@@ -112,19 +117,25 @@ class Units(LayerInstrument):
                 )  # fmt: skip
 
     def _dead(self, at: At) -> Iterator[Finding]:
-        share, word = at["dead_share"], "saturated" if at["bounded"] else "dead"
+        share = at["dead_share"]
         if share < self.some_dead:
             return
-        serious = share >= self.dead_limit
+        most, leaky = share >= self.dead_limit, at["leaky"] == 1
+        if leaky:
+            # it has a slope there, so this is no death
+            word, do = "below zero", "they can still learn; look at the bias and the norm before them"
+        elif at["bounded"]:
+            word, do = "saturated", "scale the weights or inputs down, or put a norm before the nonlinearity"
+        else:
+            word = "dead"
+            do = "lower the learning rate, check the initialisation and the bias, or use a leaky nonlinearity"
         yield self.finding(
-            "UN001" if serious else "UN002",
-            Outcome.ISSUE if serious else Outcome.TIP,
+            "UN001" if most else "UN002",
+            Outcome.ISSUE if most and not leaky else Outcome.TIP,
             f"{at.layer}: {share:.0%} of the units are {word} on all {at['examples']:.0f} examples",
-            do="lower the learning rate, check the initialisation and the bias, or use a leaky nonlinearity"
-            if word == "dead"
-            else "scale the weights or inputs down, or put a norm before the nonlinearity",
+            do=do,
             dead_share=share,
-            limit=self.dead_limit if serious else self.some_dead,
+            limit=self.dead_limit if most else self.some_dead,
             n=int(at["examples"]),
             dead_bound=at["dead_bound"],
             **at.place,
@@ -166,6 +177,7 @@ def census(tally: UnitTally) -> dict[str, Quantity]:
             **aside,
         ),
         "bounded": quantity(tally.has_bounds, **aside, long_name="the nonlinearity is bounded: dead means saturated"),
+        "leaky": quantity(tally.leaky, **aside, long_name="it has a slope below zero too: a dead unit can still learn"),
         "one_sided": quantity(tally.one_sided, **aside, long_name="the nonlinearity is a rectifier: always on means linear"),
         "outputs_not_finite": quantity(int(tally.not_finite.sum()), **aside, long_name="outputs that are NaN or infinite"),
         "unit_count": quantity(units, **aside, long_name="units"),
