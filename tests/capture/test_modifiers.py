@@ -138,6 +138,17 @@ def test_previous_is_what_the_measurement_before_gave_also_after_layers_are_drop
     assert view.get(Previous(Norm()), "nothing") != "nothing"
 
 
+def test_previous_of_a_need_that_names_its_split():
+    subject, need = SUBJECTS["mlp"](), Activations(split="train")
+    first = Capture(subject, frozenset({need, Previous(need)}))
+    first.run("train")
+    second = Capture(subject, first.needs, previous=first.remember())
+    layer = subject.catalogue["2"]
+    for asked_for in (None, "train", "test"):
+        found = second.value(Previous(need), layer, asked_for)
+        assert_close(found.features, first.value(need, layer, None).features)
+
+
 def test_what_is_remembered_is_a_copy():
     @dataclass(frozen=True)
     class Live(Derived):

@@ -296,6 +296,52 @@ def test_a_backward_pass_that_fails_is_said_and_the_rest_is_kept():
     assert len(capture.value(Activations(), subject.catalogue["part"], "data").features) == 40
 
 
+class Sometimes(nn.Module):
+    """Uses one of its layers for some batches only."""
+
+    def __init__(self):
+        super().__init__()
+        self.always, self.now_and_then, self.never = nn.Linear(5, 3), nn.Linear(5, 3), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.always(x) + (self.now_and_then(x) if x[0, 0] > 0 else 0)
+
+
+def test_a_batch_whose_loss_does_not_depend_on_a_layer_counts_as_zero_in_its_mean_gradient():
+    with seeded(0) as rng:
+        x, y = torch.randn(64, 5, generator=rng), torch.randint(0, 3, (64,), generator=rng)
+        model = Sometimes()
+    subject = Subject(model, (x, y), batch_size=4)
+    capture = capture_of(subject, Gradients())
+    found = capture.value(Gradients(), subject.catalogue["now_and_then"], "data")["now_and_then.weight"]
+    total, used = torch.zeros(3, 5), []
+    for batch in subject.probe_set("data").batches:
+        loss = F.cross_entropy(model(batch.args[0]), batch.labels, reduction="sum")
+        (part,) = torch.autograd.grad(loss, model.now_and_then.weight, allow_unused=True)
+        used.append(part is not None)
+        total += 0 if part is None else part
+    assert 0 < sum(used) < len(used)
+    assert_close(found.float(), total / 64)
+    with pytest.raises(NotApplicable, match="no gradient reaches its params"):
+        capture.value(Gradients(), subject.catalogue["never"], "data")
+
+
+@dataclass(frozen=True)
+class NoReducer(Streamed):
+    site: str = "output"
+
+    def reducer(self, site):
+        raise ValueError("no reducer today")
+
+
+def test_a_need_whose_reducer_cannot_be_made_does_not_take_the_others_with_it():
+    subject = SUBJECTS["mlp"]()
+    capture = capture_of(subject, NoReducer(), Activations())
+    assert len(capture.value(Activations(), subject.catalogue["0"], "train").features) > 0
+    with pytest.raises(CaptureError, match=r"NoReducer.* failed at 0: ValueError: no reducer today"):
+        capture.value(NoReducer(), subject.catalogue["0"], "train")
+
+
 # -- memory --------------------------------------------------------------------------------------------------------------
 
 
@@ -303,10 +349,13 @@ def test_kept_samples_stay_in_the_budget_and_say_so():
     subject = replace(SUBJECTS["mlp"](), batch_size=8, _probes={})
     need = Activations(n=40)
     width = sum((10, 10, 8, 8, 4, 4))
-    capture = capture_of(subject, need, memory=40 * 4 * width // 4)
-    samples = [capture.value(need, layer, "train") for layer in subject.catalogue.layers.values()]
+    budget = 40 * 4 * width // 2
+    capture = capture_of(subject, need, memory=budget)
+    samples = [
+        capture.value(need, layer, split) for split in ("train", "test") for layer in subject.catalogue.layers.values()
+    ]
     assert {len(sample.features) for sample in samples} == {10}
-    assert sum(sample.features.nbytes for sample in samples) <= 40 * 4 * width // 4
+    assert sum(sample.features.nbytes for sample in samples) <= budget
     assert samples[0].ids.tolist() == list(range(10))
     assert "cut from 40 examples to stay within the memory budget" in samples[0].note
     assert "25.0% of what was asked" in capture.run("train").notes[0]

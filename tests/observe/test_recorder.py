@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -183,11 +185,10 @@ class ByData(torch.optim.Optimizer):
 @pytest.mark.parametrize("put", [False, True])
 @pytest.mark.parametrize("every", [1, 3])
 def test_an_optimizer_that_writes_through_data(put, every):
-    model, number = small(), 0
+    model, count, taken = small(), itertools.count(), 0
     opt = ByData(model.parameters(), put)
-    recorder = StepRecorder(model, opt, 9, lambda: number % every == 0)
-    taken = 0
-    for number, x in enumerate(batches(7)):
+    recorder = StepRecorder(model, opt, 9, lambda: next(count) % every == 0)
+    for x in batches(7):
         one_step(model, opt, x)
         step = recorder.take()
         if step is not None:

@@ -1,6 +1,7 @@
 import itertools
 import math
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -15,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stratoscope import NotApplicable, Record, quantity, watch
+from stratoscope import NotApplicable, Record, Subject, examine, quantity, watch
 from stratoscope.capture.needs import Initial, Previous
 from stratoscope.capture.weights import Weights
 from stratoscope.errors import RecordError, SettingError
 from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import choose
 from stratoscope.observe.settings import Settings
+from stratoscope.observe.watch import _Inert
 
 
 def problem(seed=0, n=120):
@@ -382,3 +384,79 @@ def test_no_warning_is_given_on_a_healthy_run(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         watched(tmp_path / "run", steps=3)
+
+
+def test_epochs_are_recorded(tmp_path):
+    model, x, y = problem()
+    with watch(model, (x, y), to=tmp_path / "run", every=1, budget=math.inf) as w:
+        w.step(1, loss=0.5, epoch=0.25)
+    rows = sqlite3.connect(tmp_path / "run" / "run.db").execute("SELECT DISTINCT step, epoch FROM frame ORDER BY step")
+    assert rows.fetchall() == [(0, None), (1, 0.25)]
+
+
+def test_ctrl_c_during_the_first_measurement_leaves_no_hook_and_closes_the_record(tmp_path):
+    @dataclass(frozen=True)
+    class Slow(LayerInstrument):
+        key: ClassVar[str] = "slow"
+        title: ClassVar[str] = "Slow"
+        source: ClassVar[str] = "arXiv:0000.00000"
+        codes: ClassVar[dict[str, str]] = {"SL001": "slow"}
+
+        @property
+        def requires(self):
+            return {Weights()}
+
+        def measure_layer(self, view):
+            raise KeyboardInterrupt
+
+        def judge(self, measured):
+            return iter(())
+
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = {"instruments": [Slow(), *choose(only=["training"])], "to": tmp_path / "run"}
+    with pytest.raises(KeyboardInterrupt), watch(model, (x, y), optimizer=optimizer, **options):
+        pass
+    assert not optimizer._optimizer_step_pre_hooks
+    assert Record.open(tmp_path / "run").meta["status"] == "interrupted"
+
+
+def test_an_instrument_that_gives_something_else_fails_alone(tmp_path):
+    @dataclass(frozen=True)
+    class Odd(NetworkInstrument):
+        key: ClassVar[str] = "odd"
+        title: ClassVar[str] = "Odd"
+        source: ClassVar[str] = "arXiv:0000.00000"
+        codes: ClassVar[dict[str, str]] = {"OD001": "odd"}
+
+        @property
+        def requires(self):
+            return {Weights()}
+
+        def measure(self, seen):
+            return {"number": 1.0}
+
+        def judge(self, measured):
+            return iter(())
+
+    record = examine(problem()[0], instruments=[Odd(), *choose(only=["weights"])])
+    assert list(record.keys()) == ["weights"]
+    (failed,) = [f for f in record.findings if f.outcome == "failed"]
+    assert "a mapping from names to quantities is wanted" in failed.says
+
+
+def test_the_other_processes_of_a_distributed_training_may_ask_the_same():
+    inert = _Inert(Subject(problem()[0]), None, [])
+    with inert as w:
+        w.step(1, loss=0.5)
+        w.log("accuracy", 0.5)
+    assert (w.share, w.spent, w.committed) == (0.0, 0.0, -1)
+    with pytest.raises(RecordError, match="first process keeps the record"):
+        _ = w.record
+
+
+def test_a_state_dict_may_hold_other_things_and_tied_tensors_are_measured_once():
+    tensor = torch.eye(3)
+    record = examine(weights={"a.weight": tensor, "b.weight": tensor, "epoch": 3})
+    assert record["weights"]["stable_rank"].coords["matrix"].values.tolist() == ["a.weight"]
+    assert record.meta["name"] == "weights"

@@ -33,7 +33,8 @@ class SiteBatch:
         criterion: the subject's own loss; `None` for the usual one of the task.
         loss: the mean loss of this batch, where it was computed.
         loss_n: labelled positions that `loss` is the mean of; weights batches against each other.
-        gradients: loss gradients of the layer's params by key, for sites of parameter gradients.
+        gradients: loss gradients of the layer's params by key, for sites of parameter gradients; those that this
+            batch's loss does not depend on are left out.
         lengths_mask: real positions of a packed sequence.
     """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stratoscope.capture.batch import SiteBatch
 from stratoscope.capture.needs import Live, Reducer, Site, Streamed
-from stratoscope.errors import SettingError
+from stratoscope.errors import NotApplicable, SettingError
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,13 @@ class GradientMean(Reducer):
             self._sums[name] = self._sums[name] + part if name in self._sums else part
 
     def result(self) -> dict[str, Tensor]:
-        """The mean gradient of each param by its key."""
+        """The mean gradient of each param by its key; a batch whose loss does not depend on it counts as zero.
+
+        Raises:
+            NotApplicable: if no batch's loss depends on any of them.
+        """
+        if not self._sums:
+            raise NotApplicable("no gradient reaches its params")
         return {name: total / self._n for name, total in self._sums.items()}
 
 

@@ -22,7 +22,7 @@ from stratoscope.capture.restore import differentiable, untouched
 from stratoscope.capture.running import call, dtype_of, trained
 from stratoscope.capture.taps import MAX_CALLS, Taps
 from stratoscope.errors import CaptureError, NotApplicable
-from stratoscope.network.layers import ROOT, Catalogue, Layer
+from stratoscope.network.layers import ROOT, Catalogue
 
 if TYPE_CHECKING:
     from stratoscope.network.sources import Batch, ProbeSet
@@ -61,7 +61,7 @@ class PassResult:
         sites: every layer that was called, in the order in which they first gave an output.
         n: examples seen.
         forward_calls: calls of the model.
-        seconds: time of the whole pass; `model_seconds` of the model alone is not separable from the hooks.
+        seconds: time of the whole pass, the model and what looks at it.
         edges: pairs of layers (from, to) between which data flow, from the first batch.
         notes: what was sampled down to stay in the memory budget, calls that were not looked at.
     """
@@ -177,7 +177,11 @@ class ForwardPass:
         if site.name not in known:
             if not self.wanted(site.layer.name) and site.layer.name != ROOT:
                 return None
-            reducer = need.reducer(site)
+            try:
+                reducer = need.reducer(site)
+            except Exception as error:
+                self._refuse(need, site.name, CaptureError(f"{need} failed at {site.name}: {in_a_line(error)}."))
+                return None
             if reducer is None:
                 return None
             known[site.name] = reducer
@@ -267,10 +271,11 @@ class ForwardPass:
             if need.site != "parameter_gradient":
                 continue
             for layer in self.catalogue.layers.values():
-                own = {p.name: g for p in layer.params if (g := gradients.get(p.name)) is not None}
-                site = Site(layer)
-                reducer = self._reducer(need, site) if own else None
+                site, names = Site(layer), [p.name for p in layer.params if p.name in gradients]
+                # also where this batch's gradient is zero: the next one's may not be
+                reducer = self._reducer(need, site) if names else None
                 if reducer is not None:
+                    own = {name: g for name in names if (g := gradients[name]) is not None}
                     self._update(need, site, reducer, self._site_batch(site, None, gradients=own, **about))
 
     # -- after the first batch ----------------------------------------------------------------------------------------
@@ -303,8 +308,3 @@ class ForwardPass:
 def in_a_line(error: Exception) -> str:
     """What kind of error it is and the first line of what it says."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-
-def root_layer(catalogue: Catalogue) -> Layer:
-    """The layer that stands for the whole model."""
-    return catalogue[ROOT]

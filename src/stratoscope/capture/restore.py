@@ -6,7 +6,6 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import nn
@@ -32,11 +31,6 @@ def random_state_kept() -> Iterator[None]:
             torch.cuda.set_rng_state_all(devices)
         if numpy:
             numpy.random.set_state(legacy)
-
-
-def _eager() -> AbstractContextManager[Any]:
-    """Run compiled modules eagerly. Nothing is compiled before torch's compiler is imported, which takes a second."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager

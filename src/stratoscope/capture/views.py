@@ -28,7 +28,7 @@ class Capture:
     Attributes:
         subject: what is looked at.
         needs: everything that anybody asked for; equal needs are gathered once.
-        memory: bytes that kept samples may take together.
+        memory: bytes that kept samples may take together; each split has the same part of it.
         live: values of live needs, by need.
         initial: the weights of step 0, where there is a snapshot.
         previous: values kept from the previous full measurement, by (need, layer, split).
@@ -78,7 +78,7 @@ class Capture:
                     wanted,
                     self.subject.loss,
                     self.subject.override(),
-                    self.memory,
+                    self.memory // len(self.subject.splits),
                     self.subject.device,
                     self.wanted,
                 ).run(self.subject.probe_set(split))
@@ -195,7 +195,8 @@ class Capture:
 
     def _modified(self, need: Modifier, layer: Layer, split: str | None) -> Any:
         if isinstance(need, Previous):
-            key = (need.need, layer.name, split if isinstance(need.need, Streamed) else None)
+            own = getattr(need.need, "split", None) or split
+            key = (need.need, layer.name, own if isinstance(need.need, Streamed) else None)
             if key not in self.previous:
                 raise NotApplicable("there is no previous measurement yet")
             return self.previous[key]
@@ -228,7 +229,8 @@ class Capture:
 
     def _keep(self, layer: Layer) -> None:
         for need in (need.need for need in self.needs if isinstance(need, Previous)):
-            splits: list[str | None] = list(self.passes) if isinstance(need, Streamed) else [None]
+            own = getattr(need, "split", None)
+            splits = [None] if not isinstance(need, Streamed) else [own] if own else list(self.passes)
             for split in splits:
                 if (need, layer.name, split) in self._kept:
                     continue

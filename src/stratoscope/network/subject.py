@@ -18,24 +18,7 @@ from stratoscope.network.naming import catalogue_of_weights
 from stratoscope.network.opening import open_weights
 from stratoscope.network.sources import ProbeSet, Split, as_splits
 from stratoscope.network.unwrap import unwrap
-from stratoscope.network.weights import ModuleWeights, TensorInfo, WeightSource
-
-
-class MappedWeights(WeightSource):
-    """A state dict that is already in memory."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._tensors = dict(tensors)
-
-    def describe(self) -> Mapping[str, TensorInfo]:
-        """Every tensor by its key."""
-        return {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
-
-    def load(self, name: str) -> Tensor:
-        """One tensor, detached."""
-        if name not in self._tensors:
-            raise SubjectError(f"There is no tensor {name!r}; there are {', '.join(list(self._tensors)[:6])}, ...")
-        return self._tensors[name].detach()
+from stratoscope.network.weights import ModuleWeights, StateDict, WeightSource
 
 
 @dataclass(frozen=True)
@@ -98,7 +81,7 @@ class Subject:
         if isinstance(self.weights, WeightSource):
             return self.weights
         if isinstance(self.weights, Mapping):
-            return MappedWeights(self.weights)
+            return StateDict(self.weights)
         if self.weights is not None:
             return open_weights(self.weights)
         assert self.module is not None
@@ -150,9 +133,13 @@ class Subject:
         there = {name: info.shape for name, info in self.source.describe().items()}
         for name, shape in wanted.items():
             if name not in there:
-                raise SubjectError(f"The weights lack {name!r}, which {type(module).__name__} has; is it another network?")
+                raise SubjectError(
+                    f"The weights lack {name!r}, which {type(module).__name__} has; is it another network?"
+                )
             if there[name] != shape:
                 raise SubjectError(f"{name!r} has shape {there[name]} in the weights and {shape} in the model.")
         extra = [name for name in there if name not in wanted]
         if extra:
-            raise SubjectError(f"The weights hold {extra[0]!r}, which {type(module).__name__} has not ({len(extra)} such).")
+            raise SubjectError(
+                f"The weights hold {extra[0]!r}, which {type(module).__name__} has not ({len(extra)} such)."
+            )

@@ -80,9 +80,8 @@ def examine(
         StratoscopeError: if the subject, the data or a setting cannot be used; one sentence says why.
     """
     if subject is None:
-        subject = Subject(
-            model, data, loss, labels, weights, None, name or type(model).__name__, probe, batch_size, seed
-        )
+        name = name or ("weights" if model is None else type(model).__name__)
+        subject = Subject(model, data, loss, labels, weights, None, name, probe, batch_size, seed)
     settings = settings if settings is not None else load_settings()
     chosen = list(instruments) if instruments is not None else choose(only, skip, settings.instruments)
     chosen = [instrument for instrument in chosen if not instrument.every_step]

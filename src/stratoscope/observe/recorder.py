@@ -134,7 +134,7 @@ class StepRecorder:
         return [p for p in every if id(p) in self._names]
 
     def _scaling(self) -> tuple[float, bool]:
-        """What a gradient scaler has left to the optimizer: the scale of the gradients, and whether it skips the step."""
+        """What a gradient scaler leaves to the optimizer: the scale of the gradients, and whether to skip the step."""
         scale, infinite = getattr(self._optimizer, "grad_scale", None), getattr(self._optimizer, "found_inf", None)
         return 1.0 if scale is None else float(scale), infinite is not None and bool(infinite)
 

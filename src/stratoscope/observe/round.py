@@ -9,7 +9,7 @@ from typing import Any
 
 from stratoscope.capture.needs import Modifier, Need, Operator, Streamed
 from stratoscope.capture.views import Capture, LayerView, Seen
-from stratoscope.errors import NotApplicable, StratoscopeError
+from stratoscope.errors import CaptureError, NotApplicable, StratoscopeError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import Instrument, LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import prefix_of
@@ -49,6 +49,7 @@ class Round:
             whole round is one transaction.
         deadline: clock time (`time.monotonic`) after which what is left is skipped.
         progress: told how far it is.
+        epoch: passes over the training data so far.
     """
 
     capture: Capture
@@ -58,6 +59,7 @@ class Round:
     by_layer: bool = True
     deadline: float | None = None
     progress: Progress | None = None
+    epoch: float | None = None
     findings: list[Finding] = field(default_factory=list)
     _entries: list[Entry] = field(default_factory=list)
     _coverage: list[Coverage] = field(default_factory=list)
@@ -105,11 +107,11 @@ class Round:
         if self._late():
             self._cover_all(instrument, split, "skipped", "the time budget was spent")
             return
-        found = self._guard(instrument, None, split, lambda: instrument.measure(Seen(split, self.capture)))
+        found = self._guard(instrument, None, split, lambda: _plain(instrument.measure(Seen(split, self.capture))))
         if isinstance(found, str):
             return
-        self._entries += entries_of(instrument, _plain(found), split)
-        rows = {label for q in _plain(found).values() if "param" in q.dims for label in q.labels("param")}
+        self._entries += entries_of(instrument, found, split)
+        rows = {label for q in found.values() if "param" in q.dims for label in q.labels("param")}
         for param in self.capture.subject.catalogue.params.values():
             reason = unmeasured(param) or ("no gradient reaches it" if rows and param.name not in rows else "")
             status = "not_applicable" if reason else "measured"
@@ -144,7 +146,7 @@ class Round:
         def measure() -> Mapping[str, Quantity]:
             for need in instrument.requires:
                 view[need]
-            return instrument.measure_layer(view)
+            return _plain(instrument.measure_layer(view))
 
         found = self._guard(instrument, layer, split, measure)
         if isinstance(found, str):
@@ -185,7 +187,7 @@ class Round:
     def _commit(self, cost_ms: float | None = None) -> int:
         findings = self.findings[self._told :]
         sequence = self.writer.commit(
-            self.step, self._entries, findings=findings, coverage=self._coverage, cost_ms=cost_ms
+            self.step, self._entries, findings=findings, coverage=self._coverage, epoch=self.epoch, cost_ms=cost_ms
         )
         self._told = len(self.findings)
         self._entries, self._coverage = [], []
@@ -256,6 +258,10 @@ def _plain(found: Any) -> Mapping[str, Quantity]:
     """A dataset as quantities; a mapping of quantities as it is."""
     if isinstance(found, Mapping) and all(isinstance(value, Quantity) for value in found.values()):
         return found
+    if not hasattr(found, "data_vars"):
+        raise CaptureError(
+            f"it gave {found!r:.80}; a mapping from names to quantities is wanted, as quantity(...) makes."
+        )
     return {
         str(name): Quantity(
             array.values,

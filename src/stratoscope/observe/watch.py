@@ -102,10 +102,14 @@ class Watch:
             self._go_on(self.folder)
         else:
             self._writer = RecordWriter.create(self.folder, meta)
-        self._keep_snapshot()
-        self._attach()
-        if self._step == 0:
-            self._measure_fully()
+        try:
+            self._keep_snapshot()
+            self._attach()
+            if self._step == 0:
+                self._measure_fully()
+        except BaseException as error:  # Python calls no __exit__ for what __enter__ did not finish
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
@@ -119,6 +123,7 @@ class Watch:
         status = "finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         writer.close(status)
         self._ended = True
+        self._capture, self._previous = None, {}
 
     def step(self, i: int | None = None, *, loss: Tensor | float | None = None, epoch: float | None = None) -> None:
         """Say that an optimizer step is done.
@@ -134,7 +139,7 @@ class Watch:
         start = time.perf_counter()
         self._count(i)
         value = None if loss is None else float(loss.detach() if isinstance(loss, Tensor) else loss)
-        self._record_step(value)
+        self._record_step(value, epoch)
         self._budget.add(time.perf_counter() - start)
         if self._schedule.due(self._step) and self._affordable():
             self._measure_fully(epoch)
@@ -228,7 +233,7 @@ class Watch:
         training = time.perf_counter() - self._began - self.spent
         return self.spent + self._budget.next_cost <= self._budget.share * training
 
-    def _record_step(self, loss: float | None) -> None:
+    def _record_step(self, loss: float | None, epoch: float | None) -> None:
         taken = self._recorder.take() if self._recorder else None
         live: dict[Need, Any] = {}
         if loss is not None:
@@ -239,7 +244,7 @@ class Watch:
             live |= dict.fromkeys(self._gradient_needs, taken)
         entries = [entry for instrument in self._stepwise for entry in self._stepwise_entries(instrument, live)]
         if entries:
-            self._open_writer().append(self._step, entries)
+            self._open_writer().append(self._step, entries, epoch=epoch)
 
     def _stepwise_entries(self, instrument: NetworkInstrument, live: dict[Need, Any]) -> list[Entry]:
         if instrument.key in self._failed:
@@ -264,7 +269,7 @@ class Watch:
         writer = self._open_writer()
         capture = Capture(self.subject, self._needs, self._memory, initial=self._initial, previous=self._previous)
         try:
-            Round(capture, self._scheduled, writer, self._step, by_layer=False).run()
+            Round(capture, self._scheduled, writer, self._step, by_layer=False, epoch=epoch).run()
             if any(isinstance(need, Previous) for need in self._needs):
                 self._previous = capture.remember()
         except Exception as error:
@@ -276,7 +281,7 @@ class Watch:
         self._budget.add(time.perf_counter() - start, full=True)
 
     def _keep_snapshot(self) -> None:
-        """The weights of step 0, if anybody asks for them or it was wished, and they are not too large."""
+        """Keep the weights of step 0, unless that is not wished or they are too large; open what a first attempt kept."""
         writer, model = self._open_writer(), self.subject.module
         if self.folder is None or model is None:
             return
@@ -318,6 +323,25 @@ class _Inert(Watch):
 
     def log(self, name: str, value: Tensor | float) -> None:
         """Nothing: the first process records."""
+
+    @property
+    def committed(self) -> int:
+        """-1: nothing is recorded here."""
+        return -1
+
+    @property
+    def share(self) -> float:
+        """0: nothing is measured here."""
+        return 0.0
+
+    @property
+    def record(self) -> Record:
+        """There is none.
+
+        Raises:
+            RecordError: always.
+        """
+        raise RecordError("The first process keeps the record of this training; open it there.")
 
 
 def watch(
