@@ -90,7 +90,7 @@ def test_variables_are_the_numbers_of_the_mathematics():
 
 
 def test_settings_reach_the_need():
-    assert Separation().requires == {Activations(n=2000, width=4096, pooling="mean")}
+    assert Separation().requires == {Activations(n=1000, width=4096, pooling="mean")}
     assert Separation(n=50, width=8, pooling="flatten").requires == {Activations(n=50, width=8, pooling="flatten")}
 
 

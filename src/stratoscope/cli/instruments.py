@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from stratoscope.instruments.base import Instrument
 
 
 def register(app: typer.Typer) -> None:
@@ -43,15 +46,16 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print a JSON list
     print_instruments(rows)
 
 
-def cost_of(instrument: object) -> str:
+def cost_of(instrument: Instrument) -> str:
     """What measuring takes, in words, from what it asks for."""
-    from stratoscope.capture.needs import Kept, Live, Modifier, Operator, Streamed
+    from stratoscope.capture.needs import Kept, Modifier, Operator, Streamed
 
-    needs = [n.need if isinstance(n, Modifier) else n for n in getattr(instrument, "requires", ())]
+    asked = [*instrument.requires, *instrument.uses]
+    needs = [need.need if isinstance(need, Modifier) else need for need in asked]
     if any(isinstance(need, Operator) for need in needs):
         return "several passes over the data, counted"
     if any(isinstance(need, Kept) for need in needs):
         return "shares the one pass over the data; keeps a sample"
     if any(isinstance(need, Streamed) for need in needs):
         return "shares the one pass over the data"
-    return "at every step of a watched training" if any(isinstance(need, Live) for need in needs) else "weights alone"
+    return "weights alone"

@@ -95,7 +95,7 @@ class Separation(LayerInstrument):
         "SP003": "classes with a single example were left out",
     }
 
-    n: int = 2000
+    n: int = 1000
     pooling: str = "mean"
     width: int = 4096
     permutations: int = 20

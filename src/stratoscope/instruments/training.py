@@ -176,8 +176,8 @@ class Training(NetworkInstrument):
             )  # fmt: skip
         # a bias starts at zero, and so do some weights: their ratio says nothing about the learning rate
         kept = [i for i, name in enumerate(names) if not name.endswith("bias") and not np.isinf(ratios[0, i])]
-        kept = [i for i in kept if names[i] not in silent]
         yield from self._large([names[i] for i in kept], ratios[:, kept], steps)
+        kept = [i for i in kept if names[i] not in silent]
         yield from self._tiny([names[i] for i in kept], ratios[:, kept], steps)
 
     def _large(self, names: list[str], ratios: FloatArray, steps: NDArray[np.int64]) -> Iterator[Finding]:

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
 from jaxtyping import Float, Int
 from torch import Tensor
 
 _BLOCK_NUMBERS = 2**20
 _BLOCK_ROWS = 512
+_PRODUCT_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,14 @@ class ClassSums(PairAccumulator):
         wide = distances.double()
         self.by_point[:, columns] += self._to_classes(wide, rows)
         if rows != columns:
-            self.by_point[:, rows] += self._to_classes(wide.T.contiguous(), columns)
+            self.by_point[:, rows] += self._to_classes(wide.T, columns)
 
     def _to_classes(self, distances: Float[Tensor, "a b"], rows: slice) -> Float[Tensor, "classes b"]:
-        sums = distances.new_zeros(len(self.by_point), distances.shape[1])
-        return sums.index_add_(0, self._labels[rows], distances)
+        classes = len(self.by_point)
+        if classes <= _PRODUCT_ROWS:
+            return F.one_hot(self._labels[rows], classes).T.to(distances.dtype) @ distances
+        sums = distances.new_zeros(classes, distances.shape[1])
+        return sums.index_add_(0, self._labels[rows], distances.contiguous())
 
     @property
     def by_pair(self) -> Float[Tensor, "classes classes"]:
@@ -142,10 +147,10 @@ class ClassSums(PairAccumulator):
 
 
 class RelabelledSums(PairAccumulator):
-    """Sums of distances under many labellings of the same points, such as shuffled labels, in float64.
+    """Sums of distances under many labellings of the same points, such as shuffled labels.
 
-    All labellings give each class the same number of points. Costs about as much for a labelling as one more reading
-    of the block, and memory for labellings x classes.
+    All labellings give each class the same number of points. Costs a multiplication for each pair of points, class and
+    labelling, and memory for labellings x classes.
 
     Attributes:
         within: sum over ordered pairs in the same class, for each labelling and class.
@@ -165,13 +170,19 @@ class RelabelledSums(PairAccumulator):
         self.weighted = torch.zeros(len(labellings), dtype=torch.float64, device=labellings.device)
 
     def update(self, distances: Float[Tensor, "a b"], rows: slice, columns: slice) -> None:
-        """Add one block, in both orders."""
-        wide = distances.double()
+        """Add one block, in both orders.
+
+        Within a block sums are taken in the distances' own type, as one matrix product for many labellings at once.
+        """
         orders = 1 if rows == columns else 2
         classes = self.within.shape[1]
-        for place, labels in enumerate(self._labellings):
-            along = labels[columns]
-            sums = wide.new_zeros(classes, wide.shape[1]).index_add_(0, labels[rows], wide)
-            own = sums.gather(0, along[None])[0]
-            self.within[place].index_add_(0, along, own, alpha=orders)
-            self.weighted[place] += orders * (self._weights @ sums @ self._weights[along])
+        together = max(1, _PRODUCT_ROWS // classes)
+        for first in range(0, len(self._labellings), together):
+            table = self._labellings[first : first + together]
+            members = F.one_hot(table[:, rows], classes).transpose(1, 2).flatten(0, 1).to(distances.dtype)
+            sums = (members @ distances).double().unflatten(0, (len(table), classes))
+            along = table[:, columns]
+            own = sums.gather(1, along[:, None])[:, 0]
+            self.within[first : first + together].scatter_add_(1, along, orders * own)
+            weighted = torch.einsum("c,lcb,lb->l", self._weights, sums, self._weights[along])
+            self.weighted[first : first + together] += orders * weighted
