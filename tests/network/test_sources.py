@@ -854,3 +854,25 @@ def test_read_data_real_packed_jpegs(data_folder):
     assert found.batches[0].args[0].shape == (32, 3, 32, 32)
     assert 0 <= float(inputs(found).min()) < float(inputs(found).max()) <= 1
     assert found.how == "64 of 8,000 examples drawn with seed 0"
+
+
+def test_pairs_and_datasets_are_splits_by_any_name():
+    x, y = torch.zeros(5, 2), torch.zeros(5, dtype=torch.int64)
+    for value in ((x, y), TensorDataset(x, y), DataLoader(TensorDataset(x, y))):
+        # "target" is also a name of labels
+        splits = as_splits({"source": value, "target": value})
+        assert list(splits) == ["source", "target"]
+        assert splits["target"].probe(3, 0, 2).batches[0].labels is not None
+    assert list(as_splits({"inputs": (x, x), "labels": y})) == ["data"]
+
+
+@pytest.mark.parametrize("key", ["src_key_padding_mask", "key_padding_mask"])
+def test_padding_as_torch_says_it_is_a_mask_too(key):
+    padding = torch.arange(4)[None] >= torch.tensor([4, 2, 1])[:, None]
+    given = {"src": torch.zeros(3, 4, 2), key: padding, "labels": torch.zeros(3, dtype=torch.int64)}
+    (batch,) = as_splits(given)["data"].probe(3, 0, 3).batches
+    assert torch.equal(batch.mask, ~batch.kwargs[key])
+    assert sorted(batch.mask.sum(1).tolist()) == [1, 2, 4]
+    # an additive mask does not say which tokens are padding
+    given[key] = torch.zeros(3, 4)
+    assert as_splits(given)["data"].probe(3, 0, 3).batches[0].mask is None

@@ -26,7 +26,8 @@ class Batch:
         kwargs: what is given by name, such as `input_ids` and `attention_mask`. For batches in the style of Hugging
             Face `labels` stays among them, since such models compute their own loss from it.
         labels: the labels, or `None`.
-        mask: which tokens are real, from a two-dimensional `attention_mask`; `None` where all are or nobody says.
+        mask: which tokens are real, from a two-dimensional `attention_mask` or `src_key_padding_mask`; `None` where all
+            are or nobody says.
         n: how many examples.
         ids: their positions in the probe set.
     """

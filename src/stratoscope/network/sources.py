@@ -85,7 +85,8 @@ def as_splits(data: Any, *, labels: Any = None) -> dict[str, Split]:
     """Turn what the user has into named splits.
 
     A dict is a batch, and not one of splits, if none of its keys is a split's name (`train`, `test`, `val`, ...) and
-    it has a key that batches have (`input_ids`, `x`, `labels`, ...) or all its values are arrays of one length.
+    it has a key that batches have (`input_ids`, `x`, `labels`, ...) or all its values are arrays of one length. Several
+    values of which each is a pair, a Dataset or a DataLoader are splits by any name.
 
     Args:
         data: see the module.
@@ -132,6 +133,8 @@ def is_batch(data: Mapping[Any, Any]) -> bool:
     >>> is_batch({"input_ids": torch.zeros(2, 3), "attention_mask": torch.ones(2, 3)})
     True
     """
+    if len(data) > 1 and all(_is_source(value) for value in data.values()):
+        return False
     named = [key for key in data if key in SPLIT_NAMES]
     known = [key for key in data if key in MODEL_KEYS or key in INPUT_KEYS or key in LABEL_KEYS]
     if named and known:
@@ -142,6 +145,12 @@ def is_batch(data: Mapping[Any, Any]) -> bool:
         return False
     sizes = {len(value) if _is_array(value) and np.ndim(value) else None for value in data.values()}
     return bool(known) or (len(sizes) == 1 and None not in sizes)
+
+
+def _is_source(value: Any) -> bool:
+    """Whether this is data by itself, and no part of a batch."""
+    pair = isinstance(value, (tuple, list)) and len(value) > 1 and all(_is_array(part) for part in value)
+    return pair or isinstance(value, (Dataset, DataLoader, Split))
 
 
 def _split(name: str, data: Any, labels: Any) -> Split:

@@ -27,6 +27,9 @@ MODEL_KEYS = frozenset(
 )  # fmt: skip
 """Keys that Hugging Face models take by name."""
 
+PADDING_KEYS = ("src_key_padding_mask", "key_padding_mask")
+"""Keys by which torch's attention modules are told what is padding: true where it is."""
+
 LabelRule = bool | int | str | None
 """Where the labels of a batch are: a position, a key, `True` (the last), `False` (nowhere), `None` (by the rules)."""
 
@@ -120,6 +123,9 @@ def _batch(args: tuple[Any, ...], kwargs: dict[str, Any], labels: Tensor | None)
     mask = kwargs.get("attention_mask")
     if isinstance(mask, Tensor) and mask.ndim == 2 and not mask.is_floating_point():
         return Batch(args, kwargs, labels, mask.bool())
+    padding = next((kwargs[key] for key in PADDING_KEYS if key in kwargs), None)
+    if isinstance(padding, Tensor) and padding.ndim == 2 and padding.dtype == torch.bool:
+        return Batch(args, kwargs, labels, ~padding)
     return Batch(args, kwargs, labels)
 
 
