@@ -12,7 +12,7 @@ from torch import nn
 from stratoscope.capture.loss import loss_of
 from stratoscope.capture.predictions import MAX_CLASSES, Predictions
 from stratoscope.capture.views import Capture
-from stratoscope.errors import NotApplicable
+from stratoscope.errors import CaptureError, NotApplicable
 from stratoscope.network.sources import Batch
 from stratoscope.network.subject import Subject
 from stratoscope.testing import SUBJECTS
@@ -262,3 +262,12 @@ def test_merging_is_one_pass(cut, own):
     assert merged.loss_variance == pytest.approx(whole.loss_variance, nan_ok=True)
     assert (merged.n, merged.correct, merged.kind) == (whole.n, whole.correct, whole.kind)
     assert torch.equal(merged.confusion, whole.confusion)
+
+
+def test_a_loss_that_fails_is_named_with_what_it_was_given():
+    def fails(output, labels):
+        raise KeyError("weight")
+
+    given = (torch.randn(5, 3), torch.arange(5) % 2)
+    with pytest.raises(CaptureError, match=r"failed on outputs \(5, 2\) and labels \(5,\), torch.int64: KeyError"):
+        tally_of(Subject(nn.Linear(3, 2), given, fails))

@@ -49,3 +49,10 @@ def test_unknown_instruments_and_settings_name_those_that_exist():
         choose(only=["units"], settings={"units": {"dead": 1}})
     with pytest.raises(SettingError, match="must be of type float"):
         choose(only=["units"], settings={"units": {"dead_limit": "half"}})
+
+
+def test_a_key_may_be_given_as_it_is_and_something_must_be_left():
+    assert [i.key for i in choose(only="units")] == ["units"]
+    assert "units" not in [i.key for i in choose(skip="units")]
+    with pytest.raises(SettingError, match="only units, without units"):
+        choose(only=["units"], skip=["units"])

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor, nn
 
 from stratoscope.capture.batch import find_tensor
-from stratoscope.errors import NotApplicable
+from stratoscope.errors import CaptureError, NotApplicable
 
 if TYPE_CHECKING:
     from stratoscope.network.sources import Batch
@@ -50,12 +50,13 @@ def loss_of(given: Callable[..., Any] | None, output: Any, batch: Batch, model: 
 
     Raises:
         NotApplicable: if there are no labels, or they fit no usual loss; says what was there.
+        CaptureError: if the user's own loss fails.
     """
     value, labels = scores_of(output), batch.labels
     if given is not None:
         if labels is None:
             raise NotApplicable("a loss was given, but the data have no labels")
-        return _given(given(output, labels), labels, _if_fitting(value, labels, model), batch.n)
+        return _given(_called(given, output, labels), labels, _if_fitting(value, labels, model), batch.n)
     own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if isinstance(own, Tensor):
         classes = _if_fitting(value, labels, model)
@@ -119,6 +120,20 @@ def _regression(value: Tensor, labels: Tensor) -> BatchLoss:
         raise NotApplicable(f"{shapes} and type {labels.dtype} are neither classes nor floating targets; give loss=")
     each = (_wide(value) - _wide(labels.reshape(value.shape))).square().reshape(len(value), -1).mean(1)
     return BatchLoss(each.mean(), each, len(each), "mean squared error")
+
+
+def _called(given: Callable[..., Any], output: Any, labels: Tensor) -> Any:
+    try:
+        return given(output, labels)
+    except NotApplicable:
+        raise
+    except Exception as error:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        said = (str(error).splitlines() or [""])[0]
+        raise CaptureError(
+            f"The loss that was given failed on outputs {shape} and labels {tuple(labels.shape)}, {labels.dtype}: "
+            f"{type(error).__name__}: {said}"
+        ) from error
 
 
 def _given(loss: Any, labels: Tensor, classes: tuple[Tensor, Tensor] | None, n: int) -> BatchLoss:

@@ -56,18 +56,21 @@ def choose(
     """Instruments with their settings.
 
     Args:
-        only: keys; all where it is empty.
-        skip: keys to leave out.
+        only: keys, or one; all where it is empty.
+        skip: keys to leave out, or one.
         settings: for a key, values for fields of the instrument.
 
     Raises:
-        SettingError: if a key or a setting does not exist; names those that do.
+        SettingError: if a key or a setting does not exist (names those that do), or nothing is left.
     """
     everything, settings = available(), settings or {}
+    only, skip = ((given,) if isinstance(given, str) else tuple(given) for given in (only, skip))
     for key in (*only, *skip, *settings):
         if key not in everything:
             raise SettingError(f"There is no instrument {key!r}; there are {', '.join(everything)}.")
     keys = [key for key in everything if (not only or key in set(only)) and key not in set(skip)]
+    if not keys:
+        raise SettingError(f"No instrument is left: only {', '.join(only) or 'all'}, without {', '.join(skip)}.")
     return [configured(everything[key], settings.get(key, {})) for key in keys]
 
 
