@@ -144,7 +144,7 @@ def run(
     order = torch.Generator().manual_seed(1)
     name = f"digits{' (broken on purpose)' if broken else ''}: {where}"
     began, step = time.perf_counter(), 0
-    with watch(model, data, optimizer=optimizer, to=folder, budget=0.25, probe=512, name=name) as w:
+    with watch(model, data, optimizer=optimizer, to=folder, budget=1.0, probe=512, name=name) as w:
         for epoch in range(epochs):
             for batch in torch.randperm(len(images), generator=order).split(BATCH):
                 loss = F.cross_entropy(model(images[batch]), labels[batch])

@@ -172,7 +172,7 @@ class Training(NetworkInstrument):
                 f"{_some(silent)} got a gradient of exactly zero in the last {len(norms)} steps",
                 do="look for dead units behind it, a detached graph or a mask",
                 layer=silent[0] if len(silent) == 1 else None, step=steps[-1],
-                params=len(silent), names=", ".join(silent), steps=len(norms), limit=0.0,
+                params=len(silent), steps=len(norms), limit=0.0,
             )  # fmt: skip
         # a bias starts at zero, and so do some weights: their ratio says nothing about the learning rate
         kept = [i for i, name in enumerate(names) if not name.endswith("bias") and not np.isinf(ratios[0, i])]
@@ -216,7 +216,7 @@ class Training(NetworkInstrument):
             yield self.finding(
                 "TR003", Outcome.TIP, f"{_some(still)} changed by less than {self.low_ratio:.0e} of its norm a step all along",
                 do="raise the learning rate for it, or look at the gradients that reach it",
-                layer=still[0] if len(still) == 1 else None, step=steps[-1], names=", ".join(still),
+                layer=still[0] if len(still) == 1 else None, step=steps[-1],
                 params=len(still), update_ratio=min(medians[name] for name in still), limit=self.low_ratio,
             )  # fmt: skip
 
