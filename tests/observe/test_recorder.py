@@ -247,6 +247,50 @@ def test_params_that_are_not_the_models_are_left_out_and_new_layers_are_followed
     assert recorder.take().params[-2:] == ("3.weight", "3.bias")
 
 
+class Child(torch.optim.SGD):
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def test_a_step_that_calls_its_parents_is_one_step():
+    torch.optim.SGD(small().parameters(), lr=0.1)  # from now on torch calls hooks for the parent's step too
+    found = []
+    for kind in (torch.optim.SGD, Child):
+        model = small()
+        optimizer = kind(model.parameters(), lr=0.1, momentum=0.9)
+        recorder = StepRecorder(model, optimizer, 2, lambda: True)
+        steps = []
+        for x in batches(4):
+            one_step(model, optimizer, x)
+            steps.append(recorder.take())
+        found.append(steps)
+    for plain, child in zip(*found, strict=True):
+        assert plain.window == child.window
+        for name in ("norm", "weight_norm", "update_norm", "sum_norm", "square_sum"):
+            np.testing.assert_array_equal(getattr(plain, name), getattr(child, name))
+
+
+def test_a_step_that_fails_does_not_end_the_recording():
+    model = small()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    recorder = StepRecorder(model, optimizer, 2, lambda: True)
+    one_step(model, torch.optim.SGD(model.parameters(), lr=0.1), batches(1)[0])
+
+    def fails():
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        optimizer.step(fails)
+    for x in batches(2):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        before = model[0].weight.detach().clone()
+        optimizer.step(lambda: model(batches(1)[0]).square().mean())
+        taken = recorder.take()
+        place = taken.params.index("0.weight")
+        assert taken.update_norm[place] == pytest.approx(float((model[0].weight - before).detach().norm()), rel=1e-4)
+
+
 def test_nothing_is_kept_after_the_end():
     model = small()
     opt = torch.optim.SGD(model.parameters(), lr=0.1)

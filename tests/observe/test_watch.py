@@ -19,7 +19,7 @@ from torch import nn
 from stratoscope import NotApplicable, Record, Subject, examine, quantity, watch
 from stratoscope.capture.needs import Initial, Previous
 from stratoscope.capture.weights import Weights
-from stratoscope.errors import RecordError, SettingError
+from stratoscope.errors import RecordError, SettingError, SubjectError
 from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import choose
 from stratoscope.observe.settings import Settings
@@ -166,6 +166,47 @@ def test_steps_must_not_go_backwards(tmp_path):
         w.step(5)
         with pytest.raises(SettingError, match="backwards"):
             w.step(3)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"loss": torch.ones(3)}, r"loss has shape \(3,\)"),
+        ({"loss": "low"}, "loss must be one number"),
+        ({"i": 2.5}, "whole number"),
+        ({"i": "2"}, "whole number"),
+    ],
+)
+def test_a_step_that_is_none_is_refused_and_counts_nothing(tmp_path, given, says):
+    with watch(problem()[0], to=tmp_path / "run", only=["training"]) as w:
+        with pytest.raises(SettingError, match=says):
+            w.step(**given)
+        with pytest.raises(SettingError, match="acc has shape"):
+            w.log("acc", torch.ones(2))
+        w.step(np.int64(1), loss=np.float32(2))
+        w.step(torch.tensor(2), loss=torch.ones(1, 1, requires_grad=True))
+    assert w.record["training"]["loss"].coords["step"].values.tolist() == [1, 2]
+
+
+def test_a_watch_that_has_ended_takes_no_steps(tmp_path):
+    with watch(problem()[0], to=tmp_path / "run", only=["training"]) as w:
+        w.step(1, loss=1.0)
+    for late in (lambda: w.step(2, loss=1.0), w.step, lambda: w.log("x", 1.0)):
+        with pytest.raises(RecordError, match="has ended"):
+            late()
+    assert w.record.steps == (1,)
+
+
+def test_an_optimizer_of_another_model_is_noticed(tmp_path):
+    model, other = problem()[0], problem()[0]
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    with (
+        pytest.warns(UserWarning, match="no param of this Sequential"),
+        watch(model, optimizer=optimizer, to=tmp_path / "r"),
+    ):
+        pass
+    with pytest.raises(SubjectError, match=r"one torch\.optim\.Optimizer, not list"):
+        watch(model, optimizer=[optimizer])
 
 
 def test_own_numbers_are_kept(tmp_path):

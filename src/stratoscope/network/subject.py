@@ -58,6 +58,11 @@ class Subject:
             raise SubjectError(f"The model must be a torch.nn.Module, not {type(self.model).__name__}.")
         if self.probe < 1 or self.batch_size < 1:
             raise SubjectError(f"probe={self.probe} and batch_size={self.batch_size} must both be at least 1.")
+        if self.optimizer is not None and not hasattr(self.optimizer, "register_step_post_hook"):
+            raise SubjectError(
+                f"The optimizer must be one torch.optim.Optimizer, not {type(self.optimizer).__name__}; "
+                "of several, give the one whose params are to be watched."
+            )
         if self.loss is not None and not callable(self.loss):
             raise SubjectError(f"The loss must be callable as loss(output, labels), not {type(self.loss).__name__}.")
 

@@ -42,6 +42,7 @@ class StepRecorder:
         self._model, self._names = model, _names(model)
         self._optimizer, self._window, self._wanted = optimizer, window, wanted
         self._params: list[Tensor] = []
+        self._given: list[tuple[Tensor, int]] = []
         self._keys: tuple[str, ...] = ()
         self._before: list[Tensor] = []
         self._versions: list[int] = []
@@ -59,7 +60,7 @@ class StepRecorder:
         """Take the hooks away, and let go of the memory."""
         for handle in self._handles:
             handle.remove()
-        self._handles, self._params, self._before, self._sums = [], [], [], []
+        self._handles, self._params, self._given, self._before, self._sums = [], [], [], [], []
         self._keys, self._count = (), 0
 
     def state(self) -> OptimizerState:
@@ -78,6 +79,8 @@ class StepRecorder:
 
     @torch.no_grad()
     def _on_pre_step(self, *_: Any) -> None:
+        if self._params and self._goes_on():
+            return
         self._params = []
         if not self._wanted():
             self._versions = [-1] * len(self._versions)
@@ -86,6 +89,7 @@ class StepRecorder:
         scale, skipped = self._scaling()
         # not detached: an optimizer may put another tensor into a param's `.data`
         self._params = [] if skipped else self._trained()
+        self._given = [(p.grad, p.grad._version) for p in self._params if p.grad is not None]
         if self._params:
             self._follow(tuple(self._names[id(p)] for p in self._params))
             self._look([_dense(p.grad) / scale if scale != 1 else _dense(p.grad) for p in self._params])
@@ -124,7 +128,13 @@ class StepRecorder:
             rows += [[_square(total) for total in self._sums], self._squares]
             self._count = 0
         self._publish(_numbers(rows), full)
+        self._params, self._given = [], []
         self.seconds += time.perf_counter() - start
+
+    def _goes_on(self) -> bool:
+        """Whether this is a step within the step that began: of its parent class, for which torch calls hooks too."""
+        pairs = zip(self._params, self._given, strict=True)
+        return all(p.grad is gradient and gradient._version == version for p, (gradient, version) in pairs)
 
     def _trained(self) -> list[Tensor]:
         """The model's params that are about to be changed."""

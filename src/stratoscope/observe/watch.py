@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -134,11 +135,13 @@ class Watch:
             epoch: epochs so far, for people.
 
         Raises:
-            SettingError: if the count goes backwards.
+            SettingError: if the count goes backwards, or the loss is not one number.
+            RecordError: if the watch has ended.
         """
+        self._check_open()
         start = time.perf_counter()
+        value = None if loss is None else _number(loss, "loss")
         self._count(i)
-        value = None if loss is None else float(loss.detach() if isinstance(loss, Tensor) else loss)
         self._record_step(value, epoch)
         self._budget.add(time.perf_counter() - start)
         if self._schedule.due(self._step) and self._affordable():
@@ -153,7 +156,8 @@ class Watch:
         """
         if not name:
             raise SettingError("A logged number needs a name.")
-        number = quantity(float(value), units="1", long_name=name)
+        self._check_open()
+        number = quantity(_number(value, name), units="1", long_name=name)
         self._open_writer().append(self._step, [Entry("logged", name, number)])
 
     # -- what it says of itself -------------------------------------------------------------------------------------
@@ -189,6 +193,10 @@ class Watch:
             raise RecordError("This watch has not begun; use it as: with watch(model) as w: ...")
         return self._writer
 
+    def _check_open(self) -> None:
+        if self._ended:
+            raise RecordError("This watch has ended with its `with`; steps belong inside of it.")
+
     def _go_on(self, folder: Path) -> None:
         """Open the record of an earlier attempt; what it holds beyond the step at which this one begins is replaced."""
         kept = Record.open(folder)
@@ -204,6 +212,10 @@ class Watch:
         if i is None:
             self._step += 1
             return
+        try:
+            i = operator.index(i)
+        except TypeError as error:
+            raise SettingError(f"A step is a whole number, not {i!r:.40}.") from error
         if self._offset is None:
             self._offset = 1 if i == 0 else 0
             self._open_writer().write_meta("step_offset", self._offset)
@@ -219,6 +231,13 @@ class Watch:
         window = max((need.window for need in self._gradient_needs), default=None)
         if optimizer is not None and model is not None and window is not None:
             self._recorder = StepRecorder(model, optimizer, window, self._recording)
+            own = {id(param) for param in model.parameters()}
+            if not any(id(param) in own for group in optimizer.param_groups for param in group["params"]):
+                warnings.warn(
+                    f"The optimizer holds no param of this {type(model).__name__}, so its steps cannot be recorded; "
+                    "is it another model's?",
+                    stacklevel=4,
+                )
 
     def _recording(self) -> bool:
         """Whether there is budget to record this step; half of it is left to the full measurements."""
@@ -281,7 +300,7 @@ class Watch:
         self._budget.add(time.perf_counter() - start, full=True)
 
     def _keep_snapshot(self) -> None:
-        """Keep the weights of step 0, unless that is not wished or they are too large; open what a first attempt kept."""
+        """Keep the weights of step 0, unless nobody wants them or they are too large; open those kept before."""
         writer, model = self._open_writer(), self.subject.module
         if self.folder is None or model is None:
             return
@@ -415,6 +434,17 @@ def watch(
         subject, folder, chosen, budget=budget, every=every, snapshot=snapshot, memory=memory, settings=settings,
         resume=resume,
     )  # fmt: skip
+
+
+def _number(value: Tensor | float, what: str) -> float:
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise SettingError(f"The {what} has shape {tuple(value.shape)}; hand over one number, such as its mean.")
+        value = value.detach()
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"The {what} must be one number, not {value!r:.40}.") from error
 
 
 def _capture_failed(step: int, error: Exception) -> Finding:
