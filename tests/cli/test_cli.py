@@ -1,12 +1,23 @@
 import json
+import logging
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+
+from stratoscope import Finding, Outcome, quantity
+from stratoscope.cli import output
+from stratoscope.cli.instruments import cost_of
+from stratoscope.cli.main import main
+from stratoscope.instruments.training import Training
+from stratoscope.instruments.weights import WeightMatrices
+from stratoscope.record.entry import Entry
+from stratoscope.record.writer import RecordWriter
 
 MODEL = """
 import torch
@@ -19,6 +30,8 @@ def dead():
     return model
 def number():
     return 3
+def broken():
+    raise ValueError("no weights today")
 """
 
 
@@ -138,6 +151,7 @@ def test_compare_two_runs(place):
         (["inspect", "model.py"], "model.py"),
         (["examine", "model.py:nothing"], "build"),
         (["examine", "model.py:number"], "not a torch.nn.Module"),
+        (["examine", "model.py:broken"], "failed when it was called: ValueError: no weights today"),
         (["examine", "nowhere.py:build"], "nowhere.py"),
         (["examine", "model.py:build", "--weights", "other.safetensors"], "do not fit"),
         (["examine", "model.py:build", "--data", "nan.npz"], "NaN"),
@@ -162,6 +176,54 @@ def test_bad_input_gets_one_sentence_and_exit_code_two(place, arguments, says):
 def test_debug_shows_the_traceback(place):
     done = cli("--debug", "inspect", "nothing.safetensors", folder=place)
     assert "Traceback" in done.stderr
+    assert done.returncode == 2
+
+
+def test_debug_shows_the_traceback_of_an_instrument_that_failed(tmp_path, monkeypatch, caplog):
+    def fails(self, view):
+        raise ValueError("a fault of this instrument")
+
+    save_file({"a.weight": torch.eye(3)}, tmp_path / "a.safetensors")
+    monkeypatch.setattr(WeightMatrices, "measure_layer", fails)
+    monkeypatch.setattr(sys, "argv", ["stratoscope", "--debug", "inspect", str(tmp_path / "a.safetensors")])
+    monkeypatch.setenv("STRATOSCOPE_DEBUG", "")
+    caplog.set_level(logging.NOTSET, "stratoscope")
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    assert "in fails" in caplog.text
+
+
+def test_what_an_instrument_costs_counts_what_it_uses():
+    assert cost_of(Training()) == "at every step of a watched training"
+    assert cost_of(WeightMatrices()) == "weights alone"
+
+
+def test_a_killed_run_in_which_an_instrument_had_failed_is_judged(tmp_path):
+    failed = Finding("UN000", "units", None, 0, Outcome.FAILED, "Unit census failed")
+    writer = RecordWriter.create(tmp_path / "run", {"instruments": {"weights": {"settings": {}}}})
+    values = {"not_finite": 2.0, "param_not_finite": 2.0}
+    entries = [
+        Entry("weights", name, quantity([value], units="1", long_name=name, dims=dim, coords={dim: ["a.weight"]}))
+        for (name, value), dim in zip(values.items(), ("matrix", "param"), strict=True)
+    ]
+    writer.commit(0, entries, findings=[failed])
+    done = cli("report", "run", "--json", folder=tmp_path)
+    writer.close()
+    assert done.returncode == 0, done.stderr
+    assert {f["code"] for f in json.loads(done.stdout)["findings"]} >= {"UN000", "WT001"}
+
+
+def test_what_goes_on_for_more_than_a_second_is_shown(monkeypatch):
+    monkeypatch.setattr(output, "PATIENCE", 0.05)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    shown = []
+    monkeypatch.setattr("rich.progress.Progress.update", lambda self, task, **what: shown.append(what))
+    with output.progress() as tell:
+        tell("passing over train", 0, 1)
+        assert not any(what.get("visible") for what in shown)
+        time.sleep(0.3)
+        assert any(what.get("visible") for what in shown)
 
 
 def test_data_that_do_not_fit_leave_no_half_made_record(place):
@@ -215,5 +277,5 @@ def test_the_broken_demo_names_its_faults_and_the_healthy_one_has_none(tmp_path)
     assert issues == []
     broken = cli("demo", "--broken", "--out", "b", "--json", folder=tmp_path)
     codes = {(f["code"], f["layer"]) for f in json.loads(broken.stdout)["findings"] if f["outcome"] == "issue"}
-    assert ("UN001", "3.relu") in codes
+    assert ("UN001", "block.relu") in codes
     assert any(code in ("TR002", "TR006", "TR001") for code, _ in codes)

@@ -54,7 +54,7 @@ def command(
         record = examine(
             model, read_data(data) if data is not None else None, loss=load_object(loss) if loss else None, to=to,
             only=only, skip=skip, layers=layers, probe=limit, batch_size=batch_size, seed=seed,
-            memory=size(memory) or 0, seconds=seconds, settings=settings, progress=tell,
+            memory=size(memory), seconds=seconds, settings=settings, progress=tell,
         )  # fmt: skip
     show(record, as_json_too=json, html=html, strict=strict)
 
@@ -72,7 +72,11 @@ def build(spec: str, weights: Path | None, device: str) -> Any:
     from stratoscope.network.sources import load_object
 
     found = load_object(spec)
-    model = found if isinstance(found, torch.nn.Module) else found()
+    try:
+        model = found if isinstance(found, torch.nn.Module) else found()
+    except Exception as error:
+        why = " ".join(str(error).split())[:300]
+        raise SubjectError(f"{spec} failed when it was called: {type(error).__name__}: {why}") from error
     if not isinstance(model, torch.nn.Module):
         raise SubjectError(f"{spec} gives {type(model).__name__}, not a torch.nn.Module.")
     if weights is not None:

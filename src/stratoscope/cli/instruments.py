@@ -48,7 +48,7 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print a JSON list
 
 def cost_of(instrument: Instrument) -> str:
     """What measuring takes, in words, from what it asks for."""
-    from stratoscope.capture.needs import Kept, Modifier, Operator, Streamed
+    from stratoscope.capture.needs import Kept, Live, Modifier, Operator, Streamed
 
     asked = [*instrument.requires, *instrument.uses]
     needs = [need.need if isinstance(need, Modifier) else need for need in asked]
@@ -58,4 +58,4 @@ def cost_of(instrument: Instrument) -> str:
         return "shares the one pass over the data; keeps a sample"
     if any(isinstance(need, Streamed) for need in needs):
         return "shares the one pass over the data"
-    return "weights alone"
+    return "at every step of a watched training" if any(isinstance(need, Live) for need in needs) else "weights alone"

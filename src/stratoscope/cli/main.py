@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pkgutil
 import sys
+import traceback
 from importlib import import_module
 from typing import Annotated
 
@@ -40,6 +42,8 @@ def _options(
 ) -> None:
     if debug:
         os.environ["STRATOSCOPE_DEBUG"] = "1"
+        logging.basicConfig(format="%(name)s: %(message)s")
+        logging.getLogger("stratoscope").setLevel(logging.DEBUG)
 
 
 def _add_commands() -> None:
@@ -61,19 +65,23 @@ def main() -> None:
     except StratoscopeError as error:
         _stop(str(error), 2, error)
     except KeyboardInterrupt as error:
-        _stop("Cancelled; what was measured before is kept.", 130, error)
+        _stop("Cancelled; what was measured before is kept where the record has a folder.", 130, error)
     except typer.Abort as error:
         _stop("Cancelled.", 130, error)
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:
+            if not usage():  # without a command the help has been printed, and there is nothing to add
+                sys.exit(2)
             _stop(f"{usage()} Try --help.", 2, error)
+        if isinstance(error, OSError) and error.filename is not None:
+            _stop(f"{error.filename}: {error.strerror}.", 2, error)
         _stop(f"{type(error).__name__}: {error} (this is a fault of stratoscope; --debug shows where)", 2, error)
 
 
 def _stop(sentence: str, code: int, error: BaseException) -> None:
     if os.environ.get("STRATOSCOPE_DEBUG"):
-        raise error
+        traceback.print_exception(error)
     print(f"stratoscope: {sentence}", file=sys.stderr)
     sys.exit(code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -84,19 +84,20 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None, visible=False)
+        # shown also if what it was told last goes on for long
+        late = threading.Timer(PATIENCE, lambda: bar.update(task, visible=True))
+        late.daemon = True
+        late.start()
+        try:
+            yield lambda what, done, total: bar.update(task, description=what[:40], completed=done, total=total)
+        finally:
+            late.cancel()
 
-        def tell(what: str, done: int, total: int) -> None:
-            late = time.monotonic() - began > PATIENCE
-            bar.update(task, description=what[:40], completed=done, total=total, visible=late)
 
-        yield tell
-
-
-def size(text: str | None) -> int | None:
+def size(text: str) -> int:
     """Bytes from text such as `512M` or `2G`.
 
     >>> size("1.5K")
@@ -104,8 +105,6 @@ def size(text: str | None) -> int | None:
     """
     from stratoscope.errors import SettingError
 
-    if text is None:
-        return None
     units = {"K": 10, "M": 20, "G": 30, "T": 40}
     number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in units else (text, "")
     try:

@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Print what a run found, and write its page.
 
-    A run that was killed has no findings yet; they are then made from what it saved.
+    A run that was killed was not judged (it holds failures at most); that is then done from what it saved.
 
     Example: stratoscope report runs/mlp --html mlp.html
     """
@@ -32,6 +32,6 @@ def command(
     from stratoscope.record.record import Record
 
     record = Record.open(run)
-    if config is not None or not record.findings:
+    if config is not None or all(finding.outcome == "failed" for finding in record.findings):
         record = record.with_findings(rejudge(record, load_settings(config)))
     show(record, as_json_too=json, html=html, strict=strict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity
 from stratoscope.record.rows import Coverage
 from stratoscope.record.writer import RecordWriter
+
+_LOG = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much is done, and how much there is."""
@@ -165,6 +168,7 @@ class Round:
         except Exception as error:
             status, reason = "failed", f"{type(error).__name__}: {error}"
             where = f" at {layer.name}" if layer else ""
+            _LOG.debug("%s failed%s", instrument.title, where, exc_info=True)
             self.findings.append(
                 instrument.finding(
                     f"{prefix_of(instrument)}000", Outcome.FAILED, f"{instrument.title} failed{where}: {reason}",
