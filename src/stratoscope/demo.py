@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,6 +136,22 @@ def run(
         epochs: passes over the training data.
         tell: told once an epoch how it goes.
     """
+    with _one_thread():
+        return _run(folder, broken, epochs, tell)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Several threads gain nothing on a network this small, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run(folder: Path, broken: bool, epochs: int, tell: Callable[[Tick], None] | None) -> Record:
     data, where = digits()
     model = build()
     if broken:
