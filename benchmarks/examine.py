@@ -52,7 +52,9 @@ def main() -> None:
     ratio = statistics.median(b / a for a, b in zip(plain, ours, strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     accuracy = float(record["performance"]["accuracy"].values.squeeze())
-    print(f"{what}: forward {statistics.median(plain):.2f} s, examine {statistics.median(ours):.2f} s, ratio {ratio:.2f}")
+    print(
+        f"{what}: forward {statistics.median(plain):.2f} s, examine {statistics.median(ours):.2f} s, ratio {ratio:.2f}"
+    )
     print(f"(bar 2.0); accuracy {accuracy:.2%}; peak memory of the process {peak:.0f} MiB")
 
 

@@ -25,7 +25,13 @@ def main() -> None:
         with RecordWriter.create(folder, {}) as writer:
             for step in range(STEPS):
                 entries = [
-                    Entry("bench", f"v{k}", quantity(rng.normal(size=LAYERS), units="1", long_name="v", dims="layer", coords={"layer": names}))
+                    Entry(
+                        "bench",
+                        f"v{k}",
+                        quantity(
+                            rng.normal(size=LAYERS), units="1", long_name="v", dims="layer", coords={"layer": names}
+                        ),
+                    )
                     for k in range(VARIABLES)
                 ]
                 start = time.perf_counter()
@@ -37,7 +43,9 @@ def main() -> None:
         read = time.perf_counter() - start
     payload = STEPS * LAYERS * VARIABLES * 8
     print(f"commit of {LAYERS} x {VARIABLES} numbers: median {statistics.median(times) * 1e3:.2f} ms")
-    print(f"{size / 2**20:.1f} MiB on disk for {payload / 2**20:.1f} MiB of numbers; {values.shape} read in {read * 1e3:.0f} ms")
+    print(
+        f"{size / 2**20:.1f} MiB on disk for {payload / 2**20:.1f} MiB of numbers; {values.shape} read in {read * 1e3:.0f} ms"
+    )
 
 
 if __name__ == "__main__":

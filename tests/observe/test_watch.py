@@ -501,3 +501,13 @@ def test_a_state_dict_may_hold_other_things_and_tied_tensors_are_measured_once()
     record = examine(weights={"a.weight": tensor, "b.weight": tensor, "epoch": 3})
     assert record["weights"]["stable_rank"].coords["matrix"].values.tolist() == ["a.weight"]
     assert record.meta["name"] == "weights"
+
+
+def test_why_an_instrument_was_not_measured_is_said_once_a_run(tmp_path):
+    model, x, _ = problem()
+    with watch(model, {"train": x, "test": x}, to=tmp_path / "run", every=1, budget=math.inf) as w:
+        for i in range(1, 4):
+            w.step(i, loss=1.0)
+    found = [f for f in w.record.findings if f.code == "PF000"]
+    assert [(f.outcome, f.split) for f in found] == [("not_applicable", "train"), ("not_applicable", "test")]
+    assert all("no labels" in f.says for f in found)
