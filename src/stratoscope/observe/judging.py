@@ -26,10 +26,15 @@ ORDER = [
 def judge(record: Record, instruments: Iterable[Instrument], settings: Settings | None = None) -> list[Finding]:
     """What the instruments say of saved numbers, the most pressing first.
 
-    Failures that were noted while measuring are kept. An instrument whose judgement fails says so, and the others go on.
+    Failures that were noted while measuring are kept, and why an instrument was not measured at all. An instrument whose
+    judgement fails says so, and the others go on.
     """
     settings = settings or Settings()
     found = [finding for finding in record.findings if finding.outcome is Outcome.FAILED]
+    # a training notes it at each measurement
+    found += {
+        (f.code, f.split): f for f in record.findings if f.outcome is Outcome.NOT_APPLICABLE and f.code.endswith("000")
+    }.values()
     for instrument in instruments:
         if instrument.key in record.keys():  # noqa: SIM118 - a record is no mapping
             found += _of(record, instrument)

@@ -165,8 +165,16 @@ class Round:
             return measure()
         except NotApplicable as why:
             status, reason = "not_applicable", str(why)
+            if layer is None and split is not None:
+                says = f"{instrument.title} is not measured on {split}: {reason}"
+                self.findings.append(
+                    instrument.finding(
+                        f"{prefix_of(instrument)}000", Outcome.NOT_APPLICABLE, says, step=self.step, split=split
+                    )
+                )
         except Exception as error:
-            status, reason = "failed", f"{type(error).__name__}: {error}"
+            known = isinstance(error, StratoscopeError)
+            status, reason = "failed", str(error) if known else f"{type(error).__name__}: {error}"
             where = f" at {layer.name}" if layer else ""
             _LOG.debug("%s failed%s", instrument.title, where, exc_info=True)
             self.findings.append(

@@ -140,7 +140,10 @@ def _print_findings(findings: Sequence[Finding], out: Console) -> None:
         left -= len(saying.items)
     if left < 0:
         out.print(Text(f"  ... and {-left:,} more, in the HTML report and in --json", style="dim"))
-    if every:
+    unjudged = _unjudged(findings)
+    if unjudged.row_count:
+        out.print(unjudged)
+    if every or unjudged.row_count:
         out.print()
 
 
@@ -156,16 +159,35 @@ def _verdict(findings: Sequence[Finding]) -> Text:
 
 def _saying(saying: Saying, most: int) -> Grid:
     sign, style = _SIGNS[saying.outcome]
-    grid = Grid.grid(padding=(0, 1))
-    grid.add_column(width=1)
-    grid.add_column(width=5, no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid = _finding_grid()
     head = _text(sign, style), _text(saying.code, style)
     for number, (finding, also) in enumerate(saying.items[:most]):
         body = _joined(finding.says, "\n", (_small(finding, also), "dim"))
         grid.add_row(*(head if number == 0 else ("", "")), body)
     if saying.do:
         grid.add_row("", "", _joined(("→ ", "bold"), saying.do))
+    return grid
+
+
+def _unjudged(findings: Sequence[Finding]) -> Grid:
+    """What could not be judged, and why: a line for each code."""
+    grid = _finding_grid()
+    for outcome in (Outcome.SKIPPED, Outcome.NOT_APPLICABLE):
+        by_code: dict[str, list[Finding]] = {}
+        for finding in findings:
+            if finding.outcome is outcome:
+                by_code.setdefault(finding.code, []).append(finding)
+        for code, some in by_code.items():
+            more = f", and {len(some) - 1:,} more" if len(some) > 1 else ""
+            grid.add_row(_text("·", "dim"), _text(code, "dim"), _text(f"{some[0].says}{more}", "dim", overflow="fold"))
+    return grid
+
+
+def _finding_grid() -> Grid:
+    grid = Grid.grid(padding=(0, 1))
+    grid.add_column(width=1)
+    grid.add_column(width=5, no_wrap=True)
+    grid.add_column(overflow="fold")
     return grid
 
 

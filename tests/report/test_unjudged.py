@@ -1,0 +1,38 @@
+import io
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from stratoscope import examine
+from stratoscope.findings import Finding, Outcome
+from stratoscope.report.html import to_html
+from stratoscope.report.terminal import print_report
+
+
+def printed(record):
+    out = io.StringIO()
+    print_report(record, Console(file=out, width=100))
+    return " ".join(out.getvalue().split())
+
+
+def test_what_could_not_be_judged_is_said_once_for_each_code(synthetic):
+    found = [
+        Finding("UN005", "units", f"r{i}", 0, Outcome.SKIPPED, f"r{i}: 3 examples are too few to judge units")
+        for i in range(18)
+    ]
+    text = printed(synthetic.record_of(findings=found))
+    assert "UN005 r0: 3 examples are too few to judge units, and 17 more" in text
+    assert "r1:" not in text
+
+
+def test_labels_that_fit_no_loss_are_noticed():
+    inputs, labels = torch.randn(40, 6), torch.arange(40) % 3 + 10
+    record = examine(nn.Sequential(nn.Linear(6, 3)), (inputs, labels))
+    (found,) = (f for f in record.findings if f.outcome is Outcome.NOT_APPLICABLE)
+    assert (found.code, found.split, found.instrument) == ("PF000", "data", "performance")
+    assert found.says == ("Performance is not measured on data: labels from 10 to 12 do not fit 3 outputs; give loss=")
+    assert found.says in printed(record)
+    assert "do not fit 3 outputs" in to_html(record)
+    weights_alone = examine(nn.Sequential(nn.Linear(6, 3)))
+    assert not [f for f in weights_alone.findings if f.outcome is Outcome.NOT_APPLICABLE]
