@@ -191,7 +191,10 @@ def findings_page() -> str:
         "([](howto/settings.md)). What the outcomes mean is in [](explanation/findings.md).",
     ]
     for key, cls in available().items():
-        codes = {**cls.codes, f"{prefix_of(cls)}000": "the instrument itself failed; the reason is in the finding"}
+        codes = {
+            **cls.codes,
+            f"{prefix_of(cls)}000": "the instrument itself failed, or does not apply to this split; the reason is in the finding",
+        }
         rows = [[f"[`{code}`]{{#{code.lower()}}}", meaning] for code, meaning in codes.items()]
         parts += [f"## [{cls.title}](instruments/{key}.md)", table(["code", "says"], rows)]
     rows = [[f"[`{code}`]{{#{code.lower()}}}", meaning] for code, meaning in EVERYWHERE.items()]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.capture.views import MEMORY, Capture
+from stratoscope.errors import SettingError
 from stratoscope.instruments.base import Instrument
 from stratoscope.instruments.registry import choose
 from stratoscope.network.subject import Subject
@@ -66,7 +67,7 @@ def examine(
         only: keys of the instruments to run; all by default.
         skip: keys of instruments to leave out.
         instruments: instruments with their settings, instead of `only`, `skip` and the settings file.
-        layers: patterns such as `"layer1.*"`; all layers by default.
+        layers: a pattern such as `"layer1.*"`, or several; all layers by default.
         probe: examples drawn from each split.
         batch_size: examples a forward pass.
         seed: of everything random.
@@ -85,13 +86,19 @@ def examine(
     settings = settings if settings is not None else load_settings()
     chosen = list(instruments) if instruments is not None else choose(only, skip, settings.instruments)
     chosen = [instrument for instrument in chosen if not instrument.every_step]
-    capture = Capture(subject, needs_of(chosen), memory, patterns=tuple(layers))
+    if not chosen:
+        raise SettingError("None of these instruments measures a network that is not in training; see watch.")
+    patterns = (layers,) if isinstance(layers, str) else tuple(layers)
+    capture = Capture(subject, needs_of(chosen), memory, patterns=patterns)
     deadline = None if seconds is None else time.monotonic() + seconds
     # before anything is written, so that data which do not fit leave no half-made record behind
     for number, split in enumerate(subject.splits if subject.module is not None else ()):
         if progress is not None:
             progress(f"passing over {split}", number, len(subject.splits))
         capture.run(split)
+    known = [layer.name for layer in capture.layers()]
+    if not any(map(capture.wanted, known)):
+        raise SettingError(f"No layer is called {' or '.join(patterns)}; there are {', '.join(known[:12])}.")
     writer = RecordWriter.create(Path(to) if to is not None else None, run_meta(subject, chosen))
     try:
         Round(capture, chosen, writer, by_layer=True, deadline=deadline, progress=progress).run()

@@ -1,0 +1,41 @@
+import pytest
+import torch
+from torch import nn
+
+from stratoscope import examine
+from stratoscope.errors import SettingError
+
+
+def network():
+    return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+
+
+def test_one_pattern_may_be_given_as_it_is():
+    data = torch.randn(40, 6), torch.arange(40) % 3
+    for pattern in ("0", ["0"]):
+        record = examine(network(), data, layers=pattern, only="weights")
+        assert record["weights"]["stable_rank"].coords["matrix"].values.tolist() == ["0.weight"]
+
+
+def test_a_pattern_that_fits_no_layer_is_an_error_and_nothing_is_written(tmp_path):
+    with pytest.raises(SettingError, match=r"No layer is called fc\* or conv; there are .*0"):
+        examine(network(), layers=["fc*", "conv"], to=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_layers_that_only_a_pass_finds_can_be_asked_for():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return torch.relu(self.fc(x))
+
+    record = examine(Functional(), torch.randn(40, 6), layers=":relu")
+    assert record["units"]["dead_share"].coords["layer"].values.tolist() == [":relu"]
+
+
+def test_what_is_measured_in_a_training_only_is_not_nothing():
+    with pytest.raises(SettingError, match="not in training"):
+        examine(network(), only=["training"])
