@@ -1,5 +1,7 @@
 """Streaming mean and variance."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ def over(*batches):
 def test_any_cut_into_batches_and_processes_gives_the_same(cuts, offset, seed):
     rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + offset
     bounds = [0, *sorted(cuts), 40]
-    parts = [rows[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [rows[a:b] for a, b in itertools.pairwise(bounds)]
     merged = Moments()
     for part in parts:
         merged.merge(over(part))

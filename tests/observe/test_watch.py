@@ -511,3 +511,31 @@ def test_why_an_instrument_was_not_measured_is_said_once_a_run(tmp_path):
     found = [f for f in w.record.findings if f.code == "PF000"]
     assert [(f.outcome, f.split) for f in found] == [("not_applicable", "train"), ("not_applicable", "test")]
     assert all("no labels" in f.says for f in found)
+
+
+def test_two_settings_of_one_instrument_are_kept_apart(tmp_path):
+    from stratoscope.instruments.units import Units
+    from stratoscope.observe.judging import rejudge
+
+    both = [Units(dead_limit=0.5), Units(dead_limit=0.0, some_dead=0.0), Units(dead_limit=0.5)]
+    record, _ = watched(tmp_path / "run", instruments=both)
+    assert list(record.keys()) == ["units:dead_limit=0.5,some_dead=0.1", "units:dead_limit=0.0,some_dead=0.0"]
+    spoken = {f.instrument for f in record.findings if f.code == "UN001" and f.outcome == "issue"}
+    assert spoken == {"units:dead_limit=0.0,some_dead=0.0"}
+    assert [(f.code, f.instrument) for f in rejudge(record, Settings())] == [
+        (f.code, f.instrument) for f in record.findings
+    ]
+    assert {c.label for c in record.coverage()} == {"dead_limit=0.5,some_dead=0.1", "dead_limit=0.0,some_dead=0.0"}
+
+
+def test_every_param_is_covered_by_the_instruments_of_every_step(tmp_path):
+    model, x, y = problem()
+    model[0].weight.requires_grad_(False)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with watch(model, optimizer=optimizer, to=tmp_path / "run", budget=math.inf) as w:
+        train(w, model, optimizer, x, y, 2)
+    covered = {
+        c.param: (c.status, c.reason) for c in Record.open(tmp_path / "run").coverage() if c.instrument == "training"
+    }
+    assert covered["0.weight"] == ("not_applicable", "no gradient reaches it")
+    assert {name for name, (status, _) in covered.items() if status == "measured"} == {"0.bias", "2.weight", "2.bias"}

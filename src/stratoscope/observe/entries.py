@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
+from stratoscope.errors import SettingError
 from stratoscope.instruments.base import Instrument
 from stratoscope.instruments.registry import settings_of
 from stratoscope.record.entry import Entry
@@ -17,10 +18,41 @@ def _settings(instrument: Instrument) -> str:
     return json.dumps(settings_of(instrument), sort_keys=True, default=str)
 
 
-def entries_of(instrument: Instrument, found: Mapping[str, Quantity], split: str | None) -> list[Entry]:
+def labels_of(instruments: Iterable[Instrument]) -> dict[Instrument, str]:
+    """Each instrument once, with what tells it from others of the same key: the settings in which they differ.
+
+    Raises:
+        SettingError: if an instrument cannot be compared by value.
+
+    >>> from stratoscope.instruments.units import Units
+    >>> list(labels_of([Units(), Units(), Units(slope=0.2)]).values())
+    ['slope=0.1', 'slope=0.2']
+    """
+    instruments = list(instruments)
+    try:
+        once = list(dict.fromkeys(instruments))
+    except TypeError as error:
+        raise SettingError(f"An instrument's settings must be plain values that do not change: {error}.") from error
+    labels = {}
+    for instrument in once:
+        own = settings_of(instrument)
+        others = [settings_of(other) for other in once if other.key == instrument.key and other is not instrument]
+        differing = [name for name in own if any(other.get(name) != own[name] for other in others)]
+        labels[instrument] = ",".join(f"{name}={own[name]}" for name in differing)
+    return labels
+
+
+def group_of(instrument: Instrument, label: str) -> str:
+    """The name of its group in a record."""
+    return f"{instrument.key}:{label}" if label else instrument.key
+
+
+def entries_of(
+    instrument: Instrument, found: Mapping[str, Quantity], split: str | None, label: str = ""
+) -> list[Entry]:
     """One row for each variable, with the instrument's source and settings."""
     settings = _settings(instrument)
-    return [Entry(instrument.key, name, value, split=split or "", settings=settings) for name, value in found.items()]
+    return [Entry(instrument.key, name, value, label, split or "", settings) for name, value in found.items()]
 
 
 def describe(instruments: list[Instrument]) -> dict[str, dict[str, object]]:
@@ -29,7 +61,7 @@ def describe(instruments: list[Instrument]) -> dict[str, dict[str, object]]:
     import sys
 
     return {
-        instrument.key: {
+        group_of(instrument, label): {
             "title": instrument.title,
             "source": instrument.source,
             "codes": dict(instrument.codes),
@@ -38,5 +70,5 @@ def describe(instruments: list[Instrument]) -> dict[str, dict[str, object]]:
             or inspect.getdoc(type(instrument))
             or "",
         }
-        for instrument in instruments
+        for instrument, label in labels_of(instruments).items()
     }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from stratoscope.errors import StratoscopeError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import Instrument
 from stratoscope.instruments.registry import available, configured, prefix_of
+from stratoscope.observe.entries import group_of, labels_of
 from stratoscope.observe.settings import Settings
 from stratoscope.record.record import Record
+
+JUDGEMENT = "its judgement failed"
+"""How a finding begins that comes from judging, not from measuring, and goes when the record is judged again."""
 
 ORDER = [
     Outcome.ISSUE,
@@ -29,28 +33,32 @@ def judge(record: Record, instruments: Iterable[Instrument], settings: Settings 
     Failures that were noted while measuring are kept, and why an instrument was not measured at all. An instrument whose
     judgement fails says so, and the others go on.
     """
-    settings = settings or Settings()
-    found = [finding for finding in record.findings if finding.outcome is Outcome.FAILED]
-    # a training notes it at each measurement
-    found += {
-        (f.code, f.split): f for f in record.findings if f.outcome is Outcome.NOT_APPLICABLE and f.code.endswith("000")
-    }.values()
-    for instrument in instruments:
-        if instrument.key in record.keys():  # noqa: SIM118 - a record is no mapping
-            found += _of(record, instrument)
-    muted = [f if not settings.mutes(f.code) else dataclasses.replace(f, outcome=Outcome.MUTED) for f in found]
-    return sorted(muted, key=lambda f: (ORDER.index(f.outcome), f.code))
+    groups = {group_of(instrument, label): instrument for instrument, label in labels_of(instruments).items()}
+    return _judge(record, {group: groups[group] for group in groups if group in record}, settings or Settings())
 
 
 def rejudge(record: Record, settings: Settings) -> list[Finding]:
     """The same from a record alone, with the settings that its instruments had and those of a settings file on top."""
-    instruments = []
-    for key in record.keys():  # noqa: SIM118 - a record is no mapping
+    groups = {}
+    for group in record:
+        key = group.partition(":")[0]
         cls = available().get(key)
         if cls is not None:
-            known = {name: value for name, value in _kept(record, key).items() if name in cls.__dataclass_fields__}  # type: ignore[attr-defined]
-            instruments.append(configured(cls, {**known, **settings.instruments.get(key, {})}))
-    return judge(record, instruments, settings)
+            known = {name: value for name, value in _kept(record, group).items() if name in cls.__dataclass_fields__}  # type: ignore[attr-defined]
+            groups[group] = configured(cls, {**known, **settings.instruments.get(key, {})})
+    return _judge(record, groups, settings)
+
+
+def _judge(record: Record, groups: Mapping[str, Instrument], settings: Settings) -> list[Finding]:
+    found = [f for f in record.findings if f.outcome is Outcome.FAILED and JUDGEMENT not in f.says]
+    # a training notes it at each measurement
+    found += {
+        (f.code, f.split): f for f in record.findings if f.outcome is Outcome.NOT_APPLICABLE and f.code.endswith("000")
+    }.values()
+    for group, instrument in groups.items():
+        found += (dataclasses.replace(f, instrument=group) for f in _of(record, instrument, group))
+    muted = [f if not settings.mutes(f.code) else dataclasses.replace(f, outcome=Outcome.MUTED) for f in found]
+    return sorted(muted, key=lambda f: (ORDER.index(f.outcome), f.code))
 
 
 def _kept(record: Record, key: str) -> dict[str, object]:
@@ -59,9 +67,9 @@ def _kept(record: Record, key: str) -> dict[str, object]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
 
 
-def _of(record: Record, instrument: Instrument) -> Iterator[Finding]:
+def _of(record: Record, instrument: Instrument, group: str) -> Iterator[Finding]:
     try:
-        yield from list(instrument.judge(record[instrument.key]))
+        yield from list(instrument.judge(record[group]))
     except StratoscopeError as error:
         yield _failed(instrument, str(error))
     except Exception as error:
@@ -70,5 +78,5 @@ def _of(record: Record, instrument: Instrument) -> Iterator[Finding]:
 
 def _failed(instrument: Instrument, reason: str) -> Finding:
     return instrument.finding(
-        f"{prefix_of(instrument)}000", Outcome.FAILED, f"{instrument.title}: its judgement failed: {reason}"
+        f"{prefix_of(instrument)}000", Outcome.FAILED, f"{instrument.title}: {JUDGEMENT}: {reason}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import Instrument, LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import prefix_of
 from stratoscope.network.layers import Catalogue, Layer, Param
-from stratoscope.observe.entries import entries_of
+from stratoscope.observe.entries import entries_of, labels_of
 from stratoscope.record.assemble import assemble
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity
@@ -35,8 +35,13 @@ def needs_of(instruments: Iterable[Instrument]) -> frozenset[Need]:
 
 def wants_data(instrument: Instrument) -> bool:
     """Whether it is measured once for each split."""
-    inner = [need.need if isinstance(need, Modifier) else need for need in instrument.requires]
+    inner = [need.need if isinstance(need, Modifier) else need for need in instrument.requires | instrument.uses]
     return any(isinstance(need, (Streamed, Operator)) and getattr(need, "split", None) is None for need in inner)
+
+
+def _must_have_data(instrument: Instrument) -> bool:
+    inner = [need.need if isinstance(need, Modifier) else need for need in instrument.requires]
+    return any(isinstance(need, (Streamed, Operator)) for need in inner)
 
 
 @dataclass
@@ -67,6 +72,10 @@ class Round:
     _entries: list[Entry] = field(default_factory=list)
     _coverage: list[Coverage] = field(default_factory=list)
     _told: int = 0
+
+    def __post_init__(self) -> None:
+        self._labels = labels_of(self.instruments)
+        self.instruments = list(self._labels)
 
     def run(self) -> int:
         """Measure everything; returns the sequence number of the last commit.
@@ -104,7 +113,9 @@ class Round:
     def _splits(self, instrument: Instrument, splits: list[str]) -> list[str | None]:
         if not wants_data(instrument) or not splits:
             return [None]
-        return [split for split in splits if split not in self.capture.failures]
+        there: list[str | None] = [split for split in splits if split not in self.capture.failures]
+        # what only looks at data where there are some is measured without them, too
+        return there or ([] if _must_have_data(instrument) else [None])
 
     def _network(self, instrument: NetworkInstrument, split: str | None) -> None:
         if self._late():
@@ -113,11 +124,12 @@ class Round:
         found = self._guard(instrument, None, split, lambda: _plain(instrument.measure(Seen(split, self.capture))))
         if isinstance(found, str):
             return
-        self._entries += entries_of(instrument, found, split)
+        self._entries += entries_of(instrument, found, split, self._labels[instrument])
         rows = {label for q in found.values() if "param" in q.dims for label in q.labels("param")}
         for param in self.capture.subject.catalogue.params.values():
-            reason = unmeasured(param) or ("no gradient reaches it" if rows and param.name not in rows else "")
-            status = "not_applicable" if reason else "measured"
+            status, reason = status_of(param, rows, "not looked at")
+            if not self.capture.wanted(param.layer) and param.name not in rows:
+                status, reason = "skipped", "not among the layers that were asked for"
             self._cover(instrument, param.layer, param.name, split, status, reason)
 
     def _layers(self, instruments: list[LayerInstrument], layers: list[Layer], splits: list[str]) -> None:
@@ -194,7 +206,7 @@ class Round:
         self, results: Mapping[tuple[LayerInstrument, str | None], dict[str, Mapping[str, Quantity]]]
     ) -> None:
         for (instrument, split), per_layer in results.items():
-            self._entries += entries_of(instrument, assemble(per_layer), split)
+            self._entries += entries_of(instrument, assemble(per_layer), split, self._labels[instrument])
 
     def _commit(self, cost_ms: float | None = None) -> int:
         findings = self.findings[self._told :]
@@ -214,7 +226,7 @@ class Round:
 
     def _fail_pass(self, split: str, reason: str) -> None:
         for instrument in self.instruments:
-            if wants_data(instrument):
+            if _must_have_data(instrument):
                 self._cover_all(instrument, split, "failed", reason)
         self.findings.append(
             Finding("ST000", "capture", None, self.step, Outcome.FAILED, reason, "check the data", {}, "", split)
@@ -249,12 +261,21 @@ class Round:
     def _cover(
         self, instrument: Instrument, layer: str, param: str | None, split: str | None, status: str, reason: str
     ) -> None:
-        self._coverage.append(Coverage(instrument.key, "", layer, param or "", split or "", self.step, status, reason))
+        label = self._labels[instrument]
+        self._coverage.append(
+            Coverage(instrument.key, label, layer, param or "", split or "", self.step, status, reason)
+        )
 
 
 def in_order(layers: list[Layer]) -> Catalogue:
     """Layers with their place in this order as their depth."""
     return Catalogue({layer.name: replace(layer, depth=place) for place, layer in enumerate(layers)})
+
+
+def status_of(param: Param, rows: Collection[Hashable], why_not: str) -> tuple[str, str]:
+    """Whether a param was measured, given those that have a row of their own (none if there are no such rows)."""
+    reason = unmeasured(param) or (why_not if rows and param.name not in rows else "")
+    return ("not_applicable" if reason else "measured"), reason
 
 
 def unmeasured(param: Param) -> str:

@@ -14,23 +14,24 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from stratoscope.capture.gradients import Optimizer, TrainingGradients, TrainingLoss
+from stratoscope.capture.gradients import Optimizer, TrainingLoss
 from stratoscope.capture.needs import Need, Previous
-from stratoscope.capture.views import MEMORY, Capture, Seen
-from stratoscope.errors import NotApplicable, RecordError, SettingError
+from stratoscope.capture.views import MEMORY, Capture
+from stratoscope.errors import RecordError, SettingError
 from stratoscope.findings import Finding, Outcome
-from stratoscope.instruments.base import Instrument, NetworkInstrument
-from stratoscope.instruments.registry import choose, prefix_of
+from stratoscope.instruments.base import Instrument
+from stratoscope.instruments.registry import choose
 from stratoscope.network.snapshot import open_snapshot, save_snapshot
 from stratoscope.network.subject import Subject
 from stratoscope.network.weights import WeightSource
-from stratoscope.observe.entries import entries_of
+from stratoscope.observe.entries import labels_of
 from stratoscope.observe.examine import data_meta, run_meta
 from stratoscope.observe.judging import judge
 from stratoscope.observe.recorder import StepRecorder
 from stratoscope.observe.round import Round, needs_of
 from stratoscope.observe.schedule import Budget, Schedule
 from stratoscope.observe.settings import Settings, load_settings
+from stratoscope.observe.stepwise import Stepwise
 from stratoscope.record.entry import Entry
 from stratoscope.record.folder import new_run_folder
 from stratoscope.record.quantity import quantity
@@ -78,9 +79,8 @@ class Watch:
         self.subject, self.folder = subject, folder
         self.instruments = instruments
         self._scheduled = [i for i in instruments if not i.every_step]
-        self._stepwise = [i for i in instruments if i.every_step and isinstance(i, NetworkInstrument)]
+        self._stepwise = Stepwise(subject, labels_of(instruments))
         self._needs = needs_of(self._scheduled)
-        self._gradient_needs = [n for n in needs_of(self._stepwise) if isinstance(n, TrainingGradients)]
         self._snapshot, self._memory = snapshot, memory
         self._settings, self._resume = settings or Settings(), resume
         self._budget, self._schedule = Budget(budget), Schedule(every)
@@ -91,7 +91,6 @@ class Watch:
         self._recorder: StepRecorder | None = None
         self._writer: RecordWriter | None = None
         self._capture: Capture | None = None
-        self._failed: set[str] = set()
         self._ended = False
 
     # -- the life of a run ------------------------------------------------------------------------------------------
@@ -228,7 +227,7 @@ class Watch:
 
     def _attach(self) -> None:
         optimizer, model = self.subject.optimizer, self.subject.module
-        window = max((need.window for need in self._gradient_needs), default=None)
+        window = max((need.window for need in self._stepwise.gradient_needs), default=None)
         if optimizer is not None and model is not None and window is not None:
             self._recorder = StepRecorder(model, optimizer, window, self._recording)
             own = {id(param) for param in model.parameters()}
@@ -260,26 +259,8 @@ class Watch:
         if self._recorder is not None:
             live[Optimizer()] = self._recorder.state()
         if taken is not None:
-            live |= dict.fromkeys(self._gradient_needs, taken)
-        entries = [entry for instrument in self._stepwise for entry in self._stepwise_entries(instrument, live)]
-        if entries:
-            self._open_writer().append(self._step, entries, epoch=epoch)
-
-    def _stepwise_entries(self, instrument: NetworkInstrument, live: dict[Need, Any]) -> list[Entry]:
-        if instrument.key in self._failed:
-            return []
-        capture = Capture(self.subject, frozenset(instrument.requires | instrument.uses), live=live)
-        try:
-            return entries_of(instrument, instrument.measure(Seen(None, capture)), None)
-        except NotApplicable:
-            return []
-        except Exception as error:
-            # said once: the training goes on, and so do the other instruments
-            self._failed.add(instrument.key)
-            says = f"{instrument.title} failed at step {self._step}: {type(error).__name__}: {error}"
-            finding = instrument.finding(f"{prefix_of(instrument)}000", Outcome.FAILED, says, step=self._step)
-            self._open_writer().commit(self._step, [], findings=[finding])
-            return []
+            live |= dict.fromkeys(self._stepwise.gradient_needs, taken)
+        self._stepwise.record(self._open_writer(), self._step, live, epoch)
 
     def _measure_fully(self, epoch: float | None = None) -> None:
         if self._measured == self._step or not self._scheduled:

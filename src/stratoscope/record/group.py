@@ -137,7 +137,7 @@ class Group(Variables):
 
     def _about(self) -> dict[str, Any]:
         every = self._store.meta.get("instruments")
-        about = every.get(self.instrument) if isinstance(every, dict) else None
+        about = every.get(self.key, every.get(self.instrument)) if isinstance(every, dict) else None
         return about if isinstance(about, dict) else {}
 
     def __repr__(self) -> str:

@@ -245,7 +245,7 @@ def sections(record: Record, *, all_charts: bool) -> list[dict[str, Any]]:
 
 def _section(record: Record, key: str, charts: list[Chart], all_charts: bool) -> dict[str, Any]:
     attrs = record[key].attrs
-    about = dict((record.meta.get("instruments") or {}).get(key.partition(":")[0]) or {})
+    about = dict((record.meta.get("instruments") or {}).get(key) or {})
     settings = attrs.get("settings") or about.get("settings") or {}
     variables = variables_of(record, key)
     numbers = [chart for chart in charts if all(isinstance(mark, Number) for mark in chart.marks)]

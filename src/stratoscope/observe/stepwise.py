@@ -1,0 +1,78 @@
+"""Instruments that measure at every step of a watched training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stratoscope.capture.gradients import TrainingGradients
+from stratoscope.capture.needs import Need
+from stratoscope.capture.views import Capture, Seen
+from stratoscope.errors import NotApplicable
+from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.base import Instrument, NetworkInstrument
+from stratoscope.instruments.registry import prefix_of
+from stratoscope.network.subject import Subject
+from stratoscope.observe.entries import entries_of
+from stratoscope.observe.round import needs_of, status_of
+from stratoscope.record.entry import Entry
+from stratoscope.record.rows import Coverage
+from stratoscope.record.writer import RecordWriter
+
+
+class Stepwise:
+    """Hands what a training step gave to its instruments, and what they made of it to the record.
+
+    Args:
+        subject: the network in training.
+        labels: every instrument of the run with its label; those of every step are taken.
+    """
+
+    def __init__(self, subject: Subject, labels: Mapping[Instrument, str]) -> None:
+        self._subject = subject
+        self._labels = {i: label for i, label in labels.items() if i.every_step and isinstance(i, NetworkInstrument)}
+        self._failed: set[Instrument] = set()
+        self._covered: dict[Instrument, frozenset[Any]] = {}
+        self.gradient_needs = [need for need in needs_of(self._labels) if isinstance(need, TrainingGradients)]
+
+    def record(self, writer: RecordWriter, step: int, live: Mapping[Need, Any], epoch: float | None) -> None:
+        """Measure one step. An instrument that fails says so once; training and the others go on."""
+        entries: list[Entry] = []
+        for instrument, label in self._labels.items():
+            try:
+                found = self._measure(instrument, live)
+                entries += entries_of(instrument, found, None, label)
+                rows = frozenset(name for value in found.values() for name in value.coords.get("param", ()))
+                self._cover(writer, step, instrument, rows)
+            except NotApplicable:
+                continue
+            except Exception as error:
+                self._failed.add(instrument)
+                writer.commit(step, [], findings=[_failed(instrument, step, error)])
+        if entries:
+            writer.append(step, entries, epoch=epoch)
+
+    def _measure(self, instrument: NetworkInstrument, live: Mapping[Need, Any]) -> Any:
+        if instrument in self._failed:
+            raise NotApplicable("it failed before")
+        capture = Capture(self._subject, frozenset(instrument.requires | instrument.uses), live=live)
+        return instrument.measure(Seen(None, capture))
+
+    def _cover(self, writer: RecordWriter, step: int, instrument: NetworkInstrument, rows: frozenset[Any]) -> None:
+        """Say of every param whether it has a row, where that is new."""
+        if not rows or self._covered.get(instrument) == rows:
+            return
+        self._covered[instrument] = rows
+        coverage = [
+            Coverage(instrument.key, self._labels[instrument], param.layer, param.name, "", step, *status)
+            for param in self._subject.catalogue.params.values()
+            for status in [status_of(param, rows, "no gradient reaches it")]
+        ]
+        writer.commit(step, [], coverage=coverage)
+
+
+def _failed(instrument: Instrument, step: int, error: Exception) -> Finding:
+    says = f"{instrument.title} failed at step {step}: {type(error).__name__}: {error}"
+    return instrument.finding(
+        f"{prefix_of(instrument)}000", Outcome.FAILED, says, step=step, do="run with --debug for the traceback"
+    )
