@@ -70,6 +70,7 @@ def build(spec: str, weights: Path | None, device: str) -> Any:
     from stratoscope.errors import SettingError, SubjectError
     from stratoscope.network.opening import open_weights
     from stratoscope.network.sources import load_object
+    from stratoscope.network.weights import WithTwins
 
     found = load_object(spec)
     try:
@@ -80,7 +81,7 @@ def build(spec: str, weights: Path | None, device: str) -> Any:
     if not isinstance(model, torch.nn.Module):
         raise SubjectError(f"{spec} gives {type(model).__name__}, not a torch.nn.Module.")
     if weights is not None:
-        source = open_weights(weights)
+        source = WithTwins(open_weights(weights), model)
         state = {name: source.load(name) for name in source.describe()}
         try:
             model.load_state_dict(state, strict=True)

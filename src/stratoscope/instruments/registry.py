@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 import stratoscope.instruments as home
 from stratoscope.errors import SettingError
-from stratoscope.instruments.base import Instrument
+from stratoscope.instruments.base import Instrument, NetworkInstrument
 
 ENTRY_POINTS = "stratoscope.instruments"
 
@@ -42,6 +42,8 @@ def _add(found: dict[str, type[Instrument]], cls: type[Instrument]) -> None:
     if cls.key in found:
         other = found[cls.key]
         raise SettingError(f"{cls.__module__} and {other.__module__} both have an instrument with the key {cls.key!r}.")
+    if cls.every_step and not issubclass(cls, NetworkInstrument):
+        raise SettingError(f"{cls.__module__}.{cls.__name__} measures every step, so it must be a NetworkInstrument.")
     found[cls.key] = cls
 
 

@@ -40,7 +40,7 @@ class Batch:
     ids: Int64[Tensor, " n"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
-        """The same on another device.
+        """A copy on a device, also where it is there already: a network or a loss may write to what it is given.
 
         Args:
             device: where to.
@@ -48,7 +48,8 @@ class Batch:
         """
 
         def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)
+            kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            return tensor.to(device, kind, copy=True)
 
         return replace(
             self,

@@ -18,7 +18,7 @@ from stratoscope.network.naming import catalogue_of_weights
 from stratoscope.network.opening import open_weights
 from stratoscope.network.sources import ProbeSet, Split, as_splits
 from stratoscope.network.unwrap import unwrap
-from stratoscope.network.weights import ModuleWeights, StateDict, WeightSource
+from stratoscope.network.weights import ModuleWeights, StateDict, WeightSource, WithTwins
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ class Subject:
     @cached_property
     def source(self) -> WeightSource:
         """Where the weights are read from."""
+        if self.weights is None:
+            assert self.module is not None
+            return ModuleWeights(self.module)
         if isinstance(self.weights, WeightSource):
-            return self.weights
-        if isinstance(self.weights, Mapping):
-            return StateDict(self.weights)
-        if self.weights is not None:
-            return open_weights(self.weights)
-        assert self.module is not None
-        return ModuleWeights(self.module)
+            source = self.weights
+        else:
+            source = StateDict(self.weights) if isinstance(self.weights, Mapping) else open_weights(self.weights)
+        return source if self.module is None else WithTwins(source, self.module)
 
     @cached_property
     def catalogue(self) -> Catalogue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -218,3 +218,35 @@ def _persistent_buffers(module: nn.Module) -> set[str]:
         prefix = f"{path}." if path else ""
         found |= {(prefix + leaf).replace(HIDDEN_PREFIX, "") for leaf in own_buffers(child)}
     return found
+
+
+class WithTwins(WeightSource):
+    """A file's weights for a model that ties some: a file may hold a tied tensor under one of its names only.
+
+    >>> model = nn.ModuleDict({"table": nn.Embedding(5, 3), "head": nn.Linear(3, 5, bias=False)})
+    >>> model["head"].weight = model["table"].weight
+    >>> source = WithTwins(StateDict({"table.weight": torch.zeros(5, 3)}), model)
+    >>> source.describe()["head.weight"].same_as
+    'table.weight'
+    """
+
+    def __init__(self, source: WeightSource, module: nn.Module) -> None:
+        self._source = source
+        there, families = source.describe(), dict[str, list[str]]()
+        for name, info in ModuleWeights(module).describe().items():
+            families.setdefault(info.same_as or name, []).append(name)
+        self._stand_in = {
+            name: held
+            for family in families.values()
+            for name in family
+            if name not in there and (held := next((other for other in family if other in there), None))
+        }
+
+    def describe(self) -> Mapping[str, TensorInfo]:
+        """What the file holds, and then the names that stand for something it holds."""
+        there = dict(self._source.describe())
+        return there | {name: replace(there[held], same_as=held) for name, held in self._stand_in.items()}
+
+    def load(self, name: str) -> Tensor:
+        """The tensor of that name, or the one that it is tied to."""
+        return self._source.load(self._stand_in.get(name, name))
