@@ -88,7 +88,7 @@ def test_the_user_s_loss_is_the_one_that_counts():
 def test_a_regression_has_a_loss_and_no_accuracy():
     record = examine(subject=SUBJECTS["regression"](), instruments=[Performance()])
     assert "accuracy" not in record["performance"]
-    assert {f.code for f in record.findings} == {"PF001", "PF004"}
+    assert {f.code for f in record.findings} == {"PF001"}
 
 
 def test_without_labels_it_is_not_applicable():
@@ -112,7 +112,29 @@ def test_on_noise_it_is_no_better_than_the_commonest_class():
 def test_skill_is_not_called_chance():
     _, record = measured(5 * torch.eye(4).repeat(25, 1), torch.arange(100) % 4)
     assert said(record["performance"]) == {}
-    assert {f.code for f in record.findings} == {"PF001", "PF002", "PF003", "PF004"}
+    # one split at one step: there is no held-out accuracy to compare with, and no curve
+    assert {f.code for f in record.findings} == {"PF001", "PF002"}
+
+
+@pytest.mark.parametrize(
+    ("splits", "steps", "codes"),
+    [
+        (("train", "test"), 4, {"PF001", "PF002", "PF003", "PF004"}),
+        (("train", "test"), 3, {"PF001", "PF002", "PF003"}),
+        (("train",), 4, {"PF001", "PF002", "PF004"}),
+        (("data", "test"), 1, {"PF001", "PF002"}),
+    ],
+)
+def test_only_what_was_looked_at_is_passed(saved, splits, steps, codes):
+    group = saved("performance", {(step, split): skill(0.9) for step in range(steps) for split in splits})
+    assert {f.code: f.outcome for f in Performance().judge(group)} == dict.fromkeys(codes, Outcome.PASSED)
+
+
+def test_without_known_classes_chance_is_not_called_beaten(saved):
+    found = skill(0.9)
+    del found["majority"]
+    findings = Performance().judge(saved("performance", {(0, "train"): found, (0, "test"): found}))
+    assert {f.code for f in findings} == {"PF001", "PF003"}
 
 
 def test_few_labels_or_one_class_are_not_called_chance():

@@ -181,7 +181,16 @@ def test_sp003_single_examples_are_left_out_with_a_note():
 
 def test_without_a_null_nothing_is_called_passed_against_noise():
     findings = judged({"a": measure(*sample(1.0), permutations=0)})
-    assert {f.code: f.outcome for f in findings} == {"SP001": Outcome.SKIPPED, "SP002": Outcome.PASSED}
+    assert {f.code: f.outcome for f in findings} == {"SP001": Outcome.SKIPPED}
+    two = judged({name: measure(*sample(1.0), permutations=0) for name in "ab"})
+    assert {f.code: f.outcome for f in two} == {"SP001": Outcome.SKIPPED}
+
+
+def test_depth_is_judged_between_two_layers_only():
+    one = measure(*sample(1.0))
+    assert {f.code for f in judged({"a": one})} == {"SP001"}
+    assert {f.code for f in judged({"a": one, "(root)": one})} == {"SP001"}
+    assert {f.code for f in judged({"a": one, "b": measure(*sample(1.0, seed=1))})} == {"SP001", "SP002"}
 
 
 def test_each_split_is_judged_for_itself():

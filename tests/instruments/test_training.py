@@ -198,6 +198,36 @@ def test_a_healthy_training_is_passed(saved):
     assert {f.code for f in Training().judge(group)} == set(Training.codes)
 
 
+@pytest.mark.parametrize(
+    ("steps", "names", "codes"),
+    [
+        (120, ("loss",), {"TR001", "TR006"}),
+        (99, ("loss",), {"TR001"}),
+        (4, ("loss", "gradient_norm", "update_ratio"), {"TR001", "TR005"}),
+        (5, ("gradient_norm", "update_ratio"), {"TR001", "TR002", "TR005"}),
+        (50, ("gradient_norm", "update_ratio"), {"TR001", "TR002", "TR003", "TR005"}),
+        (100, ("gradient_norm", "update_ratio"), {"TR001", "TR002", "TR003", "TR004", "TR005"}),
+        (120, ("learning_rate",), set()),
+    ],
+)
+def test_only_what_was_looked_at_is_passed(saved, steps, names, codes):
+    all_of_them = typical(learning_rate=steady(0.1))
+    group = saved("training", curves(steps, **{name: all_of_them[name] for name in names}))
+    assert {f.code: f.outcome for f in Training().judge(group)} == dict.fromkeys(codes, Outcome.PASSED)
+
+
+def test_steps_that_the_budget_left_out_are_not_counted_as_looked_at(saved):
+    rows = curves(150, **typical())
+    for step in range(61, 151):
+        del rows[step, ""]["gradient_norm"], rows[step, ""]["update_ratio"]
+    assert {f.code for f in Training().judge(saved("training", rows))} == set(Training.codes) - {"TR004"}
+
+
+def test_where_biases_alone_are_trained_no_update_is_called_right(saved):
+    rows = curves(60, gradient_norm={"a.bias": steady(1.0)}, update_ratio={"a.bias": steady(1e-3)})
+    assert {f.code for f in Training().judge(saved("training", rows))} == {"TR001", "TR005"}
+
+
 def test_a_loss_that_is_not_finite(saved):
     group = saved("training", curves(20, **typical(loss=lambda step: math.nan if step > 12 else 1.0)))
     finding = said(group)["TR001"]

@@ -251,6 +251,18 @@ def test_thresholds_are_settings_and_apply_to_saved_numbers(saved):
     assert set(judged(saved, made, min_n=101)) == {"UN005"}
 
 
+def test_only_what_was_looked_at_is_passed(saved):
+    def passed(*tallies):
+        group = saved("units", {(0, "test"): assemble({f"layer{i}": census(t) for i, t in enumerate(tallies)})})
+        return {f.code for f in Units().judge(group) if f.outcome is Outcome.PASSED}
+
+    few, enough = tally([5, 5], n=10), tally([50, 50])
+    assert passed(few) == set()
+    assert passed(few, enough) == passed(enough) == {"UN001", "UN002", "UN003", "UN004"}
+    assert passed(dataclasses.replace(enough, one_sided=False)) == {"UN001", "UN002", "UN004"}
+    assert passed(dataclasses.replace(enough, one_sided=False), few) == {"UN001", "UN002", "UN004"}
+
+
 def test_the_last_measurement_of_each_layer_counts(saved):
     good, bad = (assemble({"fc": census(tally(active))}) for active in ([50, 50], [0, 0]))
     assert said(saved("units", {(0, "test"): bad, (9, "test"): good})) == {}

@@ -174,6 +174,19 @@ def test_silence_is_a_pass_for_every_code():
     assert {f.code: f.outcome for f in findings} == dict.fromkeys(WeightMatrices.codes, Outcome.PASSED)
 
 
+@pytest.mark.parametrize(
+    ("tensors", "codes"),
+    [
+        ({"gain": torch.ones(5)}, {"WT001"}),
+        ({"w": torch.tensor([[0.5]])}, {"WT001", "WT002", "WT003"}),
+        ({"w": torch.zeros(4, 6)}, {"WT001"}),
+        ({"w": torch.full((4, 6), math.nan)}, set()),
+    ],
+)
+def test_only_what_was_looked_at_is_passed(tensors, codes):
+    assert {f.code for f in judged(measure(tensors)) if f.outcome is Outcome.PASSED} == codes
+
+
 def test_wt001_names_each_broken_tensor_once_and_carries_its_count():
     bad = gaussian(4, 6)
     bad[0] = math.nan
@@ -215,6 +228,17 @@ def test_wt004_constant_matrices_but_not_vectors(value, words):
     assert spoken(findings) == [("WT004", "w")]
     assert findings[0].outcome is Outcome.ISSUE
     assert words in findings[0].says
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_wt004_a_constant_whose_mean_is_rounded(dtype):
+    constant = torch.full((37, 113), 0.1, dtype=dtype)
+    measured = measure({"w": constant, "b": torch.full((7,), 0.1, dtype=dtype)})
+    assert measured["entry_std"].values.tolist() == [0.0]
+    assert measured["param_std"].values.tolist() == [0.0, 0.0]
+    assert spoken(judged(measured)) == [("WT004", "w")]
+    constant[3, 4] = torch.nextafter(constant[3, 4], constant.new_tensor(1.0)) if dtype != torch.bfloat16 else 0.2
+    assert ("WT004", "w") not in spoken(judged(measure({"w": constant})))
 
 
 def test_a_single_entry_is_no_constant_matrix():

@@ -29,6 +29,8 @@ from stratoscope.numerics.intervals import clopper_pearson
 from stratoscope.record.quantity import Quantity, quantity
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from stratoscope.record.group import Group
 
 
@@ -68,12 +70,22 @@ class Performance(NetworkInstrument):
 
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Whether it learns, and whether what it learns holds outside the training data."""
-        codes = [code for code in self.codes if "accuracy" in measured or code in ("PF001", "PF004")]
-        yield from passed_if_silent(self, self._judge(measured), codes, measured)
+        yield from passed_if_silent(self, self._judge(measured), self._checked(measured), measured)
+
+    def _checked(self, measured: Group) -> list[str]:
+        """Codes for which there was something to look at: classes, a split to compare with, a curve."""
+        last = _last(measured)
+        scored = {split for split, at in last.items() if math.isfinite(at["accuracy"])}
+        enough = {
+            "PF001": bool(last),
+            "PF002": any(math.isfinite(at["majority"]) for at in last.values()),
+            "PF003": "train" in scored and len(scored) > 1,
+            "PF004": any(True for _ in _curves(measured)),
+        }
+        return [code for code, looked in enough.items() if looked]
 
     def _judge(self, measured: Group) -> Iterator[Finding]:
-        names = ("n", "loss", "accuracy", "accuracy_low", "accuracy_high", "majority")
-        last = {at.split: at for at in last_of(measured, *names, dim=None)}
+        last = _last(measured)
         for at in last.values():
             if not math.isfinite(at["loss"]):
                 yield self.finding(
@@ -121,12 +133,7 @@ class Performance(NetworkInstrument):
                 )  # fmt: skip
 
     def _risen(self, measured: Group) -> Iterator[Finding]:
-        loss = measured["loss"]
-        splits = [str(s) for s in loss.coords["split"].values] if "split" in loss.dims else [None]
-        for split in splits:
-            curve = (loss if split is None else loss.sel(split=split)).dropna("step")
-            if curve.sizes["step"] < 4 or float(curve.min()) <= 0:
-                continue
+        for split, curve in _curves(measured):
             lowest, end = float(curve.min()), float(curve[-1])
             at = int(curve.coords["step"].values[int(curve.values.argmin())])
             if math.isfinite(end) and end > self.fall * lowest:
@@ -136,6 +143,21 @@ class Performance(NetworkInstrument):
                     ratio=end / lowest, limit=self.fall, lowest=lowest, lowest_step=at,
                     step=int(curve.coords["step"].values[-1]), split=split,
                 )  # fmt: skip
+
+
+def _last(measured: Group) -> dict[str | None, At]:
+    names = ("n", "loss", "accuracy", "accuracy_low", "accuracy_high", "majority")
+    return {at.split: at for at in last_of(measured, *names, dim=None)}
+
+
+def _curves(measured: Group) -> Iterator[tuple[str | None, xr.DataArray]]:
+    """The loss of each split over the steps, where it was measured often enough to have risen."""
+    loss = measured["loss"]
+    splits = [str(s) for s in loss.coords["split"].values] if "split" in loss.dims else [None]
+    for split in splits:
+        curve = (loss if split is None else loss.sel(split=split)).dropna("step")
+        if curve.sizes["step"] >= 4 and float(curve.min()) > 0:
+            yield split, curve
 
 
 def _loss(tally: Tally) -> dict[str, Quantity]:

@@ -156,32 +156,23 @@ class Separation(LayerInstrument):
 
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Layers that do not separate, and depth that undoes separation; at the last step that was measured."""
-        yield from passed_if_silent(self, self._judge(measured), ("SP001", "SP002"), measured)
+        yield from passed_if_silent(self, self._judge(measured), self._checked(measured), measured)
+
+    def _checked(self, measured: Group) -> list[str]:
+        """Codes for which there was a null to compare with, and a second layer where depth is judged."""
+        splits = list(_by_split(measured))
+        against_noise = any(math.isfinite(at["null_sd"]) for layers in splits for at in layers)
+        in_depth = any(_comparable(layers) for layers in splits)
+        return [*(["SP001"] if against_noise else []), *(["SP002"] if in_depth else [])]
 
     def _judge(self, measured: Group) -> Iterator[Finding]:
-        names = (
-            "gdv",
-            "gdv_fraction",
-            "gdv_floor",
-            "standard_error",
-            "null_sd",
-            "z",
-            "p_value",
-            "n",
-            "skipped_classes",
-        )
-        for _, layers in groupby(last_of(measured, *names), key=lambda at: at.split):
-            in_order = list(layers)
+        for in_order in _by_split(measured):
             yield from self._about_the_sample(in_order[0])
-            own = {(at["gdv"], at["null_sd"]) for at in in_order if at.layer != ROOT}
             for at in in_order:
-                if at.layer == ROOT and (at["gdv"], at["null_sd"]) in own:
-                    continue  # the network gives what its last layer gives, of which it was said
                 # a layer of constants has no spread under shuffles either: its z is NaN, and it tells nothing
                 if math.isfinite(at["null_sd"]) and not at["z"] <= -self.noise_z:
                     yield self._like_noise(at)
-            last_step = max(at.step for at in in_order)
-            yield from self._worse_with_depth([at for at in in_order if at.step == last_step])
+            yield from self._worse_with_depth(_comparable(in_order))
 
     def _about_the_sample(self, at: At) -> Iterator[Finding]:
         if at["skipped_classes"] > 0:
@@ -208,10 +199,9 @@ class Separation(LayerInstrument):
 
     def _worse_with_depth(self, layers: list[At]) -> Iterator[Finding]:
         """Compares the best layer with the last one; both must be known well enough for the loss to be real."""
-        known = [at for at in layers if math.isfinite(at["gdv_fraction"])]
-        if not known:
+        if not layers:
             return
-        best, last = max(known, key=lambda at: at["gdv_fraction"]), known[-1]
+        best, last = max(layers, key=_fraction), layers[-1]
         loss = best["gdv_fraction"] - last["gdv_fraction"]
         error = math.hypot(*(at["standard_error"] / at["gdv_floor"] for at in (best, last)))
         if loss >= self.worse and loss > self.noise_z * error and best["z"] <= -self.noise_z:
@@ -223,3 +213,23 @@ class Separation(LayerInstrument):
                 best_layer=best.layer, best=best["gdv_fraction"], last_layer=last.layer, last=last["gdv_fraction"],
                 loss=loss, standard_error=error, limit=self.worse, n=int(best["n"]), **best.place,
             )  # fmt: skip
+
+
+def _by_split(measured: Group) -> Iterator[list[At]]:
+    """The layers of each split in order, without the network where it gives what a layer gives."""
+    names = ("gdv", "gdv_fraction", "gdv_floor", "standard_error", "null_sd", "z", "p_value", "n", "skipped_classes")
+    for _, layers in groupby(last_of(measured, *names), key=lambda at: at.split):
+        in_order = list(layers)
+        own = {(at["gdv"], at["null_sd"]) for at in in_order if at.layer != ROOT}
+        yield [at for at in in_order if at.layer != ROOT or (at["gdv"], at["null_sd"]) not in own]
+
+
+def _comparable(layers: list[At]) -> list[At]:
+    """Those measured at the last step, if there are two of them and the best has a null; none otherwise."""
+    last_step = max(at.step for at in layers)
+    known = [at for at in layers if at.step == last_step and math.isfinite(at["gdv_fraction"])]
+    return known if len(known) > 1 and not math.isnan(max(known, key=_fraction)["z"]) else []
+
+
+def _fraction(at: At) -> float:
+    return at["gdv_fraction"]

@@ -135,7 +135,24 @@ class Training(NetworkInstrument):
 
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Steps too large, too small, growing, or not finite."""
-        yield from passed_if_silent(self, self._judge(measured), self.codes, measured)
+        yield from passed_if_silent(self, self._judge(measured), self._checked(measured), measured)
+
+    def _checked(self, measured: Group) -> list[str]:
+        """Codes for which enough was recorded to look; of the others nothing is said."""
+        norms = measured["gradient_norm"].values if "gradient_norm" in measured else np.empty((0, 0))
+        ratios = measured.get("update_ratio")
+        moved = 0 if ratios is None else _recorded(ratios.values[:, _judged_by_ratio(ratios)])
+        losses = _recorded(measured["loss"].values[:, None]) if "loss" in measured else 0
+        lately = _recorded(norms[-self.recent :]) > 0
+        enough = {
+            "TR001": losses > 0 or _recorded(norms) > 0,
+            "TR002": moved >= self.stretch,
+            "TR003": moved >= self.recent,
+            "TR004": lately and _recorded(norms) >= 2 * self.recent,
+            "TR005": lately,
+            "TR006": losses >= 2 * self.recent,
+        }
+        return [code for code, looked in enough.items() if looked]
 
     def _judge(self, measured: Group) -> Iterator[Finding]:
         yield from self._not_finite(measured)
@@ -174,8 +191,7 @@ class Training(NetworkInstrument):
                 layer=silent[0] if len(silent) == 1 else None, step=steps[-1],
                 params=len(silent), steps=len(norms), limit=0.0,
             )  # fmt: skip
-        # a bias starts at zero, and so do some weights: their ratio says nothing about the learning rate
-        kept = [i for i, name in enumerate(names) if not name.endswith("bias") and not np.isinf(ratios[0, i])]
+        kept = _judged_by_ratio(ratio)
         yield from self._large([names[i] for i in kept], ratios[:, kept], steps)
         kept = [i for i in kept if names[i] not in silent]
         yield from self._tiny([names[i] for i in kept], ratios[:, kept], steps)
@@ -258,6 +274,17 @@ def _of_params(step: StepStatistics, name: str, values: FloatArray) -> Quantity:
 
 def _scalar(name: str, value: float) -> Quantity:
     return Quantity(np.asarray(value, dtype=np.float64), (), {}, _ATTRS[name])
+
+
+def _judged_by_ratio(ratio: xr.DataArray) -> list[int]:
+    """A bias starts at zero, and so do some weights: their ratio says nothing about the learning rate."""
+    names, first = ratio.coords["param"].values, ratio.values[0]
+    return [i for i, name in enumerate(names) if not str(name).endswith("bias") and not np.isinf(first[i])]
+
+
+def _recorded(rows: FloatArray) -> int:
+    """Steps at which there is a finite number."""
+    return int(np.isfinite(rows).any(1).sum())
 
 
 def _some(names: list[str]) -> str:

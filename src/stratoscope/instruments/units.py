@@ -92,7 +92,15 @@ class Units(LayerInstrument):
 
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Layers whose units mostly do nothing, or always the same."""
-        yield from passed_if_silent(self, self._judge(measured), ("UN001", "UN002", "UN003", "UN004"), measured)
+        yield from passed_if_silent(self, self._judge(measured), self._checked(measured), measured)
+
+    def _checked(self, measured: Group) -> list[str]:
+        """Codes for which a layer had enough examples, and a rectifier where the code speaks of rectifiers."""
+        layers = [at for at in last_of(measured, *JUDGED) if at["examples"] >= self.min_n]
+        if not layers:
+            return []
+        rectified = any(at["one_sided"] == 1 for at in layers)
+        return ["UN001", "UN002", *(["UN003"] if rectified else []), "UN004"]
 
     def _judge(self, measured: Group) -> Iterator[Finding]:
         for at in last_of(measured, *JUDGED):

@@ -139,7 +139,16 @@ class WeightMatrices(LayerInstrument):
 
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Matrices that are broken, empty, or narrower than they look; at the last step that was measured."""
-        yield from passed_if_silent(self, self._judge(measured), self.codes, measured)
+        yield from passed_if_silent(self, self._judge(measured), self._checked(measured), measured)
+
+    def _checked(self, measured: Group) -> list[str]:
+        """Codes for which there was a tensor to look at: most of them speak of finite matrices only."""
+        matrices = [
+            at for at in last_of(measured, "not_finite", *MATRIX_NAMES, dim="matrix") if math.isfinite(at["zero_share"])
+        ]
+        uneven = any(at["entry_std"] != 0 for at in matrices)
+        several = any(math.isfinite(at["entry_std"]) for at in matrices)
+        return ["WT001", *(["WT002", "WT003"] if uneven else []), *(["WT004"] if several else [])]
 
     def _judge(self, measured: Group) -> Iterator[Finding]:
         broken: set[str] = set()
@@ -241,9 +250,13 @@ def param_numbers(tensor: Tensor) -> dict[str, float]:
 
 
 def _mean_and_std(tensor: Tensor) -> tuple[float, float]:
-    """Over all entries, the population deviation, in float64."""
+    """Over all entries, the population deviation, in float64; exactly 0 where they are all the same."""
+    entries = tensor.reshape(-1, 1)
+    # the mean of equal numbers is rounded, so that their deviation from it need not be zero
+    if bool((entries == entries[0]).all()):
+        return float(entries[0]), 0.0
     moments = Moments()
-    moments.update(tensor.reshape(-1, 1))
+    moments.update(entries)
     return float(moments.mean), float(moments.variance()) ** 0.5
 
 
