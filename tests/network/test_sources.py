@@ -517,6 +517,15 @@ def test_batch_to_moves_everything_nested():
     assert batch.args[0][0].dtype == torch.float32
 
 
+def test_batch_to_is_a_copy_wherever_it_is():
+    batch = Batch((X.clone(),), {"a": X.clone()}, Y.clone(), X > 0, N, torch.arange(N))
+    moved = batch.to("cpu")
+    for tensor in (*(t for _, t in moved.tensors()), moved.mask, moved.ids):
+        tensor.zero_()
+    assert all(bool(t.any()) for _, t in batch.tensors())
+    assert bool(batch.mask.any())
+
+
 def test_constants_pass_through():
     first = probe({"input_ids": X.long(), "output_attentions": True, "scale": torch.tensor(2.0)}).batches[0]
     assert first.kwargs["output_attentions"] is True

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from stratoscope import examine
+from stratoscope import Subject, examine
 from stratoscope.errors import SettingError
 
 
@@ -39,3 +39,19 @@ def test_layers_that_only_a_pass_finds_can_be_asked_for():
 def test_what_is_measured_in_a_training_only_is_not_nothing():
     with pytest.raises(SettingError, match="not in training"):
         examine(network(), only=["training"])
+
+
+def test_a_network_that_writes_to_its_input_sees_the_same_examples_each_time():
+    class Scales(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.fc(x.mul_(2))
+
+    subject = Subject(Scales(), (torch.randn(40, 6), torch.arange(40) % 3))
+    before = subject.probe_set("data").batches[0].args[0].clone()
+    first, second = (examine(subject=subject, only="performance")["performance"]["loss"].item() for _ in range(2))
+    assert first == second
+    assert torch.equal(subject.probe_set("data").batches[0].args[0], before)
