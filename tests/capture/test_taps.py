@@ -87,6 +87,31 @@ def test_a_module_is_not_counted_a_second_time_for_the_function_inside(module):
     assert watched(nn.Sequential(nn.Linear(3, 3), module), torch.zeros(2, 3))[0] == ["0", "1", "(root)"]
 
 
+@pytest.mark.parametrize(
+    "clip",
+    [
+        lambda x: F.hardtanh(x, 0, 20),
+        lambda x: F.hardtanh(x, max_val=20, min_val=0),
+        lambda x: F.hardtanh(x, 0, max_val=20, inplace=True),
+        lambda x: F.hardtanh_(x, 0.0, 20.0),
+    ],
+)
+def test_a_functional_hardtanh_says_where_this_call_clips(clip):
+    modules = []
+    watched(
+        Calls(2, lambda x: F.hardtanh(clip(x))),
+        torch.zeros(2, 3),
+        listen=lambda site, *_: modules.append((site.name, site.layer.module)) if ":" in site.name else None,
+    )
+    assert [(name, module.min_val, module.max_val) for name, module in modules] == [
+        (":hardtanh", 0, 20), (":hardtanh@2", -1, 1), (":hardtanh@3", 0, 20), (":hardtanh@4", -1, 1),
+    ]  # fmt: skip
+
+
+def test_a_functional_hardtanh_of_two_equal_bounds_does_not_break_the_model():
+    assert ":hardtanh" in watched(Calls(1, lambda x: F.hardtanh(x, 1, 1)), torch.zeros(2, 3))[0]
+
+
 def test_a_function_belongs_to_the_innermost_module():
     model = nn.Sequential(nn.Linear(3, 3), Calls(1))
     assert watched(model, torch.zeros(2, 3))[0] == ["0", "1.linear", "1:relu", "1", "(root)"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -125,18 +125,20 @@ class Taps:
         if layer.kind != "block":
             self.flow.enter(layer.name, (args, kwargs))
 
-    def function(self, activation: str, given: Any, output: Any) -> None:
+    def function(self, activation: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         """A functional activation was called inside the innermost layer."""
         if not (self.listening and self._inside) or self._inside[-1].kind in _OWN_FUNCTIONS:
             return
         home = self._inside[-1].name
         name = f":{activation}" if home == ROOT else f"{home}:{activation}"
-        layer = self._found.setdefault(
-            name, Layer(name, "activation", depth=len(self.catalogue) + len(self._found), activation=activation)
-        )
+        depth = len(self.catalogue) + len(self._found)
+        layer = self._found.setdefault(name, Layer(name, "activation", depth, activation=activation))
+        if activation == "hardtanh":
+            # two calls in one place may differ in their bounds
+            layer = replace(layer, module=_hardtanh(args, kwargs))
         self._calls[name] += 1
         if self.flow is not None:
-            self.flow.enter(name, given)
+            self.flow.enter(name, args)
             self.flow.leave(name, output)
         self._tell(layer, "output", output, self._calls[name])
 
@@ -150,6 +152,15 @@ class Taps:
             self.seen(Site(layer, call), where, what)
         finally:
             self.listening = True
+
+
+def _hardtanh(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Hardtanh:
+    """The module that clips as this call of the function did."""
+    given = {**dict(zip(("input", "min_val", "max_val"), args, strict=False)), **kwargs}
+    module = nn.Hardtanh()
+    # set, not passed: the function takes two equal bounds, the module's constructor does not
+    module.min_val, module.max_val = float(given.get("min_val", -1.0)), float(given.get("max_val", 1.0))
+    return module
 
 
 class _FunctionWatch(TorchFunctionMode):
@@ -167,5 +178,5 @@ class _FunctionWatch(TorchFunctionMode):
             self._taps.flow.through(output, (args, kwargs or {}))
         activation = _ACTIVATIONS.get(func)
         if activation is not None and isinstance(output, Tensor):
-            self._taps.function(activation, args, output)
+            self._taps.function(activation, args, kwargs or {}, output)
         return output
