@@ -65,6 +65,24 @@ def test_a_mask_of_another_length_is_left_alone():
 
 
 @settings(deadline=None, max_examples=25)
+@given(padded())
+def test_maps_over_tokens_are_masked_as_sequences_are(data):
+    value, mask = data
+    value = value.masked_fill(~mask[..., None], torch.nan)
+    as_map, as_sequence = shown(value.transpose(1, 2), mask, channel_dim=1), shown(value, mask)
+    for name in ("pooled", "rows", "flat"):
+        assert torch.equal(getattr(as_map, name), getattr(as_sequence, name))
+        assert getattr(as_map, name).isfinite().all()
+
+
+def test_pixels_are_not_tokens_even_where_there_are_as_many():
+    mask = torch.tensor([[1, 1, 0, 0]])
+    assert shown(torch.ones(1, 3, 2, 2), mask, channel_dim=1).mask is None
+    assert shown(torch.ones(1, 3, 5), mask, channel_dim=1).mask is None
+    assert shown(torch.ones(1, 3), torch.zeros(1, 1), channel_dim=1).mask is None
+
+
+@settings(deadline=None, max_examples=25)
 @given(st.integers(1, 4), st.integers(1, 4), st.lists(st.integers(1, 3), max_size=3))
 def test_maps_pool_over_positions(n, channels, sizes):
     value = torch.randn(n, channels, *sizes, generator=torch.Generator().manual_seed(0))

@@ -156,10 +156,58 @@ def test_a_module_s_own_bounds_are_used():
     assert count("hardtanh", value).result().active.tolist() == [0, 1, 0]
 
 
+class Clips(nn.Module):
+    def forward(self, x):
+        return nn.functional.hardtanh(x, 0, 20)
+
+
+def test_a_function_s_own_bounds_are_used():
+    subject = Subject(nn.Sequential(Clips()), torch.tensor([[-1.0, 5.0], [7.0, 19.0], [30.0, 2.0]]))
+    capture = Capture(subject, frozenset({UnitCounts()}))
+    capture.run("data")
+    (layer,) = [layer for layer in capture.layers() if layer.activation == "hardtanh"]
+    tally = capture.value(UnitCounts(), layer, "data")
+    assert tally.active.tolist() == [1, 3]
+    assert tally.rule == "0 < output < 20"
+
+
 def test_a_threshold_module_that_gives_more_than_zero_when_off_is_not_looked_at():
     at = Layer("at", "activation", 0, activation="threshold", module=nn.Threshold(0.1, 20))
     assert UnitCounts().reducer(Site(at)) is None
     assert UnitCounts().reducer(Site(Layer("at", "activation", 0, activation="softmax"))) is None
+
+
+def test_padding_of_a_map_over_tokens_is_not_counted():
+    value = torch.tensor(
+        [
+            [[1.0, -1, 9], [-5, -1, 9]],  # examples x units x tokens
+            [[-2, 8, torch.nan], [3, 7, torch.inf]],
+            [[6, 6, 6], [6, 6, 6]],
+        ]
+    )
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0]])
+    tally = count("relu", value, mask=mask, channel_dim=1).result()
+    assert (tally.n, tally.positions) == (2, 3)
+    assert (tally.active.tolist(), tally.anywhere.tolist()) == ([1, 1], [1, 1])
+    assert (tally.lowest.tolist(), tally.highest.tolist()) == ([-2, -5], [1, 3])
+    assert tally.not_finite.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+@settings(deadline=None, max_examples=12)
+@given(outputs((4, 3, 2)), st.lists(st.booleans(), min_size=12, max_size=12).filter(any), st.integers(1, 3))
+def test_masked_maps_are_counted_as_one_by_one_however_they_are_cut(activation, value, real, cut):
+    mask, maps = torch.tensor(real).reshape(4, 3), value.transpose(1, 2)
+    parts = count(activation, maps[:cut], mask=mask[:cut], channel_dim=1)
+    parts.merge(count(activation, maps[cut:], mask=mask[cut:], channel_dim=1))
+    whole = count(activation, maps, mask=mask, channel_dim=1).result()
+    examples = [naive(activation, value[i][mask[i]][None]) for i in range(4) if mask[i].any()]
+    for tally in (whole, parts.result()):
+        assert (tally.n, tally.positions) == (len(examples), sum(real))
+        assert tally.active.tolist() == [sum(example[2][unit] for example in examples) for unit in range(2)]
+        assert tally.anywhere.tolist() == [sum(example[3][unit] for example in examples) for unit in range(2)]
+        assert tally.not_finite.tolist() == (~value[mask].isfinite()).sum(0).tolist()
+        torch.testing.assert_close(tally.lowest, value[mask].amin(0), rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_batch_without_a_real_token_counts_nothing():

@@ -82,8 +82,10 @@ class SiteBatch:
     def mask(self) -> Bool[Tensor, "n positions"] | None:
         """Which positions are real; `None` if all are."""
         mask = self.lengths_mask if self.lengths_mask is not None else self.batch.mask
-        if mask is None or self.is_map or mask.shape != self.blocks.shape[:2]:
+        if mask is None or self.value is None or mask.shape != self.blocks.shape[:2]:
             return None
+        if self.is_map and self.value.ndim != 3:
+            return None  # the positions of an image are not tokens, even where there are as many
         mask = mask.to(device=self.blocks.device, dtype=torch.bool)
         return None if bool(mask.all()) else mask
 

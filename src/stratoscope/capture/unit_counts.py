@@ -36,7 +36,7 @@ class UnitTally:
 
     Attributes:
         n: examples (feature maps), or real tokens (sequences), or examples (vectors).
-        positions: all positions counted: `n` times the pixels of a map.
+        positions: all positions counted: `n` times the pixels of a map; its real tokens where it runs over tokens.
         anywhere: for each unit, in how many of the `n` it was active at some position.
         active: for each unit, at how many positions it was active.
         lowest: smallest output of each unit.
@@ -106,23 +106,29 @@ class UnitCounter(Reducer):
         self._range: tuple[Tensor, Tensor] | None = None
 
     def update(self, batch: SiteBatch) -> None:
-        """Count one batch; for maps an example counts as active if any position is."""
+        """Count one batch; for maps an example counts as active if any real position is."""
         blocks = batch.blocks if batch.is_map else batch.rows[:, None, :]
-        if blocks.numel() == 0:
+        mask = batch.mask if batch.is_map else None
+        real = blocks if mask is None else batch.rows[:, None, :]
+        if real.numel() == 0:
             return
-        finite = bool(torch.isfinite(blocks.sum()))
+        finite = bool(torch.isfinite(real.sum()))
+        found = self._is_active(blocks)
+        if mask is not None:
+            found.mul_(mask[..., None])
         # positions of one example: far below 2^24, so float32 counts are exact
-        active = self._is_active(blocks).sum(1)
+        active = found.sum(1)
         counts = torch.stack(
             [
                 (active > 0).sum(0),
                 active.double().sum(0).long(),
-                torch.zeros_like(active[0], dtype=torch.int64) if finite else (~torch.isfinite(blocks)).sum((0, 1)),
+                torch.zeros_like(active[0], dtype=torch.int64) if finite else (~torch.isfinite(real)).sum((0, 1)),
             ]
         ).cpu()
-        lowest, highest = blocks.amin((0, 1)), blocks.amax((0, 1))
-        self._n += blocks.shape[0]
-        self._positions += blocks.shape[0] * blocks.shape[1]
+        lowest, highest = real.amin((0, 1)), real.amax((0, 1))
+        # an example that is nothing but padding was not seen
+        self._n += blocks.shape[0] if mask is None else int(mask.any(1).sum())
+        self._positions += real.shape[0] * real.shape[1]
         self._add(counts, (lowest.cpu(), highest.cpu()))
 
     def _is_active(self, blocks: Tensor) -> Tensor:
