@@ -67,6 +67,10 @@ def print_report(record: Record, console: Console | None = None) -> None:
         out.print(_hanging("Coverage", coverage_sentence(table.rows)))
         if record.path is not None:
             out.print(_hanging("Record", str(record.path)))
+        if (status := record.meta.get("status", "finished")) != "finished":
+            last = f"; the last step is {record.steps[-1]:,}" if record.steps else ""
+            going = " (or was killed)" if status == "running" else ""
+            out.print(_hanging("Status", f"{status}{going}{last}"))
 
 
 # -- text that is safe to print -------------------------------------------------------------------------------------------
