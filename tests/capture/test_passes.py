@@ -1,5 +1,6 @@
-"""One forward pass serves every need; gradients; the memory budget; what goes wrong."""
+"""One forward pass serves every need; gradients; the memory and time budgets; what goes wrong."""
 
+import time
 from dataclasses import dataclass, replace
 
 import pytest
@@ -366,6 +367,72 @@ def test_a_sample_that_asks_for_more_than_there_is_is_not_cut():
     capture = capture_of(subject, Activations(n=10**9))
     assert capture.run("train").notes == []
     assert "cut" not in capture.value(Activations(n=10**9), subject.catalogue["0"], "train").note
+
+
+class Late(nn.Module):
+    """Leaves one of its layers out the first time."""
+
+    def __init__(self):
+        super().__init__()
+        self.always, self.later, self.calls = nn.Linear(5, 4, bias=False), nn.Linear(4, 4, bias=False), 0
+
+    def forward(self, x):
+        self.calls += 1
+        x = self.always(x)
+        return self.later(x) if self.calls > 1 else x
+
+
+@pytest.mark.parametrize(("share", "rows"), [(1.0, 40), (0.8, 32), (0.5, 20)])
+def test_a_layer_that_is_first_called_in_a_later_batch_is_in_the_budget_too(share, rows):
+    with seeded(0) as rng:
+        x, model = torch.randn(40, 5, generator=rng), Late()
+    subject = Subject(model, x, batch_size=8)
+    bytes_of_all = 40 * 3 * 4 * 4  # always, later and the root, four numbers of four bytes each
+    capture = capture_of(subject, Activations(), memory=int(share * bytes_of_all))
+    result = capture.run("data")
+    samples = {name: reducer.result() for name, reducer in result.reducers[Activations()].items()}
+    ids = {name: sample.ids.tolist() for name, sample in samples.items()}
+    assert ids == {"always": list(range(rows)), "(root)": list(range(rows)), "later": list(range(8, rows))}
+    assert sum(sample.features.nbytes for sample in samples.values()) <= share * bytes_of_all
+    assert [note.split(" of what")[0] for note in result.notes] == (
+        [] if share == 1 else [f"kept samples were cut to {share:.1%}"]
+    )
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_told_once_a_batch():
+    told = []
+    subject = replace(SUBJECTS["mlp"](), batch_size=8, _probes={})
+    capture = capture_of(subject, Activations(), progress=lambda *what: told.append(what))
+    assert capture.run("train").n == 40
+    assert told == [("train", done, 5) for done in range(1, 6)]
+
+
+def test_a_pass_whose_time_is_up_keeps_what_it_has_and_says_so(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    subject, told = replace(SUBJECTS["mlp"](), batch_size=8, _probes={}), []
+    # the clock says 0 after the first batch, 1 after the second, 2 after the third
+    capture = capture_of(
+        subject, Activations(), UnitCounts(), Gradients(), deadline=1.5, progress=lambda *what: told.append(what)
+    )
+    result = capture.run("train")
+    assert (result.n, result.forward_calls, told[-1]) == (24, 3, ("train", 3, 5))
+    assert result.notes == ["stopped after 3 of 5 batches: the time budget was spent"]
+    layer = subject.catalogue["1"]
+    sample = capture.value(Activations(), layer, "train")
+    assert sample.ids.tolist() == list(range(24))
+    assert capture.value(UnitCounts(), layer, "train").active.tolist() == (sample.features > 0).sum(0).tolist()
+
+
+@pytest.mark.parametrize(("deadline", "n"), [(-1.0, 40), (float("inf"), 40), (-1.0, 8)])
+def test_the_first_batch_is_always_passed_and_a_pass_that_was_at_its_end_was_not_stopped(deadline, n):
+    subject = replace(SUBJECTS["mlp"](), batch_size=40 if n == 40 else 8, _probes={})
+    result = capture_of(subject, Activations(), deadline=deadline).run("train")
+    assert result.n == n
+    assert bool(result.notes) is (n < 40)
 
 
 # -- what goes wrong -----------------------------------------------------------------------------------------------------

@@ -59,11 +59,12 @@ class PassResult:
         refusals: for each need and site that it wanted to look at, why it could not; under `""` where it could
             look nowhere.
         sites: every layer that was called, in the order in which they first gave an output.
-        n: examples seen.
+        n: examples seen; fewer than the probe set has, where the time budget was spent.
         forward_calls: calls of the model.
         seconds: time of the whole pass, the model and what looks at it.
         edges: pairs of layers (from, to) between which data flow, from the first batch.
-        notes: what was sampled down to stay in the memory budget, calls that were not looked at.
+        notes: what was sampled down to stay in the memory budget, calls that were not looked at, whether
+            time was up before the end.
     """
 
     reducers: dict[Streamed, dict[str, Reducer]] = field(default_factory=dict)
@@ -89,6 +90,8 @@ class ForwardPass:
         memory: bytes that all kept samples together may take.
         device: where the model lives.
         wanted: whether a layer, by name, is to be looked at; the network's output always is.
+        deadline: clock time (`time.monotonic`) after which no further batch is begun; the first one always is.
+        progress: told `(split, batches done, batches in all)` after each batch.
     """
 
     model: nn.Module
@@ -99,12 +102,16 @@ class ForwardPass:
     memory: int = 1 << 30
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wanted: Callable[[str], bool] = lambda name: True
+    deadline: float | None = None
+    progress: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
         self._result = PassResult({need: {} for need in self.needs}, {need: {} for need in self.needs})
         self._layout = Layout.of(self.model)
         self._batch: Batch | None = None
         self._waiting: list[_Waiting] = []
+        self._planned = 0
+        self._share = 1.0
         self._gradients = any(need.site in GRADIENT_SITES for need in self.needs)
         self._dtype = dtype_of(self.model)
         self._trained, self._used = trained(self.model, self.weights)
@@ -122,12 +129,14 @@ class ForwardPass:
             for number, batch in enumerate(probe.batches):
                 self._step(taps, batch.to(self.device, dtype=self._dtype), number, probe.split)
                 if number == 0:
-                    self._after_first(taps, probe.n)
+                    self._after_first(taps)
+                self._fit_into_memory(probe.n)
+                if self.progress is not None:
+                    self.progress(probe.split, number + 1, len(probe.batches))
+                if self.deadline is not None and time.monotonic() > self.deadline:
+                    break
         self._result.seconds = time.perf_counter() - start
-        for name, count in taps.skipped.items():
-            self._result.notes.append(
-                f"{name}: {count} calls beyond the first {MAX_CALLS} of a pass were not looked at"
-            )
+        self._take_notes(taps, len(probe.batches))
         return self._result
 
     def _step(self, taps: Taps, batch: Batch, number: int, split: str) -> None:
@@ -278,16 +287,15 @@ class ForwardPass:
                     own = {name: g for name in names if (g := gradients[name]) is not None}
                     self._update(need, site, reducer, self._site_batch(site, None, gradients=own, **about))
 
-    # -- after the first batch ----------------------------------------------------------------------------------------
+    # -- after a batch ------------------------------------------------------------------------------------------------
 
-    def _after_first(self, taps: Taps, n: int) -> None:
+    def _after_first(self, taps: Taps) -> None:
         if taps.flow is not None:
             self._result.edges = list(taps.flow.edges)
         taps.flow = None
-        self._fit_into_memory(n)
 
     def _fit_into_memory(self, n: int) -> None:
-        """Once every site has been seen, share the memory budget out: the same part of the examples everywhere."""
+        """Share the memory budget out, the same part of the examples everywhere; anew when further sites come up."""
         kept = [
             (min(need.n, n), reducer)
             for need, by_site in self._result.reducers.items()
@@ -295,14 +303,21 @@ class ForwardPass:
             if isinstance(need, Kept) and isinstance(reducer, KeptReducer)
         ]
         wanted = sum(rows * reducer.bytes_per_example() for rows, reducer in kept)
-        if wanted <= self.memory:
+        if wanted <= max(self.memory, self._planned):
             return
-        share = self.memory / wanted
+        self._planned, self._share = wanted, self.memory / wanted
         for rows, reducer in kept:
-            reducer.keep_at_most(max(1, int(rows * share)))
-        self._result.notes.append(
-            f"kept samples were cut to {share:.1%} of what was asked, to stay within {self.memory / 2**20:.3g} MiB"
-        )
+            reducer.keep_at_most(max(1, int(rows * self._share)))
+
+    def _take_notes(self, taps: Taps, batches: int) -> None:
+        notes, seen = self._result.notes, self._result.forward_calls
+        if seen < batches:
+            notes.append(f"stopped after {seen} of {batches} batches: the time budget was spent")
+        if self._share < 1:
+            size = f"{self.memory / 2**20:.3g} MiB"
+            notes.append(f"kept samples were cut to {self._share:.1%} of what was asked, to stay within {size}")
+        for name, count in taps.skipped.items():
+            notes.append(f"{name}: {count} calls beyond the first {MAX_CALLS} of a pass were not looked at")
 
 
 def in_a_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,6 +33,8 @@ class Capture:
         initial: the weights of step 0, where there is a snapshot.
         previous: values kept from the previous full measurement, by (need, layer, split).
         patterns: layers to look at, such as `"layer1.*"`; all where it is empty.
+        deadline: clock time (`time.monotonic`) after which a pass begins no further batch; its first one always is.
+        progress: told `(split, batches done, batches in all)` after each batch of a pass.
     """
 
     subject: Subject
@@ -42,6 +44,8 @@ class Capture:
     initial: WeightSource | None = None
     previous: Mapping[tuple[Need, str, str | None], Any] = field(default_factory=dict)
     patterns: tuple[str, ...] = ()
+    deadline: float | None = None
+    progress: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
         self.passes: dict[str, PassResult] = {}
@@ -81,6 +85,8 @@ class Capture:
                     self.memory // len(self.subject.splits),
                     self.subject.device,
                     self.wanted,
+                    self.deadline,
+                    self.progress,
                 ).run(self.subject.probe_set(split))
             except StratoscopeError as error:
                 self.failures[split] = str(error)
@@ -218,7 +224,9 @@ class Capture:
                 old.module, old.data, old.loss, old.labels, weights, None, old.name, old.probe, old.batch_size, old.seed,
                 old._probes,
             )  # fmt: skip
-            self._others[key] = Capture(subject, inner, self.memory, patterns=self.patterns)
+            self._others[key] = Capture(
+                subject, inner, self.memory, patterns=self.patterns, deadline=self.deadline, progress=self.progress
+            )
         return self._others[key]
 
     def remember(self) -> dict[tuple[Need, str, str | None], Any]:
