@@ -55,3 +55,16 @@ def test_a_network_that_writes_to_its_input_sees_the_same_examples_each_time():
     first, second = (examine(subject=subject, only="performance")["performance"]["loss"].item() for _ in range(2))
     assert first == second
     assert torch.equal(subject.probe_set("data").batches[0].args[0], before)
+
+
+def test_time_that_is_up_ends_the_pass_after_a_batch_and_says_so():
+    model, x = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()), torch.randn(50, 4)
+    told = []
+    record = examine(
+        model, {"test": (x, torch.zeros(50, dtype=torch.long))}, seconds=0, batch_size=10,
+        progress=lambda *args: told.append(args),
+    )  # fmt: skip
+    about = record.meta["data"]["test"]
+    assert (about["n"], about["forward_calls"]) == (10, 1)
+    assert any("time budget" in note for note in about["notes"])
+    assert told[0] == ("passing over test", 1, 5)

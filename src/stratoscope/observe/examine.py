@@ -89,12 +89,12 @@ def examine(
     if not chosen:
         raise SettingError("None of these instruments measures a network that is not in training; see watch.")
     patterns = (layers,) if isinstance(layers, str) else tuple(layers)
-    capture = Capture(subject, needs_of(chosen), memory, patterns=patterns)
     deadline = None if seconds is None else time.monotonic() + seconds
+    capture = Capture(
+        subject, needs_of(chosen), memory, patterns=patterns, deadline=deadline, progress=_passing(progress)
+    )
     # before anything is written, so that data which do not fit leave no half-made record behind
-    for number, split in enumerate(subject.splits if subject.module is not None else ()):
-        if progress is not None:
-            progress(f"passing over {split}", number, len(subject.splits))
+    for split in subject.splits if subject.module is not None else ():
         capture.run(split)
     known = [layer.name for layer in capture.layers()]
     if not any(map(capture.wanted, known)):
@@ -136,6 +136,10 @@ def inspect(
     return examine(subject=subject, to=to, **options)
 
 
+def _passing(progress: Progress | None) -> Progress | None:
+    return None if progress is None else lambda split, done, total: progress(f"passing over {split}", done, total)
+
+
 def finished(writer: RecordWriter, to: str | Path | None) -> Record:
     """Close a record and give it to the reader; one in memory stays open."""
     if to is None:
@@ -165,7 +169,7 @@ def data_meta(subject: Subject, capture: Capture) -> dict[str, Any]:
     for split, result in capture.passes.items():
         probe = subject.probe_set(split)
         found[split] = {
-            "n": probe.n,
+            "n": result.n,
             "how": probe.how,
             "digest": probe.digest,
             "forward_calls": result.forward_calls,

@@ -38,18 +38,23 @@ class Stepwise:
     def record(self, writer: RecordWriter, step: int, live: Mapping[Need, Any], epoch: float | None) -> None:
         """Measure one step. An instrument that fails says so once; training and the others go on."""
         entries: list[Entry] = []
+        findings: list[Finding] = []
+        coverage: list[Coverage] = []
         for instrument, label in self._labels.items():
             try:
                 found = self._measure(instrument, live)
                 entries += entries_of(instrument, found, None, label)
                 rows = frozenset(name for value in found.values() for name in value.coords.get("param", ()))
-                self._cover(writer, step, instrument, rows)
+                coverage += self._new_coverage(step, instrument, rows)
             except NotApplicable:
                 continue
             except Exception as error:
                 self._failed.add(instrument)
-                writer.commit(step, [], findings=[_failed(instrument, step, error)])
-        if entries:
+                findings.append(_failed(instrument, step, error))
+        # all of a step in one transaction, or after a kill a step would be there by half
+        if findings or coverage:
+            writer.commit(step, entries, findings=findings, coverage=coverage, epoch=epoch)
+        elif entries:
             writer.append(step, entries, epoch=epoch)
 
     def _measure(self, instrument: NetworkInstrument, live: Mapping[Need, Any]) -> Any:
@@ -58,17 +63,16 @@ class Stepwise:
         capture = Capture(self._subject, frozenset(instrument.requires | instrument.uses), live=live)
         return instrument.measure(Seen(None, capture))
 
-    def _cover(self, writer: RecordWriter, step: int, instrument: NetworkInstrument, rows: frozenset[Any]) -> None:
-        """Say of every param whether it has a row, where that is new."""
+    def _new_coverage(self, step: int, instrument: NetworkInstrument, rows: frozenset[Any]) -> list[Coverage]:
+        """Of every param whether it has a row, where that is new."""
         if not rows or self._covered.get(instrument) == rows:
-            return
+            return []
         self._covered[instrument] = rows
-        coverage = [
+        return [
             Coverage(instrument.key, self._labels[instrument], param.layer, param.name, "", step, *status)
             for param in self._subject.catalogue.params.values()
             for status in [status_of(param, rows, "no gradient reaches it")]
         ]
-        writer.commit(step, [], coverage=coverage)
 
 
 def _failed(instrument: Instrument, step: int, error: Exception) -> Finding:
