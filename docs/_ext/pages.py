@@ -164,7 +164,7 @@ def variables() -> dict[str, Variables]:
                 optimizer.step()
                 w.step(step, loss=loss)
         record = Record.open(run)
-        return {key: described(record[key]) for key in record.keys()}  # noqa: SIM118 - a record is no mapping
+        return {key: described(record[key]) for key in record}
 
 
 def described(group: Mapping[str, Any]) -> Variables:

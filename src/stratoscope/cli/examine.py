@@ -22,9 +22,9 @@ def command(
     loss: Annotated[
         str | None, typer.Option(help="A loss, as file.py:function or torch.nn.functional:mse_loss.")
     ] = None,
-    only: Annotated[list[str], typer.Option(help="Run this instrument only (may be repeated).")] = [],  # noqa: B006
-    skip: Annotated[list[str], typer.Option(help="Leave this instrument out (may be repeated).")] = [],  # noqa: B006
-    layers: Annotated[list[str], typer.Option(help="Look at layers of this pattern only, as 'layer1.*'.")] = [],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="Run this instrument only (may be repeated).")] = [],  # noqa: B006 - typer copies it for each call
+    skip: Annotated[list[str], typer.Option(help="Leave this instrument out (may be repeated).")] = [],  # noqa: B006 - typer copies it for each call
+    layers: Annotated[list[str], typer.Option(help="Look at layers of this pattern only, as 'layer1.*'.")] = [],  # noqa: B006 - typer copies it for each call
     device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, ...")] = "cpu",
     limit: Annotated[int, typer.Option(help="Examples drawn from each split.")] = 2000,
     batch_size: Annotated[int, typer.Option(help="Examples a forward pass.")] = 128,

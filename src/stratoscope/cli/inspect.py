@@ -15,9 +15,9 @@ def register(app: typer.Typer) -> None:
 
 def command(
     path: Annotated[str, typer.Argument(help="A .safetensors or .pt file, or a folder with a sharded checkpoint.")],
-    only: Annotated[list[str], typer.Option(help="Run this instrument only (may be repeated).")] = [],  # noqa: B006
-    skip: Annotated[list[str], typer.Option(help="Leave this instrument out (may be repeated).")] = [],  # noqa: B006
-    layers: Annotated[list[str], typer.Option(help="Look at layers of this pattern only, as 'layer1.*'.")] = [],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="Run this instrument only (may be repeated).")] = [],  # noqa: B006 - typer copies it for each call
+    skip: Annotated[list[str], typer.Option(help="Leave this instrument out (may be repeated).")] = [],  # noqa: B006 - typer copies it for each call
+    layers: Annotated[list[str], typer.Option(help="Look at layers of this pattern only, as 'layer1.*'.")] = [],  # noqa: B006 - typer copies it for each call
     seconds: Annotated[
         float | None, typer.Option("--time", help="Stop after so many seconds; the rest is skipped.")
     ] = None,
