@@ -41,7 +41,10 @@ def _product(b: Param, a: Param) -> Matrix | None:
         return None
     (rows, rank), (other, columns) = ((param.shape[0], prod(param.shape[1:])) for param in (b, a))
     if rank == other:
-        return Matrix(f"{b.name}:BA", b.layer, (b.name, a.name), "adapter", (rows, columns), Adapter())
-    if rows == columns:  # stored as (in, rank) and (rank, out)
-        return Matrix(f"{b.name}:BA", b.layer, (b.name, a.name), "adapter", (rank, other), Adapter(columns_first=True))
-    return None
+        view, shape, inner = Adapter(), (rows, columns), rank
+    elif rows == columns:  # stored as (in, rank) and (rank, out)
+        view, shape, inner = Adapter(columns_first=True), (rank, other), rows
+    else:
+        return None
+    most = inner if inner < min(shape) else None
+    return Matrix(f"{b.name}:BA", b.layer, (b.name, a.name), "adapter", shape, view, most, "product")

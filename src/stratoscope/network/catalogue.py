@@ -20,15 +20,16 @@ from stratoscope.network.parts import (
     Heads,
     Part,
     bare,
+    conv,
     flat,
     fused,
     gates,
+    matrix_of,
     out_last,
     stacked,
     transposed_conv,
 )
 from stratoscope.network.unwrap import HIDDEN_PREFIX, unwrap, wrapped_in
-from stratoscope.network.views import Chain
 from stratoscope.network.weights import ModuleWeights, TensorInfo, no_reals, own_buffers
 
 _BIAS = re.compile(r"(^|_)bias(_|$)|^b$")
@@ -176,9 +177,7 @@ def _usable(params: list[Param]) -> bool:
 
 def _matrices(place: _Place, kind: Kind, slot: Slot) -> Iterator[Matrix]:
     for part in _parts(place, kind, slot.leaf, slot.shape):
-        view = part.view if slot.view is None else Chain(slot.view, part.view)
-        name = f"{place.prefix}{slot.leaf}{part.suffix}"
-        yield Matrix(name, place.path, slot.params, part.kind, part.shape, view)
+        yield matrix_of(part, slot, place.prefix, place.path)
 
 
 def _parts(place: _Place, kind: Kind, leaf: str, shape: tuple[int, ...]) -> tuple[Part, ...]:
@@ -191,9 +190,8 @@ def _parts(place: _Place, kind: Kind, leaf: str, shape: tuple[int, ...]) -> tupl
         return stacked(whole[0], "qkv", [shape[0] // 3] * 3, "attention") if leaf == "in_proj_weight" else whole
     if leaf != "weight" or kind.name not in ("conv", "linear", "embedding"):
         return bare(shape, "embedding" if EMBEDDING.search(leaf) else "other")
-    if is_transposed(module):
-        assert isinstance(module, nn.modules.conv._ConvNd)
-        return transposed_conv(shape, module.groups)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return transposed_conv(shape, module.groups) if is_transposed(module) else conv(shape, module.groups)
     whole = out_last(shape, "linear") if is_conv1d_of_transformers(module) else flat(shape, kind.name)
     owner = type(place.parent).__name__
     split = fused(place.path, whole[0], _heads(place.parent), owner) if kind.name == "linear" else None

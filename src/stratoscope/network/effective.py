@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm as SpectralNormHook
 from torch.nn.utils.weight_norm import WeightNorm as WeightNormHook
@@ -28,12 +29,14 @@ class Slot:
         params: exact keys of the stored tensors.
         shape: its sizes.
         view: makes it from the stored tensors; `None` where it is stored as it is.
+        law: `"parametrized"` where the noise in it is not that of independent entries; see `Matrix`.
     """
 
     leaf: str
     params: tuple[str, ...]
     shape: Shape
     view: View | None = None
+    law: str = "entries"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +86,15 @@ def parametrized_slots(module: nn.Module, prefix: str) -> Iterator[Slot | tuple[
             # Copies the modules but not their tensors, so that a large weight is not held twice.
             skeleton = copy.deepcopy(makers, {id(value): value for value in tensors.values()}).eval()
             view = Parametrized(skeleton, tuple(tensors))
-            yield Slot(leaf, keys, _shape_of(view, tensors), view)
+            yield Slot(leaf, keys, _shape_of(view, tensors), view, _law(makers))
         except Exception as error:
             yield keys, f"its parametrization cannot be evaluated ({type(error).__name__}: {error})"
+
+
+def _law(makers: nn.Module) -> str:
+    """Weight norm and spectral norm scale rows or the whole, which leaves independent entries independent."""
+    scalings = (_WeightNorm, _SpectralNorm)
+    return "entries" if all(isinstance(maker, scalings) for maker in makers.children()) else "parametrized"
 
 
 def _shape_of(view: Parametrized, tensors: Mapping[str, Tensor]) -> Shape:

@@ -48,6 +48,14 @@ class Matrix:
         kind: `"linear"`, `"conv"`, `"embedding"`, `"recurrent"`, `"attention"`, `"adapter"`, `"other"`.
         shape: rows (outputs) and columns (inputs x kernel).
         view: turns the params' tensors, in the order of `params`, into the matrix.
+        rank: the largest rank that the way it is made allows, where that is below both sizes; else `None`.
+        law: what its spectrum is where nothing was learned. `"entries"`: that of independent entries, the law of
+            Marchenko and Pastur; `"product"`: that of a product of two such matrices; `"parametrized"`: what a
+            parametrization, such as an orthogonal one, makes of them. The last two are not Marchenko-Pastur.
+        kernel: sizes of a convolution's kernel; empty for what is no convolution.
+        groups: of a convolution. Rows of different groups see different inputs; the columns are those of a row's own.
+        kernel_view: turns the params' tensors into `(outputs, inputs / groups, *kernel)`; `None` for what is no
+            convolution. A transposed convolution is already turned, so that outputs come first.
     """
 
     name: str
@@ -56,6 +64,20 @@ class Matrix:
     kind: str
     shape: tuple[int, int]
     view: Callable[..., Tensor] = field(repr=False, compare=False)
+    rank: int | None = None
+    law: str = "entries"
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+    kernel_view: Callable[..., Tensor] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def factors(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
+        """Turns the params' tensors into `(left, right)` whose product is the matrix; `None` for what is no product.
+
+        The inner size is `rank` or, if that is `None`, not below the smaller of `shape`.
+        """
+        found: Callable[..., tuple[Tensor, Tensor]] | None = getattr(self.view, "factors", None)
+        return found
 
 
 @dataclass(frozen=True)
@@ -86,9 +108,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Every layer of a network by name, in order."""
+    """Every layer of a network by name, in order.
+
+    Attributes:
+        layers: by name.
+        notes: sentences about what was asked for and could not be had, such as heads whose number nobody says.
+    """
 
     layers: Mapping[str, Layer]
+    notes: tuple[str, ...] = ()
 
     @property
     def params(self) -> dict[str, Param]:

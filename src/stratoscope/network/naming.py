@@ -15,14 +15,16 @@ from stratoscope.network.parts import (
     Part,
     Shape,
     bare,
+    conv,
+    conv_out_last,
     flat,
     fused,
     gates,
+    matrix_of,
     out_last,
     stacked,
     transposed_conv,
 )
-from stratoscope.network.views import Chain
 from stratoscope.network.weights import TensorInfo, WeightSource, no_reals
 
 _WEIGHT = re.compile(r"^(weight|kernel|W|w|weights|depthwise_kernel|recurrent_kernel)$|^[Ww]_")
@@ -267,9 +269,7 @@ def _slots(group: _Group, params: Mapping[str, Param]) -> Iterator[Slot]:
 
 def _matrices(group: _Group, kind: str, slot: Slot) -> Iterator[Matrix]:
     for part in _parts(group, kind, slot.leaf, slot.shape):
-        view = part.view if slot.view is None else Chain(slot.view, part.view)
-        name = f"{group.prefix}{slot.leaf}{part.suffix}"
-        yield Matrix(name, group.path or ROOT, slot.params, part.kind, part.shape, view)
+        yield matrix_of(part, slot, group.prefix, group.path or ROOT)
 
 
 def _parts(group: _Group, kind: str, leaf: str, shape: Shape) -> tuple[Part, ...]:
@@ -298,9 +298,9 @@ def _named_kind(leaf: str, shape: Shape) -> str:
 def _conv(group: _Group, shape: Shape) -> tuple[Part, ...]:
     biases = group.biases()
     if "kernel" in "".join(group.shapes):  # TensorFlow and Flax: (*kernel, in, out)
-        return out_last(shape, "conv")
+        return conv_out_last(shape)
     turned = shape[1] in biases and shape[0] not in biases
-    return transposed_conv(shape) if turned or _TRANSPOSED.search(group.last) else flat(shape, "conv")
+    return transposed_conv(shape) if turned or _TRANSPOSED.search(group.last) else conv(shape)
 
 
 def _recurrent(group: _Group, leaf: str, shape: Shape) -> tuple[Part, ...]:

@@ -7,7 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from stratoscope.network.views import Bare, Chain, Flat, HeadRows, OutLast, Rows, TransposedConv, View, bare_shape
+from stratoscope.network.effective import Slot
+from stratoscope.network.layers import Matrix
+from stratoscope.network.views import (
+    Bare,
+    Chain,
+    Flat,
+    HeadRows,
+    Kernel,
+    OutLast,
+    Rows,
+    TransposedConv,
+    View,
+    bare_shape,
+)
 
 Shape = tuple[int, ...]
 
@@ -30,12 +43,18 @@ _MIXED = re.compile(r"transformer\.h\.\d+\.attn\.qkv_proj$")  # CodeGen stores b
 
 @dataclass(frozen=True)
 class Part:
-    """One matrix within a weight: what comes after its name, its kind, its sizes and its view."""
+    """One matrix within a weight: what comes after its name, its kind, its sizes and its view.
+
+    Of a convolution also its kernel's sizes, its groups, and what takes the matrix apart into inputs and kernel.
+    """
 
     suffix: str
     kind: str
     shape: tuple[int, int]
     view: View
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+    unfold: View | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +81,40 @@ def out_last(shape: Shape, kind: str) -> tuple[Part, ...]:
     return (Part("", kind, (shape[-1], prod(shape[:-1])), OutLast()),)
 
 
+def conv(shape: Shape, groups: int = 1) -> tuple[Part, ...]:
+    """The weight of a convolution, `(out, in / groups, *kernel)`."""
+    return (Part("", "conv", (shape[0], prod(shape[1:])), Flat(), shape[2:], groups, Kernel(shape[2:])),)
+
+
+def conv_out_last(shape: Shape) -> tuple[Part, ...]:
+    """The weight of a convolution as TensorFlow and Flax store it, `(*kernel, in, out)`."""
+    kernel = shape[:-2]
+    return (
+        Part("", "conv", (shape[-1], prod(shape[:-1])), OutLast(), kernel, unfold=Kernel(kernel, inputs_last=True)),
+    )
+
+
 def transposed_conv(shape: Shape, groups: int = 1) -> tuple[Part, ...]:
     """The weight of a transposed convolution, stored with the inputs first."""
     sizes = (groups * shape[1], shape[0] // groups * prod(shape[2:]))
-    return (Part("", "conv", sizes, TransposedConv(groups)),)
+    return (Part("", "conv", sizes, TransposedConv(groups), shape[2:], groups, Kernel(shape[2:])),)
+
+
+def matrix_of(part: Part, slot: Slot, prefix: str, layer: str) -> Matrix:
+    """The matrix that a part of what a layer computes with is."""
+    view = part.view if slot.view is None else Chain(slot.view, part.view)
+    return Matrix(
+        name=f"{prefix}{slot.leaf}{part.suffix}",
+        layer=layer,
+        params=slot.params,
+        kind=part.kind,
+        shape=part.shape,
+        view=view,
+        law=slot.law,
+        kernel=part.kernel,
+        groups=part.groups,
+        kernel_view=None if part.unfold is None else Chain(view, part.unfold),
+    )
 
 
 def stacked(whole: Part, names: Sequence[str], sizes: Sequence[int], kind: str) -> tuple[Part, ...]:

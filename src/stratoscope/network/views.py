@@ -125,6 +125,90 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Columns `start` to `stop` of a matrix: what an output projection does with one head.
+
+    >>> Columns(1, 2)(torch.arange(4.0).reshape(2, 2)).flatten().tolist()
+    [1.0, 3.0]
+    """
+
+    start: int
+    stop: int
+
+    def __call__(self, matrix: Tensor) -> Tensor:
+        """Shape `(rows, stop - start)`."""
+        return matrix[:, self.start : self.stop]
+
+
+@dataclass(frozen=True)
+class Turned:
+    """The transpose of a matrix."""
+
+    def __call__(self, matrix: Tensor) -> Tensor:
+        """Shape `(columns, rows)`."""
+        return matrix.T
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A view of some of the tensors that are handed over: those at the places `at`.
+
+    >>> Taken((1,), Flat())(torch.zeros(2, 2), torch.ones(3, 1)).shape
+    torch.Size([3, 1])
+    """
+
+    at: tuple[int, ...]
+    view: View
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """What the view makes of them."""
+        return self.view(*(tensors[place] for place in self.at))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A convolution's matrix with its inputs and its kernel apart again.
+
+    `inputs_last` says that the columns count kernel places first and inputs within them, as TensorFlow stores them.
+
+    >>> Kernel((5, 5))(torch.zeros(8, 75)).shape
+    torch.Size([8, 3, 5, 5])
+    """
+
+    sizes: tuple[int, ...]
+    inputs_last: bool = False
+
+    def __call__(self, matrix: Tensor) -> Tensor:
+        """Shape `(out, in / groups, *kernel)`."""
+        inputs = matrix.shape[1] // prod(self.sizes)
+        if self.inputs_last:
+            return matrix.reshape(matrix.shape[0], *self.sizes, inputs).movedim(-1, 1)
+        return matrix.reshape(matrix.shape[0], inputs, *self.sizes)
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of two views of the same tensors; at least float32.
+
+    >>> both = Product(Taken((0,), Turned()), Taken((1,), Flat()))
+    >>> both(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])).tolist()
+    [[3.0, 4.0], [6.0, 8.0]]
+    """
+
+    left: View
+    right: View
+
+    def factors(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product this is: shapes `(rows, inner)` and `(inner, columns)`."""
+        return _at_least_float32(self.left(*tensors)), _at_least_float32(self.right(*tensors))
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """Shape `(rows, columns)`."""
+        left, right = self.factors(*tensors)
+        return left @ right
+
+
+@dataclass(frozen=True)
 class Adapter:
     """The update `B A` that a low-rank pair adds to a weight, without its scale; at least float32.
 
@@ -136,10 +220,15 @@ class Adapter:
 
     columns_first: bool = False
 
+    def factors(self, b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product this is: shapes `(out, rank)` and `(rank, in)`, or `(rank, in * kernel)`."""
+        left, right = _at_least_float32(b).flatten(1), _at_least_float32(a).flatten(1)
+        return (left.T, right.T) if self.columns_first else (left, right)
+
     def __call__(self, b: Tensor, a: Tensor) -> Tensor:
         """Shape `(out, in)`; of convolutions `(out, in * kernel)`."""
-        left, right = _at_least_float32(b).flatten(1), _at_least_float32(a).flatten(1)
-        return (right @ left).T if self.columns_first else left @ right
+        left, right = self.factors(b, a)
+        return left @ right
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,10 @@ def _spec(layer: Layer) -> dict[str, Any]:
             }
             for p in layer.params
         ],
-        "matrices": [{"name": m.name, "kind": m.kind, "shape": m.shape, "params": m.params} for m in layer.matrices],
+        "matrices": [
+            {"name": m.name, "kind": m.kind, "shape": m.shape, "params": m.params, "rank": m.rank, "law": m.law}
+            for m in layer.matrices
+        ],
     }
 
 
