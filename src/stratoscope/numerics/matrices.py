@@ -52,6 +52,21 @@ def singular_values(matrix: Shaped[Tensor, "rows columns"], *, exact_up_to: int 
     return eigenvalues.where(eigenvalues > noise, 0.0).sqrt() * scale
 
 
+def gram_eigenvalues(matrix: Shaped[Tensor, "rows columns"]) -> Float[Tensor, " k"]:
+    """All `k = min(rows, columns)` eigenvalues of a finite matrix times its adjoint, descending, in float64.
+
+    From the Gram matrix of the shorter side alone: fast, with an absolute error of about `1e-15` of the largest
+    eigenvalue. So the small end of a rank-deficient matrix is rounding; `singular_values` keeps it.
+
+    >>> gram_eigenvalues(torch.tensor([[3.0, 0.0], [4.0, 0.0]])).tolist()
+    [25.0, 0.0]
+    """
+    tall = matrix.mH if matrix.shape[0] < matrix.shape[1] else matrix
+    scale = _power_of_two(float(tall.abs().max()))
+    eigenvalues: Tensor = torch.linalg.eigvalsh(_gram(tall, scale)).flip(0).clamp_min(0.0)
+    return eigenvalues * scale * scale
+
+
 def stable_rank(s: Float[Tensor, " k"]) -> Float[Tensor, ""]:
     """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin, arXiv:math/0503442).
 
