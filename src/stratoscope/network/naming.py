@@ -23,9 +23,10 @@ from stratoscope.network.parts import (
     matrix_of,
     out_last,
     stacked,
+    told,
     transposed_conv,
 )
-from stratoscope.network.weights import TensorInfo, WeightSource, no_reals
+from stratoscope.network.weights import NOT_TOLD, TensorInfo, Use, WeightSource, no_reals
 
 _WEIGHT = re.compile(r"^(weight|kernel|W|w|weights|depthwise_kernel|recurrent_kernel)$|^[Ww]_")
 _BIAS = re.compile(r"(^|_)bias(es)?(_|$)|^b$|^b_|^beta$")
@@ -47,6 +48,7 @@ class _Group:
     prefix: str
     shapes: Mapping[str, Shape]
     outputs_last: bool  # weights are stored as (in, out)
+    uses: Mapping[str, Use]  # what the file itself tells
 
     @property
     def last(self) -> str:
@@ -143,7 +145,7 @@ def _outputs_last(infos: Mapping[str, TensorInfo], layers: Mapping[str, Mapping[
     own: dict[str, bool] = {}
     for path, leaves in layers.items():
         shapes = {leaf: infos[name].shape for leaf, name in leaves.items()}
-        sizes = _Group(path, "", shapes, False).biases()
+        sizes = _Group(path, "", shapes, False, {}).biases()
         for leaf, shape in shapes.items():
             if len(shape) == 2 and _WEIGHT.search(leaf) and shape[0] != shape[1] and set(shape) & set(sizes):
                 own[path] = shape[1] in sizes
@@ -157,15 +159,17 @@ def _layer(
     path: str, leaves: Mapping[str, str], infos: Mapping[str, TensorInfo], outputs_last: Mapping[str, bool], depth: int
 ) -> Layer:
     prefix = next(iter(leaves.values())).removesuffix(next(iter(leaves)))
-    group = _Group(path, prefix, {leaf: infos[name].shape for leaf, name in leaves.items()}, outputs_last[path])
-    kind = _kind(group)
+    shapes = {leaf: infos[name].shape for leaf, name in leaves.items()}
+    uses = {leaf: infos[name].use for leaf, name in leaves.items()}
+    group = _Group(path, prefix, shapes, outputs_last[path], uses)
+    kind = next((use.kind for use in uses.values() if use.kind), "") or _kind(group)
     coded = _codes(leaves, infos)
     params = {
         leaf: Param(
             name,
             path or ROOT,
             infos[name].shape,
-            _role(name, leaf, kind, infos[name].shape),
+            uses[leaf].role or _role(name, leaf, kind, infos[name].shape),
             infos[name].trainable,
             infos[name].same_as,
             infos[name].reason or no_reals(infos[name]) or coded.get(leaf, ""),
@@ -273,6 +277,9 @@ def _matrices(group: _Group, kind: str, slot: Slot) -> Iterator[Matrix]:
 
 
 def _parts(group: _Group, kind: str, leaf: str, shape: Shape) -> tuple[Part, ...]:
+    use = group.uses.get(leaf, NOT_TOLD)
+    if use.outputs:
+        return told(group.path, shape, kind, use)
     if kind == "recurrent":
         return _recurrent(group, leaf, shape)
     if leaf == "in_proj_weight" and shape[0] == 3 * shape[1]:

@@ -16,11 +16,13 @@ from stratoscope.network.views import (
     HeadRows,
     Kernel,
     OutLast,
+    OutputAxes,
     Rows,
     TransposedConv,
     View,
     bare_shape,
 )
+from stratoscope.network.weights import Use
 
 Shape = tuple[int, ...]
 
@@ -98,6 +100,25 @@ def transposed_conv(shape: Shape, groups: int = 1) -> tuple[Part, ...]:
     """The weight of a transposed convolution, stored with the inputs first."""
     sizes = (groups * shape[1], shape[0] // groups * prod(shape[2:]))
     return (Part("", "conv", sizes, TransposedConv(groups), shape[2:], groups, Kernel(shape[2:])),)
+
+
+def told(path: str, shape: Shape, kind: str, use: Use) -> tuple[Part, ...]:
+    """The weight as the file tells to see it, cut into the parts that it names.
+
+    >>> gates = Use(outputs=(0, 1), parts=("reset", "update"))
+    >>> [part.shape for part in told("rnn", (1, 8, 3), "recurrent", gates)]
+    [(4, 3), (4, 3)]
+    """
+    kernel = tuple(shape[axis] for axis in use.kernel)
+    rows = prod(shape[axis] for axis in use.outputs)
+    if use.kernel and use.outputs in ((0,), (1,)):  # as torch and ONNX store convolutions
+        return transposed_conv(shape, use.groups) if use.outputs == (1,) else conv(shape, use.groups)
+    unfold = Kernel(kernel) if kernel else None
+    view = OutputAxes(use.outputs, use.kernel)
+    whole = Part("", kind, (rows, prod(shape) // rows), view, kernel, use.groups, unfold)
+    if use.parts and rows % len(use.parts) == 0:
+        return stacked(whole, use.parts, [rows // len(use.parts)] * len(use.parts), kind)
+    return (fused(path, whole) if kind == "linear" else None) or (whole,)
 
 
 def matrix_of(part: Part, slot: Slot, prefix: str, layer: str) -> Matrix:

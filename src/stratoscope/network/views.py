@@ -63,6 +63,26 @@ class OutLast:
 
 
 @dataclass(frozen=True)
+class OutputAxes:
+    """`(outputs, rest)` where it is known which axes count outputs, such as `(2, 3)` of a depthwise `(h, w, in, mult)`.
+
+    The rest keep their order, but for the axes `kernel`, which come last.
+
+    >>> OutputAxes((2, 3), kernel=(0, 1))(torch.zeros(3, 3, 16, 2)).shape
+    torch.Size([32, 9])
+    """
+
+    axes: tuple[int, ...]
+    kernel: tuple[int, ...] = ()
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """Shape `(product of the output axes, product of the others)`."""
+        inputs = [axis for axis in range(weight.ndim) if axis not in self.axes + self.kernel]
+        rows = prod(weight.shape[axis] for axis in self.axes)
+        return weight.permute(*self.axes, *inputs, *self.kernel).reshape(rows, -1)
+
+
+@dataclass(frozen=True)
 class TransposedConv:
     """A transposed convolution's weight `(in, out / groups, *kernel)` as `(out, in / groups * kernel)`.
 

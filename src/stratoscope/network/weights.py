@@ -19,6 +19,30 @@ MUCH = 64 * 2**20
 
 
 @dataclass(frozen=True)
+class Use:
+    """What a file tells of how a layer uses a tensor; it weighs more than what names suggest.
+
+    Attributes:
+        kind: kind of the layer, as in `Layer.kind`; empty where the file does not tell.
+        role: as in `Param.role`; empty where the file does not tell.
+        outputs: the axes that count outputs, such as `(1,)` of a dense kernel `(in, out)`; empty where not told.
+        kernel: the axes that count places in a convolution's kernel.
+        groups: of a convolution.
+        parts: names of the equal blocks that the outputs consist of, such as the gates of a recurrent layer.
+    """
+
+    kind: str = ""
+    role: str = ""
+    outputs: tuple[int, ...] = ()
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+    parts: tuple[str, ...] = ()
+
+
+NOT_TOLD = Use()
+
+
+@dataclass(frozen=True)
 class TensorInfo:
     """What is known of a tensor without reading it.
 
@@ -30,6 +54,7 @@ class TensorInfo:
         trainable: whether it learns; `None` where nobody says.
         same_as: the first name under which this very tensor was met, if this is a second one.
         reason: why it cannot be read; empty if it can.
+        use: how a layer uses it, where the file tells.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +63,7 @@ class TensorInfo:
     trainable: bool | None = None
     same_as: str | None = None
     reason: str = ""
+    use: Use = NOT_TOLD
 
 
 class WeightSource(ABC):
