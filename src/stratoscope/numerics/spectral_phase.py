@@ -1,0 +1,222 @@
+"""Which of the phases of self-regularisation a weight matrix is in, as a rule on its eigenvalues.
+
+Martin and Mahoney (arXiv:1810.01075) name five phases and a sixth, and tell them apart by eye. Here they are a rule,
+applied in this order to the eigenvalues of `W W^T`, `W` with sides `M <= N`:
+
+1. more than `zero_mass` of the eigenvalues are zero: **rank-collapse** (the others then get a phase of their own);
+2. no eigenvalue beyond what noise reaches: **random-like**; but **flat** where the others do not follow the law of
+   noise either, as after an orthogonal initialisation;
+3. the noise holds less than `bulk_share` of the variance, or does not follow its law: **heavy-tailed**, by its exponent
+   `very-heavy` (below 2), `fat` (2 to 4) or `weak` (from 4);
+4. many spikes, at least `decay_spikes` and a share of `bulk_decay` to the rest: **bulk-decay**;
+5. the largest eigenvalue is near the edge, soft rank from `soft_rank` on: **bleeding-out**;
+6. else **bulk+spikes**.
+
+The papers give no numbers; each cut is ours, and is a field of `Cuts`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stratoscope.numerics.marchenko_pastur import Bulk, fit_bulk
+from stratoscope.numerics.power_law import PowerLaw, fit_power_law
+
+if TYPE_CHECKING:
+    from stratoscope.numerics.marchenko_pastur import Vector
+
+PHASES = (
+    "random-like",
+    "bleeding-out",
+    "bulk+spikes",
+    "bulk-decay",
+    "heavy-tailed-weak",
+    "heavy-tailed-fat",
+    "heavy-tailed-very-heavy",
+    "rank-collapse",
+    "flat",
+    "too-small",
+    "no-test",
+)
+"""Every answer of the rule; the first seven are in the order in which training and noise go through them."""
+
+
+WHY = (
+    "given",
+    "cannot_be_told_from_noise",
+    "flatter_than_noise",
+    "no_noise_test",
+    "too_few",
+    "all_equal",
+    "all_zero",
+    "not_finite",
+)
+"""Why a matrix has no exponent; the first says that it has one."""
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Every number that the rule compares with.
+
+    Attributes:
+        tw_level: probability with which the largest eigenvalue of noise stays under its edge.
+        zero: share of the largest eigenvalue below which one counts as zero.
+        zero_mass: share of zeros above which the rank has collapsed.
+        bulk_share: share of the variance below which the noise is no bulk.
+        bulk_distance: Kolmogorov-Smirnov distance above which the bulk is not Marchenko-Pastur.
+        bulk_decay: spikes over the other eigenvalues from which the bulk decays.
+        decay_spikes: number of spikes below which it does not, whatever their share.
+        soft_rank: edge over largest eigenvalue from which spikes are just bleeding out.
+        fat: exponent below which a heavy tail is fat.
+        very_heavy: exponent below which it is very heavy.
+        rows: `M` below which a matrix is too small for a phase.
+        test_rows: `M` below which noise is not tested for at all.
+        alpha_values: eigenvalues other than zero below which no exponent is fitted.
+    """
+
+    tw_level: float = 0.99
+    zero: float = 1e-8
+    zero_mass: float = 0.05
+    bulk_share: float = 0.5
+    bulk_distance: float = 0.10
+    bulk_decay: float = 0.07
+    decay_spikes: int = 10
+    soft_rank: float = 0.75
+    fat: float = 4.0
+    very_heavy: float = 2.0
+    rows: int = 100
+    test_rows: int = 16
+    alpha_values: int = 50
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rule found.
+
+    Attributes:
+        phase: one of `PHASES`.
+        nonzero_phase: the phase of the eigenvalues that are not zero, where the rank has collapsed; else `phase`.
+        zero_mass: share of eigenvalues that count as zero; NaN where there are none, or not finite ones.
+        bulk: the noise, of the nonzero part where the rank has collapsed; `None` where noise is not tested for.
+        spike_share: spikes over the other eigenvalues; NaN without a bulk.
+        soft_rank: edge over largest eigenvalue; NaN without a bulk.
+        ratio: `y`, shorter over longer side, of what the bulk was fitted to.
+        fit: the power law, where a matrix that differs from noise has enough eigenvalues; else `None`.
+        why: why there is no fit, one of `WHY`; the first if there is one.
+    """
+
+    phase: str
+    nonzero_phase: str
+    zero_mass: float
+    bulk: Bulk | None = None
+    spike_share: float = math.nan
+    soft_rank: float = math.nan
+    ratio: float = math.nan
+    fit: PowerLaw | None = None
+    why: str = WHY[0]
+
+
+def spectral_phase(
+    eigenvalues: Vector,
+    rows: int,
+    columns: int,
+    cuts: Cuts | None = None,
+    *,
+    copies: int = 1,
+    counts: Vector | None = None,
+    floor: float = 0.0,
+    testable: bool = True,
+    gate: bool = True,
+    xmax: float | None = None,
+) -> Verdict:
+    """Apply the rule to the eigenvalues of one matrix. Nothing depends on their unit.
+
+    Args:
+        eigenvalues: of `W W^T`, descending.
+        rows: `M`, the shorter side.
+        columns: `N`, the longer side.
+        cuts: what is compared with; the defaults if not given.
+        copies: number of matrices of this size whose eigenvalues are pooled.
+        counts: how many eigenvalues each value stands for, of a sketch; one each if not given. A tail is then fitted to
+            the values before the first that stands for another number than one.
+        floor: eigenvalue up to which all is rounding of the stored type.
+        testable: whether noise of this kind follows Marchenko and Pastur's law; of products and operators it does not.
+        gate: whether a tail is fitted only where the matrix can be told from noise.
+        xmax: upper limit of the power law, if it has one.
+
+    >>> generator = np.random.default_rng(0)
+    >>> matrix = generator.standard_normal((200, 400))
+    >>> spectral_phase(np.linalg.eigvalsh(matrix @ matrix.T)[::-1], 200, 400).phase
+    'random-like'
+    >>> matrix[:, 0] += 4 * generator.standard_normal(200)
+    >>> spectral_phase(np.linalg.eigvalsh(matrix @ matrix.T)[::-1], 200, 400).phase
+    'bulk+spikes'
+    """
+    cuts = cuts or Cuts()
+    small = rows < cuts.rows
+    if len(eigenvalues) == 0 or not np.isfinite(eigenvalues).all() or eigenvalues[0] <= 0:
+        zero = len(eigenvalues) > 0 and eigenvalues[0] <= 0
+        phase = "too-small" if small else "rank-collapse" if zero else "no-test"
+        why = "all_zero" if zero else "not_finite" if len(eigenvalues) else "too_few"
+        return Verdict(phase, "too-small" if zero else phase, 1.0 if zero else math.nan, why=why)
+    counts = np.ones(len(eigenvalues)) if counts is None else counts
+    kept = eigenvalues > max(cuts.zero * float(eigenvalues[0]), floor)
+    left = float(counts[kept].sum())
+    zero_mass = 1 - left / float(counts.sum())
+    collapsed = zero_mass > cuts.zero_mass
+    sides = (min(rows, max(round(left / copies), 1)) if collapsed else rows, columns)
+    part = (eigenvalues[kept], counts[kept]) if collapsed else (eigenvalues, counts)
+    bulk = None
+    if testable and sides[0] >= cuts.test_rows:
+        bulk = fit_bulk(part[0], *sides, level=cuts.tw_level, copies=copies, counts=part[1])
+    kind = _kind(bulk, cuts)
+    fit, why = (None, kind) if gate and kind in WHY else _tail(eigenvalues[kept], counts[kept], cuts, xmax)
+    ratio = sides[0] / sides[1]
+    if bulk is None:
+        phase = "too-small" if sides[0] < cuts.rows else "no-test"
+        share = soft = math.nan
+    else:
+        share = bulk.spikes / max(float(part[1].sum()) - bulk.spikes, 1.0)
+        soft = bulk.edge / float(eigenvalues[0])
+        phase = _name(kind, sides[0], bulk, share, soft, fit, cuts)
+    whole = "too-small" if small else "rank-collapse" if collapsed else phase
+    return Verdict(whole, phase, zero_mass, bulk, share, soft, ratio, fit, why)
+
+
+def _kind(bulk: Bulk | None, cuts: Cuts) -> str:
+    """How a spectrum differs from noise; one of `WHY` where it does not, or where nobody can say."""
+    if bulk is None:
+        return "no_noise_test"
+    if bulk.spikes == 0:
+        return "flatter_than_noise" if bulk.distance > cuts.bulk_distance else "cannot_be_told_from_noise"
+    return "heavy" if bulk.share < cuts.bulk_share or bulk.distance > cuts.bulk_distance else "spikes"
+
+
+def _tail(nonzero: Vector, counts: Vector, cuts: Cuts, xmax: float | None) -> tuple[PowerLaw | None, str]:
+    """The power law of the eigenvalues that are known one by one, or why there is none."""
+    several = np.flatnonzero(counts != 1)
+    known = nonzero[: several[0]] if len(several) else nonzero
+    if len(known) < cuts.alpha_values:
+        return None, "too_few"
+    try:
+        return fit_power_law(known, xmax=xmax), WHY[0]
+    except ValueError:
+        return None, "all_equal"
+
+
+def _name(kind: str, rows: int, bulk: Bulk, share: float, soft: float, fit: PowerLaw | None, cuts: Cuts) -> str:
+    """The phase of a spectrum whose noise was tested for."""
+    if rows < cuts.rows:
+        return "too-small"
+    if kind in WHY:
+        return "flat" if kind == "flatter_than_noise" else "random-like"
+    if kind == "heavy":
+        alpha = math.inf if fit is None else fit.alpha
+        return f"heavy-tailed-{'very-heavy' if alpha < cuts.very_heavy else 'fat' if alpha < cuts.fat else 'weak'}"
+    if bulk.spikes >= cuts.decay_spikes and share >= cuts.bulk_decay:
+        return "bulk-decay"
+    return "bleeding-out" if soft >= cuts.soft_rank else "bulk+spikes"
