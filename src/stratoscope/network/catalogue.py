@@ -13,11 +13,11 @@ from torch.nn.utils import parametrize
 
 from stratoscope.network.adapters import ADAPTER, with_adapters
 from stratoscope.network.effective import Slot, hooked_names, parametrized_slots
+from stratoscope.network.heads import heads_in_module, heads_known, heads_of
 from stratoscope.network.kinds import CONTAINERS, Kind, is_conv1d_of_transformers, is_transposed, kind_of
 from stratoscope.network.layers import ROOT, Catalogue, Layer, Matrix, Param
 from stratoscope.network.parts import (
     EMBEDDING,
-    Heads,
     Part,
     bare,
     conv,
@@ -29,6 +29,7 @@ from stratoscope.network.parts import (
     stacked,
     transposed_conv,
 )
+from stratoscope.network.products import with_heads
 from stratoscope.network.unwrap import HIDDEN_PREFIX, unwrap, wrapped_in
 from stratoscope.network.weights import ModuleWeights, TensorInfo, no_reals, own_buffers
 
@@ -49,7 +50,7 @@ class _Place:
     keys: list[str] = field(default_factory=list)
 
 
-def catalogue_of(module: nn.Module) -> Catalogue:
+def catalogue_of(module: nn.Module, heads: bool | int = False) -> Catalogue:
     """List every layer, param and matrix of a live module. Nothing is computed or changed.
 
     Layers are the module as a whole (`"(root)"`, always first), every module without children, every module with
@@ -59,6 +60,8 @@ def catalogue_of(module: nn.Module) -> Catalogue:
 
     Args:
         module: any module; `torch.compile` and data-parallel wrappers are looked through.
+        heads: whether to add the products `:qk[h]` and `:ov[h]` of each attention head (see `network.products`); a
+            number is that of the query heads, where the modules do not say.
 
     Raises:
         SubjectError: if it is no module, or a TorchScript module.
@@ -73,11 +76,14 @@ def catalogue_of(module: nn.Module) -> Catalogue:
     module = unwrap(module)
     infos = ModuleWeights(module).describe()
     places = _places(module)
-    known = {key for place in places for key in place.keys}
-    places[0].keys += [key for key, info in infos.items() if info.role != "transient" and key not in known]
+    listed = {key for place in places for key in place.keys}
+    places[0].keys += [key for key, info in infos.items() if info.role != "transient" and key not in listed]
     layers = [_layer(place, infos) for place in places if _counts(place)]
     numbered = {layer.name: replace(layer, depth=depth) for depth, layer in enumerate(layers)}
-    return Catalogue(with_adapters(numbered))
+    numbered = with_adapters(numbered)
+    if not heads:
+        return Catalogue(numbered)
+    return Catalogue(*with_heads(numbered, heads_known(heads, heads_in_module(module))))
 
 
 def _counts(place: _Place) -> bool:
@@ -194,7 +200,7 @@ def _parts(place: _Place, kind: Kind, leaf: str, shape: tuple[int, ...]) -> tupl
         return transposed_conv(shape, module.groups) if is_transposed(module) else conv(shape, module.groups)
     whole = out_last(shape, "linear") if is_conv1d_of_transformers(module) else flat(shape, kind.name)
     owner = type(place.parent).__name__
-    split = fused(place.path, whole[0], _heads(place.parent), owner) if kind.name == "linear" else None
+    split = fused(place.path, whole[0], heads_of(place.parent), owner) if kind.name == "linear" else None
     return split or whole
 
 
@@ -202,26 +208,3 @@ def _gate_count(module: nn.RNNBase | nn.RNNCellBase) -> int:
     if isinstance(module, nn.RNNCellBase):
         return 4 if isinstance(module, nn.LSTMCell) else 3 if isinstance(module, nn.GRUCell) else 1
     return {"LSTM": 4, "GRU": 3}.get(str(module.mode), 1)
-
-
-def _heads(parent: nn.Module | None) -> Heads | None:
-    """What an attention module, or its `config`, says of its heads."""
-    queries = _first_int(parent, "num_heads", "num_attention_heads", "n_heads", "n_head", "heads")
-    if queries is None:
-        return None
-    keys = _first_int(parent, "num_key_value_heads", "num_kv_heads", "n_kv_heads", "n_kv_head", "kv_heads")
-    width = _first_int(parent, "head_dim", "head_size", "attention_head_size", "dim_head", "d_head")
-    hidden = _first_int(parent, "embed_dim", "hidden_size", "n_embd", "d_model", "dim")
-    if width is None and hidden is not None and hidden % queries == 0:
-        width = hidden // queries
-    return None if width is None else Heads(queries, keys or queries, width)
-
-
-def _first_int(parent: nn.Module | None, *names: str) -> int | None:
-    places = [place for place in (parent, getattr(parent, "config", None)) if place is not None]
-    for place in places:
-        for name in names:
-            value = getattr(place, name, None)
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                return value
-    return None

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from stratoscope.network.adapters import ADAPTER, with_adapters
 from stratoscope.network.effective import Slot, derived_names
+from stratoscope.network.heads import Heads, heads_in_config, heads_known
 from stratoscope.network.layers import ROOT, Catalogue, Layer, Matrix, Param
 from stratoscope.network.parts import (
     EMBEDDING,
@@ -26,6 +28,7 @@ from stratoscope.network.parts import (
     told,
     transposed_conv,
 )
+from stratoscope.network.products import with_heads
 from stratoscope.network.weights import NOT_TOLD, TensorInfo, Use, WeightSource, no_reals
 
 _WEIGHT = re.compile(r"^(weight|kernel|W|w|weights|depthwise_kernel|recurrent_kernel)$|^[Ww]_")
@@ -49,6 +52,7 @@ class _Group:
     shapes: Mapping[str, Shape]
     outputs_last: bool  # weights are stored as (in, out)
     uses: Mapping[str, Use]  # what the file itself tells
+    heads: Heads | None = None
 
     @property
     def last(self) -> str:
@@ -66,15 +70,20 @@ class _Group:
         return [shape[0] for leaf, shape in self.shapes.items() if _BIAS.search(leaf) and len(shape) == 1]
 
 
-def catalogue_of_weights(source: WeightSource) -> Catalogue:
+def catalogue_of_weights(
+    source: WeightSource, heads: bool | int = False, config: Mapping[str, Any] | None = None
+) -> Catalogue:
     """List every layer, param and matrix of weights whose module is not at hand.
 
-    Tensors whose names begin alike are one layer. What a name and a shape cannot tell stays whole: a projection that
-    stores query, key and value head by head, or with fewer keys than queries, is one matrix. Every tensor is a param of
-    exactly one layer.
+    Tensors whose names begin alike are one layer. What names, shapes and the config cannot tell stays whole: a
+    projection that stores query, key and value head by head, or with fewer keys than queries, is then one matrix.
+    Every tensor is a param of exactly one layer.
 
     Args:
         source: weights of any kind.
+        heads: whether to add the products `:qk[h]` and `:ov[h]` of each attention head (see `network.products`); a
+            number is that of the query heads, where the config does not say.
+        config: what the model's `config.json` says; its numbers of heads also show how fused projections lie.
 
     >>> import torch
     >>> from stratoscope.network.weights import StateDict
@@ -82,17 +91,18 @@ def catalogue_of_weights(source: WeightSource) -> Catalogue:
     >>> list(catalogue.matrices)[0], catalogue.layers["rnn"].kind
     ('rnn.weight_hh_l0:input', 'recurrent')
     """
-    infos = source.describe()
+    infos, known = source.describe(), heads_known(heads, heads_in_config(config or {}))
     found: dict[str, dict[str, str]] = {}
     for name in _in_order(infos):
         path, leaf = _split(name)
         found.setdefault(path, {})[leaf] = name
     outputs_last = _outputs_last(infos, found)
     layers = {
-        path or ROOT: _layer(path, leaves, infos, outputs_last, depth)
+        path or ROOT: _layer(path, leaves, infos, outputs_last, depth, known(path))
         for depth, (path, leaves) in enumerate(found.items())
     }
-    return Catalogue(with_adapters(layers))
+    layers = with_adapters(layers)
+    return Catalogue(*with_heads(layers, known)) if heads else Catalogue(layers)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -156,12 +166,17 @@ def _outputs_last(infos: Mapping[str, TensorInfo], layers: Mapping[str, Mapping[
 
 
 def _layer(
-    path: str, leaves: Mapping[str, str], infos: Mapping[str, TensorInfo], outputs_last: Mapping[str, bool], depth: int
+    path: str,
+    leaves: Mapping[str, str],
+    infos: Mapping[str, TensorInfo],
+    outputs_last: Mapping[str, bool],
+    depth: int,
+    heads: Heads | None,
 ) -> Layer:
     prefix = next(iter(leaves.values())).removesuffix(next(iter(leaves)))
     shapes = {leaf: infos[name].shape for leaf, name in leaves.items()}
     uses = {leaf: infos[name].use for leaf, name in leaves.items()}
-    group = _Group(path, prefix, shapes, outputs_last[path], uses)
+    group = _Group(path, prefix, shapes, outputs_last[path], uses, heads)
     kind = next((use.kind for use in uses.values() if use.kind), "") or _kind(group)
     coded = _codes(leaves, infos)
     params = {
@@ -279,7 +294,7 @@ def _matrices(group: _Group, kind: str, slot: Slot) -> Iterator[Matrix]:
 def _parts(group: _Group, kind: str, leaf: str, shape: Shape) -> tuple[Part, ...]:
     use = group.uses.get(leaf, NOT_TOLD)
     if use.outputs:
-        return told(group.path, shape, kind, use)
+        return told(group.path, shape, kind, use, group.heads)
     if kind == "recurrent":
         return _recurrent(group, leaf, shape)
     if leaf == "in_proj_weight" and shape[0] == 3 * shape[1]:
@@ -294,7 +309,7 @@ def _parts(group: _Group, kind: str, leaf: str, shape: Shape) -> tuple[Part, ...
     if kind == "embedding" or len(shape) != 2:
         return flat(shape, kind)
     whole = out_last(shape, "linear") if group.outputs_last else flat(shape, "linear")
-    return fused(group.path, whole[0]) or whole
+    return fused(group.path, whole[0], group.heads) or whole
 
 
 def _named_kind(leaf: str, shape: Shape) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from stratoscope.network.effective import Slot
+from stratoscope.network.heads import Heads
 from stratoscope.network.layers import Matrix
 from stratoscope.network.views import (
     Bare,
@@ -59,15 +60,6 @@ class Part:
     unfold: View | None = None
 
 
-@dataclass(frozen=True)
-class Heads:
-    """The heads of an attention block, where the module says: of queries, of keys and values, and their width."""
-
-    queries: int
-    keys: int
-    width: int
-
-
 def flat(shape: Shape, kind: str) -> tuple[Part, ...]:
     """The whole weight, outputs first."""
     return (Part("", kind, (shape[0], prod(shape[1:])), Flat()),)
@@ -102,7 +94,7 @@ def transposed_conv(shape: Shape, groups: int = 1) -> tuple[Part, ...]:
     return (Part("", "conv", sizes, TransposedConv(groups), shape[2:], groups, Kernel(shape[2:])),)
 
 
-def told(path: str, shape: Shape, kind: str, use: Use) -> tuple[Part, ...]:
+def told(path: str, shape: Shape, kind: str, use: Use, heads: Heads | None = None) -> tuple[Part, ...]:
     """The weight as the file tells to see it, cut into the parts that it names.
 
     >>> gates = Use(outputs=(0, 1), parts=("reset", "update"))
@@ -118,7 +110,7 @@ def told(path: str, shape: Shape, kind: str, use: Use) -> tuple[Part, ...]:
     whole = Part("", kind, (rows, prod(shape) // rows), view, kernel, use.groups, unfold)
     if use.parts and rows % len(use.parts) == 0:
         return stacked(whole, use.parts, [rows // len(use.parts)] * len(use.parts), kind)
-    return (fused(path, whole) if kind == "linear" else None) or (whole,)
+    return (fused(path, whole, heads) if kind == "linear" else None) or (whole,)
 
 
 def matrix_of(part: Part, slot: Slot, prefix: str, layer: str) -> Matrix:
@@ -177,17 +169,32 @@ def fused(path: str, whole: Part, heads: Heads | None = None, owner: str = "") -
         return None
     if name in _NEEDS_ATTENTION and heads is None and not _ATTENTION.search(path):
         return None
-    if rows == 3 * columns and (heads is None or heads.queries == heads.keys):
+    shared = heads is not None and heads.keys not in (None, heads.queries)
+    if rows == 3 * columns and not shared:
         return stacked(whole, "qkv", [columns] * 3, "attention")
-    if heads is not None and rows == (heads.queries + 2 * heads.keys) * heads.width:
-        keys = heads.keys * heads.width
-        return stacked(whole, "qkv", [rows - 2 * keys, keys, keys], "attention")
+    sizes = None if heads is None else _rows_of_keys(rows, heads)
+    if sizes is not None:
+        return stacked(whole, "qkv", [rows - 2 * sizes, sizes, sizes], "attention")
     return (Part("", "attention", whole.shape, whole.view),)
+
+
+def _rows_of_keys(rows: int, heads: Heads) -> int | None:
+    """How many rows the keys of a fused projection take, if what is known of its heads settles it."""
+    if heads.keys is None and heads.width is None:
+        return None
+    keys = heads.keys
+    if keys is None:
+        keys = (rows // (heads.width or 1) - heads.queries) // 2
+    width = rows // (heads.queries + 2 * keys)
+    fits = keys > 0 and width * (heads.queries + 2 * keys) == rows and heads.width in (None, width)
+    return keys * width if fits else None
 
 
 def _by_head(whole: Part, heads: Heads | None) -> tuple[Part, ...]:
     rows, columns = whole.shape
-    if heads is None or heads.queries != heads.keys or rows != 3 * heads.queries * heads.width:
+    if heads is None or heads.keys not in (None, heads.queries) or rows % (3 * heads.queries):
+        return (Part("", "attention", whole.shape, whole.view),)
+    if heads.width not in (None, rows // (3 * heads.queries)):
         return (Part("", "attention", whole.shape, whole.view),)
     return tuple(
         Part(f":{name}", "attention", (rows // 3, columns), Chain(whole.view, HeadRows(i, heads.queries)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stratoscope.errors import SubjectError
 from stratoscope.network.catalogue import catalogue_of
+from stratoscope.network.heads import config_beside
 from stratoscope.network.layers import Catalogue
 from stratoscope.network.naming import catalogue_of_weights
 from stratoscope.network.opening import open_weights
@@ -37,6 +38,9 @@ class Subject:
         probe: examples drawn from each split, once, and held.
         batch_size: examples a forward pass.
         seed: of the drawing.
+        heads: whether the catalogue lists what each attention head computes with, `W_q^T W_k` and `W_o W_v`; a number
+            is that of the query heads, where neither the model nor its config says. `catalogue.notes` tell what is missing.
+        config: what the model's `config.json` says; read from beside the weights where it is left out.
     """
 
     model: nn.Module | None = None
@@ -49,6 +53,8 @@ class Subject:
     probe: int = 2000
     batch_size: int = 128
     seed: int = 0
+    heads: bool | int = False
+    config: Mapping[str, Any] | None = None
     _probes: dict[str, ProbeSet] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +79,8 @@ class Subject:
         Raises:
             OpenError: one sentence that says why it cannot be opened.
         """
-        return cls(weights=open_weights(path), name=more.pop("name", Path(path).stem), **more)
+        more = {"name": Path(path).stem, "config": config_beside(path)} | more
+        return cls(weights=open_weights(path), **more)
 
     @cached_property
     def module(self) -> nn.Module | None:
@@ -96,10 +103,13 @@ class Subject:
     def catalogue(self) -> Catalogue:
         """Every layer."""
         if self.module is None:
-            return catalogue_of_weights(self.source)
+            config = self.config
+            if config is None and isinstance(self.weights, str | Path):
+                config = config_beside(self.weights)
+            return catalogue_of_weights(self.source, self.heads, config)
         if self.weights is not None:
             self._check_keys(self.module)
-        return catalogue_of(self.module)
+        return catalogue_of(self.module, self.heads)
 
     @cached_property
     def splits(self) -> dict[str, Split]:
