@@ -9,11 +9,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stratoscope.numerics.cut_exponential import cut_exponential_rate, cut_exponential_variance
+
 Array = NDArray[np.float64]
 
 _COARSE = 12
 """Points a candidate at which the first lower bound on its distance is taken."""
-_SERIES_BELOW = 0.25
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def standard_error(alpha: float, n_tail: int, room: float = math.inf) -> float:
     """
     if math.isinf(room):
         return (alpha - 1) / math.sqrt(n_tail)
-    variance = float(_cut_exponential_variance(np.array([(alpha - 1) * room]))[0])
+    variance = float(cut_exponential_variance(np.array([(alpha - 1) * room]))[0])
     return 1 / (room * math.sqrt(n_tail * variance))
 
 
@@ -183,7 +184,7 @@ def _rates(logs: Array, limit: float | None) -> tuple[Array, Array]:
     if limit is None:
         return sizes / excess, np.ones((1, logs.shape[1] - 1))
     room = limit - logs[:, :-1]
-    steep = _cut_exponential_rate(excess / (sizes * room))
+    steep = cut_exponential_rate(excess / (sizes * room))
     return steep / room, -1 / np.expm1(-steep)
 
 
@@ -241,41 +242,3 @@ def _gaps(steps: Array, rates: Array, scales: Array, ahead: Array, sizes: Array)
     law *= scales
     law += np.maximum(ahead, 0.0) / sizes
     return np.abs(law, out=law)
-
-
-def _cut_exponential_rate(mean: Array) -> Array:
-    """The rate `u` at which an exponential law cut off at 1 has this mean: an inverse Langevin function.
-
-    The mean is `g(u) = 1/u - 1/(e^u - 1)`, falling from 1 over 1/2 at `u = 0` to 0. By `g(-u) = 1 - g(u)` only means
-    up to 1/2 are solved for. There `1/g` is convex and close to a line, and is at least its target at `u = 1/mean`: from there
-    Newton's method comes down without overshooting.
-    """
-    low = np.minimum(mean, 1 - mean)
-    u = 1 / low
-    for _ in range(12):
-        g = _cut_exponential_mean(u)
-        u = np.maximum(u - (1 / g - 1 / low) * g**2 / _cut_exponential_variance(u), 0.0)
-    u = np.maximum(u, 1e-12)  # the uniform limit, without 0/0
-    u = np.where(mean > 0.5, -u, u)
-    u[u < -700] = np.nan  # all but xmin within a thousandth of xmax: no tail, and e^700 is the largest power
-    return u
-
-
-def _cut_exponential_mean(u: Array) -> Array:
-    small = np.abs(u) < _SERIES_BELOW
-    v = np.where(small, 1.0, u)
-    with np.errstate(over="ignore"):
-        exact = 1 / v - 1 / np.expm1(v)
-    return np.where(small, 0.5 + u * np.polyval(_SERIES, u * u), exact)
-
-
-def _cut_exponential_variance(u: Array) -> Array:
-    small = np.abs(u) < _SERIES_BELOW
-    v = np.where(small, 1.0, u)
-    with np.errstate(over="ignore"):
-        exact = 1 / v**2 - 1 / (4 * np.sinh(v / 2) ** 2)
-    return np.where(small, -np.polyval(_SERIES * _ODD, u * u), exact)
-
-
-_SERIES = np.array([-1 / 47900160, 1 / 1209600, -1 / 30240, 1 / 720, -1 / 12])  # of g(u) - 1/2, over u, in u^2
-_ODD = np.array([9.0, 7.0, 5.0, 3.0, 1.0])
