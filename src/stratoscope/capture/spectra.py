@@ -59,16 +59,16 @@ class Spectra(Derived):
         eigenvalues = singular.square().numpy()
         finite = bool(np.isfinite(eigenvalues).all()) and matrix.numel() > 0
         shuffled = tuple(
-            gram_eigenvalues(_shuffled(matrix, self.seed, number, name)).numpy()
+            gram_eigenvalues([_tall_shuffle(matrix, self.seed, number, name)]).numpy()
             for number in range(self.shuffles if finite else 0)
         )
         short, long = sorted(matrix.shape)
         return Spectrum(eigenvalues, short, long, trace=float(eigenvalues.sum()), shuffled=shuffled)
 
 
-def _shuffled(matrix: Tensor, seed: int, number: int, name: str) -> Tensor:
+def _tall_shuffle(matrix: Tensor, seed: int, number: int, name: str) -> Tensor:
     """The same entries in an order that the seed, the matrix's name and its shape decide."""
     key = f"{seed} {number} {name} {tuple(matrix.shape)}"
     digest = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big", signed=True)
     order = torch.randperm(matrix.numel(), generator=torch.Generator().manual_seed(digest))
-    return matrix.reshape(-1)[order.to(matrix.device)].reshape(matrix.shape)
+    return matrix.reshape(-1)[order.to(matrix.device)].reshape(max(matrix.shape), min(matrix.shape))

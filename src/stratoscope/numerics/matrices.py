@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float, Shaped
@@ -10,6 +11,15 @@ from torch import Tensor
 
 GRAM_RATIO = 1e-10
 """Smallest over largest eigenvalue of the Gram matrix below which the slower, exact way is taken."""
+
+BLOCK = 2**22
+"""Entries that are widened to float64 at a time."""
+
+PANEL = 512
+"""Columns of a Gram matrix that are computed at a time."""
+
+IN_PLACE = 4096
+"""Longest side of a Gram matrix that is copied before it is decomposed."""
 
 
 def singular_values(matrix: Shaped[Tensor, "rows columns"], *, exact_up_to: int = 2048) -> Float[Tensor, " k"]:
@@ -24,6 +34,9 @@ def singular_values(matrix: Shaped[Tensor, "rows columns"], *, exact_up_to: int 
     * otherwise, and the shorter side is longer than `exact_up_to`: values below about `1e-8 k^(1/2) s` cannot be told
       from zero and are returned as zero.
 
+    The entries are read in blocks of rows and widened block by block, so that beside the matrix as it is stored there
+    is only `8 k^2` bytes, twice, and one block.
+
     Args:
         matrix: of any real or complex type.
         exact_up_to: longest shorter side for which the direct decomposition is paid for.
@@ -37,34 +50,60 @@ def singular_values(matrix: Shaped[Tensor, "rows columns"], *, exact_up_to: int 
     >>> singular_values(torch.tensor([[3.0, 0.0], [4.0, 0.0]])).tolist()
     [5.0, 0.0]
     """
-    wide = at_least_float32(matrix.detach())
-    wide = wide.cpu() if wide.device.type == "mps" else wide
-    _check(wide)
-    tall = wide.mH if wide.shape[0] < wide.shape[1] else wide
-    scale = _power_of_two(float(tall.abs().max()))
-    eigenvalues: Tensor = torch.linalg.eigvalsh(_gram(tall, scale)).flip(0)
+    _check(matrix)
+    tall = _tall(matrix.detach())
+    scale = power_of_two(largest_entry(tall))
+    eigenvalues = _descending_eigenvalues(lower_gram(widened_rows(tall, scale)))
     largest, smallest = float(eigenvalues[0]), float(eigenvalues[-1])
     if smallest >= GRAM_RATIO * largest and largest > 0:
         return eigenvalues.sqrt() * scale
     if tall.shape[1] <= exact_up_to:
-        return _decomposed(tall, scale) * scale
+        return _decomposed(widened_rows(tall, scale)) * scale
     noise = eigenvalues.numel() * torch.finfo(torch.float64).eps * largest
     return eigenvalues.where(eigenvalues > noise, 0.0).sqrt() * scale
 
 
-def gram_eigenvalues(matrix: Shaped[Tensor, "rows columns"]) -> Float[Tensor, " k"]:
-    """All `k = min(rows, columns)` eigenvalues of a finite matrix times its adjoint, descending, in float64.
+def singular_values_of_product(
+    left: Shaped[Tensor, "rows inner"], right: Shaped[Tensor, "inner columns"]
+) -> Float[Tensor, " k"]:
+    """All `k = min(rows, columns)` singular values of a product of two matrices, descending, in float64.
 
-    From the Gram matrix of the shorter side alone: fast, with an absolute error of about `1e-15` of the largest
-    eigenvalue. So the small end of a rank-deficient matrix is rounding; `singular_values` keeps it.
+    The product is not formed: each factor is reduced by QR to a triangle of its inner size first. Singular values
+    that the inner size rules out are exact zeros at the end.
 
-    >>> gram_eigenvalues(torch.tensor([[3.0, 0.0], [4.0, 0.0]])).tolist()
+    Raises:
+        ValueError: if the sizes do not fit, a factor is empty, or an entry is not finite.
+
+    >>> singular_values_of_product(torch.tensor([[3.0], [4.0]]), torch.tensor([[2.0, 0.0]])).tolist()
+    [10.0, 0.0]
+    """
+    if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0]:
+        raise ValueError(f"A product of {tuple(left.shape)} and {tuple(right.shape)} matrices does not exist.")
+    for factor in (left, right):
+        _check(factor)
+    scales = [power_of_two(largest_entry(factor)) for factor in (left, right)]
+    first = _triangle(widened_rows(left.detach(), scales[0]))
+    second = _triangle(widened_rows(right.detach().mH, scales[1]))
+    values: Tensor = torch.linalg.svdvals(first @ second.mH) * (scales[0] * scales[1])
+    k = min(left.shape[0], right.shape[1])
+    return torch.cat([values, values.new_zeros(max(0, k - len(values)))])[:k]
+
+
+def gram_eigenvalues(blocks: Iterable[Shaped[Tensor, "n k"]], scale: float = 1.0) -> Float[Tensor, " k"]:
+    """All `k` eigenvalues of `A^T A`, descending, in float64, for a matrix that comes in blocks of rows.
+
+    Fast, with an absolute error of about `1e-15` of the largest eigenvalue. So the small end of a rank-deficient
+    matrix is rounding; `singular_values` keeps it.
+
+    Args:
+        blocks: rows `1..n`, then the next ones, at least `k` rows altogether, of any real or complex type.
+        scale: a power of two near the largest entry, so that no square overflows or vanishes.
+
+    >>> gram_eigenvalues([torch.tensor([[3.0, 0.0]]), torch.tensor([[4.0, 0.0]])]).tolist()
     [25.0, 0.0]
     """
-    tall = matrix.mH if matrix.shape[0] < matrix.shape[1] else matrix
-    scale = _power_of_two(float(tall.abs().max()))
-    eigenvalues: Tensor = torch.linalg.eigvalsh(_gram(tall, scale)).flip(0).clamp_min(0.0)
-    return eigenvalues * scale * scale
+    gram = lower_gram(widened(block, scale) for block in blocks)
+    return _descending_eigenvalues(gram).clamp_min_(0.0) * scale * scale
 
 
 def stable_rank(s: Float[Tensor, " k"]) -> Float[Tensor, ""]:
@@ -145,7 +184,58 @@ def zero_share(values: Shaped[Tensor, "*shape"]) -> float:
     """
     if values.numel() == 0:
         return math.nan
-    return 1.0 - int(torch.count_nonzero(values)) / values.numel()
+    return 1.0 - sum(int(torch.count_nonzero(block)) for block in entry_blocks(values)) / values.numel()
+
+
+def not_finite(values: Shaped[Tensor, "*shape"]) -> int:
+    """How many entries are NaN or infinite.
+
+    >>> not_finite(torch.tensor([0.0, float("nan"), float("inf")]))
+    2
+    """
+    if not (values.is_floating_point() or values.is_complex()):
+        return 0
+    return values.numel() - sum(int(torch.isfinite(block).sum()) for block in entry_blocks(values))
+
+
+def largest_entry(values: Shaped[Tensor, "*shape"]) -> float:
+    """The largest size of an entry; 0 where there are none, NaN where one is NaN.
+
+    >>> largest_entry(torch.tensor([[1.0, -3.0]]))
+    3.0
+    """
+    largest = [block.abs().max() for block in entry_blocks(values)]
+    return float(torch.stack(largest).max()) if largest else 0.0
+
+
+def squared_norm(values: Shaped[Tensor, "*shape"]) -> float:
+    """The sum of the squared entries, in float64; infinite where it is beyond that type.
+
+    >>> squared_norm(torch.tensor([3.0, 4.0], dtype=torch.float16))
+    25.0
+    """
+    scale = power_of_two(largest_entry(values))
+    return sum(float(widened(block, scale).abs().square().sum()) for block in entry_blocks(values)) * scale * scale
+
+
+def entry_blocks(values: Shaped[Tensor, "*shape"], most: int = 2**20) -> Iterator[Shaped[Tensor, " n"]]:
+    """All entries, once each and in the order in which they are stored, in flat blocks of float32 at least.
+
+    Nothing is copied but the block, unless the tensor has gaps in memory.
+    """
+    for block in in_memory_order(values.detach()).split(most) if values.numel() else ():
+        yield at_least_float32(block)
+
+
+def in_memory_order(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, " n"]:
+    """All entries in a row as they lie in memory, whatever the axes are called; copied only if there are gaps.
+
+    >>> in_memory_order(torch.arange(4).reshape(2, 2).T).tolist()
+    [0, 1, 2, 3]
+    """
+    steps: tuple[int, ...] = values.stride()
+    axes = sorted(range(values.ndim), key=lambda axis: (-steps[axis], -values.shape[axis]))
+    return values.permute(axes).reshape(-1)
 
 
 def at_least_float32(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
@@ -164,15 +254,46 @@ def at_least_float32(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape
     return values.to(wide)
 
 
-def not_finite(values: Shaped[Tensor, "*shape"]) -> int:
-    """How many entries are NaN or infinite.
+def power_of_two(largest: float) -> float:
+    """A power of two near the largest entry, so that no square overflows or vanishes; dividing by it is exact.
 
-    >>> not_finite(torch.tensor([0.0, float("nan"), float("inf")]))
-    2
+    >>> power_of_two(5.0), power_of_two(0.0)
+    (4.0, 1.0)
     """
-    if not (values.is_floating_point() or values.is_complex()):
-        return 0
-    return values.numel() - int(torch.isfinite(values).sum())
+    return math.ldexp(1.0, math.frexp(largest)[1] - 1) if 0 < largest < math.inf else 1.0
+
+
+def widened(values: Shaped[Tensor, "*shape"], scale: float) -> Shaped[Tensor, "*shape"]:
+    """A copy over `scale` in float64 or its complex type, on the CPU for a device without them."""
+    here = values.cpu() if values.device.type == "mps" else values
+    return here.to(torch.complex128 if values.is_complex() else torch.float64, copy=True).div_(scale)
+
+
+def widened_rows(matrix: Shaped[Tensor, "rows columns"], scale: float, rows: int = 0) -> Iterator[Tensor]:
+    """A matrix over `scale` in blocks of rows, in float64; of about 32 MB each unless `rows` are given."""
+    most = rows or max(1, BLOCK // max(1, matrix.shape[1]))
+    return (widened(block, scale) for block in torch.split(matrix, most))
+
+
+def lower_gram(blocks: Iterable[Shaped[Tensor, "n k"]]) -> Shaped[Tensor, "k k"]:
+    """The lower triangle of `A^H A` for a matrix in blocks of rows; above it stand numbers without a meaning.
+
+    Each panel of columns is multiplied with what lies at and below it alone, which saves half of the work.
+
+    >>> lower_gram([torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.0]])])[1].tolist()
+    [2.0, 4.0]
+    """
+    gram: Tensor | None = None
+    for block in blocks:
+        k = block.shape[1]
+        if gram is None:
+            gram = block.new_zeros(k, k)
+        for start in range(0, k, PANEL):
+            panel = block[:, start : start + PANEL]
+            gram[start:, start : start + PANEL].addmm_(block[:, start:].mH, panel)
+    if gram is None:
+        raise ValueError("A Gram matrix needs at least one block of rows.")
+    return gram
 
 
 def _check(matrix: Tensor) -> None:
@@ -180,35 +301,41 @@ def _check(matrix: Tensor) -> None:
         raise ValueError(f"Singular values need a matrix with entries; this has shape {tuple(matrix.shape)}.")
     bad = not_finite(matrix)
     if bad:
-        nan = int(torch.isnan(matrix).sum())
+        nan = sum(int(torch.isnan(block).sum()) for block in entry_blocks(matrix))
         raise ValueError(
             f"Singular values need finite entries; this {tuple(matrix.shape)} matrix holds {nan} NaN and "
             f"{bad - nan} infinite."
         )
 
 
-def _power_of_two(largest: float) -> float:
-    """A power of two near the largest entry, so that no square overflows or vanishes; dividing by it is exact."""
-    return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest > 0 else 1.0
+def _tall(matrix: Tensor) -> Tensor:
+    return matrix.mH if matrix.shape[0] < matrix.shape[1] else matrix
 
 
-def _widened(values: Tensor, scale: float) -> Tensor:
-    return values.to(torch.complex128 if values.is_complex() else torch.float64) / scale
+def _descending_eigenvalues(gram: Tensor) -> Tensor:
+    """Of a Hermitian matrix whose lower triangle is given, and which is not needed afterwards."""
+    if len(gram) <= IN_PLACE or gram.device.type != "cpu" or gram.is_complex():
+        values: Tensor = torch.linalg.eigvalsh(gram)
+        return values.flip(0)
+    from scipy.linalg import eigh
+
+    # torch copies the matrix first, which for a giant is half a gigabyte; its transpose is in LAPACK's order
+    found = eigh(gram.numpy().T, lower=False, eigvals_only=True, overwrite_a=True, check_finite=False, driver="ev")
+    return torch.from_numpy(found).flip(0)
 
 
-def _gram(tall: Tensor, scale: float, rows: int = 4096) -> Tensor:
-    """The Gram matrix of the columns, in float64, widened in blocks of rows to keep memory small."""
-    blocks = (_widened(block, scale) for block in torch.split(tall, rows))
-    first = next(blocks)
-    gram = first.mH @ first
-    for block in blocks:
-        gram += block.mH @ block
-    return gram
-
-
-def _decomposed(tall: Tensor, scale: float) -> Tensor:
-    wide = _widened(tall, scale)
-    if wide.shape[0] > wide.shape[1]:
-        wide = torch.linalg.qr(wide, mode="r").R
-    values: Tensor = torch.linalg.svdvals(wide)
+def _decomposed(blocks: Iterable[Tensor]) -> Tensor:
+    values: Tensor = torch.linalg.svdvals(_triangle(blocks))
     return values
+
+
+def _triangle(blocks: Iterable[Tensor]) -> Tensor:
+    """The triangular factor of the QR decomposition of a matrix in blocks of rows; the matrix itself if it is short."""
+    held: list[Tensor] = []
+    for block in blocks:
+        held.append(block)
+        # a few blocks at a time: each costs the triangle once more
+        if sum(map(len, held)) >= 3 * block.shape[1]:
+            held = [torch.linalg.qr(torch.cat(held), mode="r").R]
+    whole = torch.cat(held)
+    return torch.linalg.qr(whole, mode="r").R if len(whole) > whole.shape[1] else whole
