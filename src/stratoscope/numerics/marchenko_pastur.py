@@ -238,15 +238,7 @@ class Bulk:
     share: float
 
 
-def fit_bulk(
-    eigenvalues: Vector,
-    rows: int,
-    columns: int,
-    *,
-    level: float = 0.99,
-    copies: int = 1,
-    counts: Vector | None = None,
-) -> Bulk:
+def fit_bulk(eigenvalues: Vector, rows: int, columns: int, *, level: float = 0.99, copies: int = 1) -> Bulk:
     """Tell the noise of a spectrum from its spikes.
 
     The variance that makes the medians agree screens the spikes; the mean of the others is then the variance, and the
@@ -260,7 +252,6 @@ def fit_bulk(
         columns: `N`, the longer side.
         level: probability with which the largest eigenvalue of noise stays under its edge.
         copies: number of matrices whose eigenvalues are pooled.
-        counts: how many eigenvalues each value stands for (of a sketch); one each if not given.
 
     Raises:
         ValueError: if there is no eigenvalue.
@@ -273,60 +264,44 @@ def fit_bulk(
     """
     if len(eigenvalues) == 0:
         raise ValueError("A bulk needs at least one eigenvalue; there is none.")
-    counted = _Counted(eigenvalues, np.ones(len(eigenvalues)) if counts is None else counts, columns)
-    unit = noise_edge(rows, columns, 1.0, level=level, copies=copies)
-    ratio = rows / columns
-    number = counted.above(unit * counted.median() / (columns * median(ratio)))
-    while (again := counted.above(unit * counted.variance(number))) != number:
-        number = again
-    while number and eigenvalues[number - 1] <= unit * counted.variance(number - 1):
-        number -= 1
-    variance = counted.variance(number)
+    unit, ratio = noise_edge(rows, columns, 1.0, level=level, copies=copies), rows / columns
+    ascending, left = eigenvalues[::-1], _sums_from(eigenvalues)
+    size, trace = len(ascending), float(left[0])
+
+    def variance(spikes: int) -> float:
+        return float(left[spikes]) / (columns * (size - spikes)) if spikes < size else 0.0
+
+    def above(edge: float) -> int:
+        return size - int(np.searchsorted(ascending, edge, side="right"))
+
+    spikes = above(unit * float(np.median(eigenvalues)) / (columns * median(ratio)))
+    while (again := above(unit * variance(spikes))) != spikes:
+        spikes = again
+    while spikes and eigenvalues[spikes - 1] <= unit * variance(spikes - 1):
+        spikes -= 1
+    scale = columns * variance(spikes)
     return Bulk(
-        variance=variance,
-        spikes=round(float(counted.counts[:number].sum())),
-        edge=columns * variance * edges(ratio)[1],
-        noise_edge=unit * variance,
-        distance=_distance(eigenvalues[number:], counted.counts[number:], columns * variance, ratio),
-        share=columns * variance * counted.total / counted.trace if counted.trace > 0 else math.nan,
+        variance=variance(spikes),
+        spikes=spikes,
+        edge=scale * edges(ratio)[1],
+        noise_edge=unit * variance(spikes),
+        distance=_distance(ascending[: size - spikes], scale, ratio),
+        share=scale * size / trace if trace > 0 else math.nan,
     )
 
 
-class _Counted:
-    """Descending eigenvalues with how many each stands for, and sums over them."""
-
-    def __init__(self, eigenvalues: Vector, counts: Vector, columns: int) -> None:
-        self._eigenvalues, self.counts, self._columns = eigenvalues, counts, columns
-        self._ascending = eigenvalues[::-1]
-        self.numbers = np.concatenate([[0.0], np.cumsum(counts)])
-        self.sums = np.concatenate([[0.0], np.cumsum(counts * eigenvalues)])
-        self.total, self.trace = float(self.numbers[-1]), float(self.sums[-1])
-
-    def above(self, edge: float) -> int:
-        """How many values lie above an edge."""
-        return len(self._ascending) - int(np.searchsorted(self._ascending, edge, side="right"))
-
-    def variance(self, number: int) -> float:
-        """The mean of all but the largest values, over `N`."""
-        left = self.total - self.numbers[number]
-        return max(self.trace - float(self.sums[number]), 0.0) / float(self._columns * left) if left > 0 else 0.0
-
-    def median(self) -> float:
-        """The middle eigenvalue; between two the mean of both."""
-        below = self.numbers[1:]
-        first, second = (int(np.searchsorted(below, self.total / 2, side=side)) for side in ("left", "right"))
-        last = len(self._eigenvalues) - 1
-        return float(self._eigenvalues[min(first, last)] + self._eigenvalues[min(second, last)]) / 2
+def _sums_from(descending: Vector) -> Vector:
+    """For each position the sum from there on, small values added first; one more zero at the end."""
+    return np.concatenate([[0.0], np.cumsum(descending[::-1])])[::-1]
 
 
-def _distance(rest: Vector, counts: Vector, scale: float, ratio: float) -> float:
-    """Largest difference between the law and a distribution of descending eigenvalues."""
-    if len(rest) == 0 or scale <= 0:
+def _distance(ascending: Vector, scale: float, ratio: float) -> float:
+    """Largest difference between the law and the distribution of some eigenvalues."""
+    if len(ascending) == 0 or scale <= 0:
         return 1.0
-    law = distribution(rest[::-1] / scale, ratio)
-    steps = np.cumsum(counts[::-1])
-    steps = steps / steps[-1]
-    return float(max(np.max(steps - law), np.max(law - np.concatenate([[0.0], steps[:-1]]))))
+    law = distribution(ascending / scale, ratio)
+    steps = np.arange(len(ascending) + 1) / len(ascending)
+    return float(max(np.max(steps[1:] - law), np.max(law - steps[:-1])))
 
 
 def _checked(ratio: float) -> float:

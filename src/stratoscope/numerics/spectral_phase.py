@@ -127,10 +127,10 @@ def spectral_phase(
     cuts: Cuts | None = None,
     *,
     copies: int = 1,
-    counts: Vector | None = None,
     floor: float = 0.0,
     testable: bool = True,
     gate: bool = True,
+    known: Vector | None = None,
     xmax: float | None = None,
 ) -> Verdict:
     """Apply the rule to the eigenvalues of one matrix. Nothing depends on their unit.
@@ -141,11 +141,10 @@ def spectral_phase(
         columns: `N`, the longer side.
         cuts: what is compared with; the defaults if not given.
         copies: number of matrices of this size whose eigenvalues are pooled.
-        counts: how many eigenvalues each value stands for, of a sketch; one each if not given. A tail is then fitted to
-            the values before the first that stands for another number than one.
         floor: eigenvalue up to which all is rounding of the stored type.
         testable: whether noise of this kind follows Marchenko and Pastur's law; of products and operators it does not.
         gate: whether a tail is fitted only where the matrix can be told from noise.
+        known: the eigenvalues to which a tail is fitted, if not to all: of a sketch, those that were computed.
         xmax: upper limit of the power law, if it has one.
 
     >>> generator = np.random.default_rng(0)
@@ -157,34 +156,30 @@ def spectral_phase(
     'bulk+spikes'
     """
     cuts = cuts or Cuts()
-    small = rows < cuts.rows
     if len(eigenvalues) == 0 or not np.isfinite(eigenvalues).all() or eigenvalues[0] <= 0:
-        zero = len(eigenvalues) > 0 and eigenvalues[0] <= 0
-        phase = "too-small" if small else "rank-collapse" if zero else "no-test"
-        why = "all_zero" if zero else "not_finite" if len(eigenvalues) else "too_few"
-        return Verdict(phase, "too-small" if zero else phase, 1.0 if zero else math.nan, why=why)
-    counts = np.ones(len(eigenvalues)) if counts is None else counts
-    kept = eigenvalues > max(cuts.zero * float(eigenvalues[0]), floor)
-    left = float(counts[kept].sum())
-    zero_mass = 1 - left / float(counts.sum())
+        return _without_spectrum(eigenvalues, rows, cuts)
+    zero = max(cuts.zero * float(eigenvalues[0]), floor)
+    nonzero = eigenvalues[eigenvalues > zero]
+    zero_mass = 1 - len(nonzero) / len(eigenvalues)
     collapsed = zero_mass > cuts.zero_mass
-    sides = (min(rows, max(round(left / copies), 1)) if collapsed else rows, columns)
-    part = (eigenvalues[kept], counts[kept]) if collapsed else (eigenvalues, counts)
-    bulk = None
-    if testable and sides[0] >= cuts.test_rows:
-        bulk = fit_bulk(part[0], *sides, level=cuts.tw_level, copies=copies, counts=part[1])
+    part, left = (nonzero, max(round(len(nonzero) / copies), 1)) if collapsed else (eigenvalues, rows)
+    tested = testable and min(left, rows) >= cuts.test_rows
+    bulk = fit_bulk(part, min(left, rows), columns, level=cuts.tw_level, copies=copies) if tested else None
     kind = _kind(bulk, cuts)
-    fit, why = (None, kind) if gate and kind in WHY else _tail(eigenvalues[kept], counts[kept], cuts, xmax)
-    ratio = sides[0] / sides[1]
-    if bulk is None:
-        phase = "too-small" if sides[0] < cuts.rows else "no-test"
-        share = soft = math.nan
-    else:
-        share = bulk.spikes / max(float(part[1].sum()) - bulk.spikes, 1.0)
-        soft = bulk.edge / float(eigenvalues[0])
-        phase = _name(kind, sides[0], bulk, share, soft, fit, cuts)
-    whole = "too-small" if small else "rank-collapse" if collapsed else phase
-    return Verdict(whole, phase, zero_mass, bulk, share, soft, ratio, fit, why)
+    fitted = nonzero if known is None else known[known > zero]
+    fit, why = (None, kind) if gate and kind in WHY else _tail(fitted, cuts, xmax)
+    share = bulk.spikes / max(len(part) - bulk.spikes, 1) if bulk else math.nan
+    soft = bulk.edge / float(eigenvalues[0]) if bulk else math.nan
+    phase = "too-small" if left < cuts.rows else _name(kind, bulk, share, soft, fit, cuts)
+    whole = "too-small" if rows < cuts.rows else "rank-collapse" if collapsed else phase
+    return Verdict(whole, phase, zero_mass, bulk, share, soft, min(left, rows) / columns, fit, why)
+
+
+def _without_spectrum(eigenvalues: Vector, rows: int, cuts: Cuts) -> Verdict:
+    """The verdict where there are no eigenvalues, none but zero, or not finite ones."""
+    if len(eigenvalues) == 0 or not np.isfinite(eigenvalues).all():
+        return Verdict("no-test", "no-test", math.nan, why="not_finite" if len(eigenvalues) else "too_few")
+    return Verdict("too-small" if rows < cuts.rows else "rank-collapse", "too-small", 1.0, why="all_zero")
 
 
 def _kind(bulk: Bulk | None, cuts: Cuts) -> str:
@@ -196,23 +191,21 @@ def _kind(bulk: Bulk | None, cuts: Cuts) -> str:
     return "heavy" if bulk.share < cuts.bulk_share or bulk.distance > cuts.bulk_distance else "spikes"
 
 
-def _tail(nonzero: Vector, counts: Vector, cuts: Cuts, xmax: float | None) -> tuple[PowerLaw | None, str]:
-    """The power law of the eigenvalues that are known one by one, or why there is none."""
-    several = np.flatnonzero(counts != 1)
-    known = nonzero[: several[0]] if len(several) else nonzero
-    if len(known) < cuts.alpha_values:
+def _tail(values: Vector, cuts: Cuts, xmax: float | None) -> tuple[PowerLaw | None, str]:
+    """The power law of some eigenvalues, or why there is none."""
+    if len(values) < cuts.alpha_values:
         return None, "too_few"
     try:
-        return fit_power_law(known, xmax=xmax), WHY[0]
+        return fit_power_law(values, xmax=xmax), WHY[0]
     except ValueError:
         return None, "all_equal"
 
 
-def _name(kind: str, rows: int, bulk: Bulk, share: float, soft: float, fit: PowerLaw | None, cuts: Cuts) -> str:
-    """The phase of a spectrum whose noise was tested for."""
-    if rows < cuts.rows:
-        return "too-small"
-    if kind in WHY:
+def _name(kind: str, bulk: Bulk | None, share: float, soft: float, fit: PowerLaw | None, cuts: Cuts) -> str:
+    """The phase of a spectrum that is large enough for one."""
+    if bulk is None:
+        return "no-test"
+    if bulk.spikes == 0:
         return "flat" if kind == "flatter_than_noise" else "random-like"
     if kind == "heavy":
         alpha = math.inf if fit is None else fit.alpha
