@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from stratoscope.numerics import distances
+from stratoscope.numerics import distances, separation
 from stratoscope.numerics.separation import gdv, gdv_floor
 
 SEEDS = st.integers(0, 2**31)
@@ -63,6 +63,30 @@ def test_blocks_do_not_change_it(monkeypatch):
     cut = gdv(features, labels)
     for name in ("gdv", "standard_error", "null_mean", "null_sd", "z", "p_value", "intra"):
         np.testing.assert_allclose(getattr(cut, name), getattr(whole, name), rtol=1e-9)
+
+
+@pytest.mark.parametrize("together", [1, 40, 2**20])
+@pytest.mark.parametrize("sizes", [(2, 2, 2, 2, 30), (17, 9, 8, 5, 4, 2, 2), (3,) * 12])
+def test_classes_laid_side_by_side_are_as_one_by_one(monkeypatch, sizes, together):
+    monkeypatch.setattr(separation, "TOGETHER", together)
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    features = gaussian(len(labels), 4)
+    value, intra = naive(features, labels)
+    result = gdv(features, labels)
+    assert result.gdv == pytest.approx(value, rel=1e-9, abs=1e-12)
+    np.testing.assert_allclose(result.intra, intra, rtol=1e-9)
+
+
+@pytest.mark.parametrize("bags", [1, 7, 1024])
+def test_the_null_is_that_of_the_shuffled_labels(monkeypatch, bags):
+    monkeypatch.setattr(distances, "_BAGS", bags)
+    features, labels = clusters(classes=4)
+    values = [naive(features, table)[0] for table in separation._shuffles(labels, 6, 3)]
+    result = gdv(features, labels, permutations=6, seed=3)
+    assert result.null_mean == pytest.approx(np.mean(values), rel=1e-9)
+    assert result.null_sd == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+    assert result.p_value == (1 + sum(value <= result.gdv for value in values)) / 7
 
 
 @given(seed=SEEDS)

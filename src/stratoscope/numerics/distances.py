@@ -17,7 +17,8 @@ from torch import Tensor
 
 _BLOCK_NUMBERS = 2**20
 _BLOCK_ROWS = 512
-_PRODUCT_ROWS = 256
+_PRODUCT_CLASSES = 64
+_BAGS = 1024
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,11 @@ def pair_pass(points: Points, accumulators: Sequence[PairAccumulator]) -> None:
         squares = block.square().sum(1)
         for columns in slices[place:]:
             if columns is rows:
-                squared = torch.addmm(squares[:, None] + squares, block, block.T, alpha=-2)
+                squared = (squares[:, None] + squares).addmm_(block, block.T, alpha=-2)
                 squared.fill_diagonal_(0.0)
             else:
                 other = points.block(columns)
-                squared = torch.addmm(squares[:, None] + other.square().sum(1), block, other.T, alpha=-2)
+                squared = (squares[:, None] + other.square().sum(1)).addmm_(block, other.T, alpha=-2)
             distances = squared.clamp_min_(0.0).sqrt_()
             for accumulator in accumulators:
                 accumulator.update(distances, rows, columns)
@@ -126,15 +127,14 @@ class ClassSums(PairAccumulator):
         self.by_point = torch.zeros(n_classes, len(labels), dtype=torch.float64, device=labels.device)
 
     def update(self, distances: Float[Tensor, "a b"], rows: slice, columns: slice) -> None:
-        """Add one block, in both orders."""
-        wide = distances.double()
-        self.by_point[:, columns] += self._to_classes(wide, rows)
+        """Add one block, in both orders; within a block sums are taken in the distances' own type."""
+        self.by_point[:, columns] += self._to_classes(distances, rows)
         if rows != columns:
-            self.by_point[:, rows] += self._to_classes(wide.T, columns)
+            self.by_point[:, rows] += self._to_classes(distances.T, columns)
 
     def _to_classes(self, distances: Float[Tensor, "a b"], rows: slice) -> Float[Tensor, "classes b"]:
         classes = len(self.by_point)
-        if classes <= _PRODUCT_ROWS:
+        if classes <= _PRODUCT_CLASSES:
             return F.one_hot(self._labels[rows], classes).T.to(distances.dtype) @ distances
         sums = distances.new_zeros(classes, distances.shape[1])
         return sums.index_add_(0, self._labels[rows], distances.contiguous())
@@ -149,8 +149,8 @@ class ClassSums(PairAccumulator):
 class RelabelledSums(PairAccumulator):
     """Sums of distances under many labellings of the same points, such as shuffled labels.
 
-    All labellings give each class the same number of points. Costs a multiplication for each pair of points, class and
-    labelling, and memory for labellings x classes.
+    All labellings give each class the same number of points. Costs an addition for each pair of points and labelling,
+    however many classes there are.
 
     Attributes:
         within: sum over ordered pairs in the same class, for each labelling and class.
@@ -166,23 +166,30 @@ class RelabelledSums(PairAccumulator):
         """
         self._labellings = labellings
         self._weights = 1 / counts.double()
+        self._rows: slice | None = None
+        self._bags: list[tuple[Tensor, Tensor]] = []
         self.within = torch.zeros(len(labellings), len(counts), dtype=torch.float64, device=labellings.device)
         self.weighted = torch.zeros(len(labellings), dtype=torch.float64, device=labellings.device)
 
     def update(self, distances: Float[Tensor, "a b"], rows: slice, columns: slice) -> None:
-        """Add one block, in both orders.
-
-        Within a block sums are taken in the distances' own type, as one matrix product for many labellings at once.
-        """
+        """Add one block, in both orders; within a block sums are taken in the distances' own type."""
         orders = 1 if rows == columns else 2
         classes = self.within.shape[1]
-        together = max(1, _PRODUCT_ROWS // classes)
-        for first in range(0, len(self._labellings), together):
-            table = self._labellings[first : first + together]
-            members = F.one_hot(table[:, rows], classes).transpose(1, 2).flatten(0, 1).to(distances.dtype)
-            sums = (members @ distances).double().unflatten(0, (len(table), classes))
-            along = table[:, columns]
+        together = max(1, _BAGS // classes)
+        if rows != self._rows:
+            self._rows, self._bags = rows, [_bags(t[:, rows], classes) for t in self._labellings.split(together)]
+        for number, (members, begins) in enumerate(self._bags):
+            some = slice(number * together, (number + 1) * together)
+            along = self._labellings[some, columns]
+            # the sum of each class's rows, for all labellings at once: no product with ones and zeros
+            sums = F.embedding_bag(members, distances, begins, mode="sum").double().unflatten(0, (len(along), classes))
             own = sums.gather(1, along[:, None])[:, 0]
-            self.within[first : first + together].scatter_add_(1, along, orders * own)
-            weighted = torch.einsum("c,lcb,lb->l", self._weights, sums, self._weights[along])
-            self.weighted[first : first + together] += orders * weighted
+            self.within[some].scatter_add_(1, along, orders * own)
+            weighted = (self._weights @ sums * self._weights[along]).sum(1)
+            self.weighted[some] += orders * weighted
+
+
+def _bags(table: Int[Tensor, "labellings a"], classes: int) -> tuple[Tensor, Tensor]:
+    """Points sorted by class, one labelling after the other, and where each class of each labelling begins."""
+    sizes = table.new_zeros(len(table), classes).scatter_add_(1, table, torch.ones_like(table)).flatten()
+    return table.argsort(1).flatten(), sizes.cumsum(0) - sizes

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from stratoscope.numerics.distances import ClassSums, PairAccumulator, Points, RelabelledSums, pair_pass
 from stratoscope.numerics.matrices import not_finite
 from stratoscope.numerics.moments import Moments
+
+TOGETHER = 2**20
+"""Numbers of classes, or of their distances, that are laid side by side."""
 
 CONSTANT = 8
 """A unit is constant if its standard deviation is at most so many roundings of its largest entry."""
@@ -106,7 +111,7 @@ def gdv(
     sums, shuffled = ClassSums(labels, len(counts)), RelabelledSums(_shuffles(labels, permutations, seed), counts)
     accumulators: list[PairAccumulator] = [sums, shuffled] if permutations else [sums]
     pair_pass(Points(features, kept, shift, scale), accumulators)
-    own = _within_classes(features, index, scale, labels)
+    own = _within_classes(features, index, scale, labels, counts)
     root = math.sqrt(width)
     intra, inter, influence = _contrast(sums, own, labels, counts)
     values = _shuffled_values(shuffled, counts) / root
@@ -202,11 +207,17 @@ def _shuffles(labels: Tensor, permutations: int, seed: int) -> Tensor:
     return labels[table.to(labels.device)]
 
 
-def _within_classes(features: Tensor, index: Tensor, scale: Tensor, labels: Tensor) -> Tensor:
+def _within_classes(features: Tensor, index: Tensor, scale: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
     """For each point, the sum of its distances to its own class, measured around the class's mean."""
     own = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
-    for label in range(int(labels.max()) + 1):
-        members = (labels == label).nonzero()[:, 0]
+    by_class = torch.split(labels.argsort(stable=True), counts.tolist())
+    for classes in _batches(counts.tolist(), features.shape[1]):
+        if len(classes) > 1:
+            members = pad_sequence([by_class[c] for c in classes], batch_first=True, padding_value=-1)
+            real = members >= 0
+            own[members[real]] = _own_distances(features, index[members], real, scale)[real]
+            continue
+        members = by_class[classes[0]]
         rows = Points(features, index[members])
         mean = Moments()
         for block in rows.slices():
@@ -215,6 +226,39 @@ def _within_classes(features: Tensor, index: Tensor, scale: Tensor, labels: Tens
         pair_pass(Points(features, index[members], mean.mean, scale), [sums])
         own[members] = sums.by_point[0]
     return own
+
+
+def _batches(sizes: list[int], width: int) -> Iterator[list[int]]:
+    """Classes of about one size, few enough to be laid side by side in little memory; a large one stands alone."""
+    batch: list[int] = []
+    for label in sorted(range(len(sizes)), key=lambda label: -sizes[label]):
+        largest = sizes[batch[0]] if batch else 0
+        numbers = (len(batch) + 1) * largest * max(largest, width)
+        if batch and (numbers > TOGETHER or 2 * sizes[label] < largest):
+            yield batch
+            batch = []
+        batch.append(label)
+    yield batch
+
+
+def _own_distances(features: Tensor, places: Tensor, real: Tensor, scale: Tensor) -> Tensor:
+    """Sums of distances of each member to the others of its class, for classes side by side.
+
+    Args:
+        features: one example a row.
+        places: rows of the members, one class a row; anything where there is no further member.
+        real: which of these are members.
+        scale: by which each unit is multiplied.
+    """
+    block = features[places].to(Points(features).dtype)
+    block.masked_fill_(~real[..., None], 0.0)
+    mean = block.sum(1, dtype=torch.float64) / real.sum(1, keepdim=True)
+    block = (block - mean[:, None].to(block)) * scale.to(block)
+    squares = block.square().sum(2)
+    squared = (squares[:, :, None] + squares[:, None]).baddbmm_(block, block.mT, alpha=-2)
+    squared.diagonal(dim1=1, dim2=2).zero_()
+    distances = squared.clamp_min_(0.0).sqrt_()
+    return distances.masked_fill_(~real[:, None], 0.0).sum(2, dtype=torch.float64)
 
 
 def _contrast(sums: ClassSums, own: Tensor, labels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
