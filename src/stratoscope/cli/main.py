@@ -15,6 +15,8 @@ import typer
 import stratoscope.cli as home
 from stratoscope.errors import StratoscopeError
 
+CANCELLED = 130
+
 app = typer.Typer(
     name="stratoscope",
     help="Shows what every layer of a neural network has learned, how its training is going, and what to do about it.",
@@ -60,14 +62,17 @@ def main() -> None:
     """
     _add_commands()
     try:
-        # outside standalone mode an exit code is what the call returns
-        sys.exit(app(standalone_mode=False) or 0)
+        # outside standalone mode an exit code is what the call returns, also after a Ctrl-C
+        code = app(standalone_mode=False) or 0
+        if code == CANCELLED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except StratoscopeError as error:
         _stop(str(error), 2, error)
     except KeyboardInterrupt as error:
-        _stop("Cancelled; what was measured before is kept where the record has a folder.", 130, error)
+        _stop("Cancelled; what was measured before is kept where the record has a folder.", CANCELLED, error)
     except typer.Abort as error:
-        _stop("Cancelled.", 130, error)
+        _stop("Cancelled.", CANCELLED, error)
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:
