@@ -30,7 +30,7 @@ def list_studies(json: Annotated[bool, typer.Option("--json", help="Print a JSON
             "title": study.title,
             "paper": study.paper,
             "question": study.question,
-            "seeds": {**study.seeds},
+            "seeds": {str(each): count for each, count in study.seeds.items()},
             "claims": [{"claim": c.says, "where": c.where, "expected": c.expected} for c in study.claims],
         }
         for study in registry.available().values()
@@ -47,7 +47,9 @@ def run(
     name: Annotated[str, typer.Argument(help="The study.")],
     budget: Annotated[str, typer.Option(help="smoke, analogue or full.")] = "analogue",
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds; by default what the study says.")] = None,
-    engine: Annotated[str, typer.Option(help="Where tasks are done: serial, local, local:N.")] = "local",
+    engine: Annotated[
+        str | None, typer.Option(help="Where tasks are done: serial (as smoke runs by default), local, local:N.")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="The folder of the records; runs/studies by default.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a task or a check failed.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

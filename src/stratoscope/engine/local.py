@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -48,7 +49,13 @@ def _in_processes(tasks: list[Task], workers: int) -> Iterator[Result]:
     with parallel_config(backend="loky", inner_max_num_threads=1):
         # with one process joblib would take ours; of two, of which only one is given work, none can take us with it
         pool = Parallel(max(count, 2), return_as="generator_unordered", batch_size=1, pre_dispatch=count)
-        yield from pool(delayed(perform)(task) for task in tasks)
+        yield from pool(delayed(_perform_here)(task) for task in tasks)
+
+
+def _perform_here(task: Task) -> Result:
+    # Ctrl-C reaches all processes of a terminal; the first one ends the others, which have nothing to say
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return perform(task)
 
 
 def _by_itself(task: Task) -> Result:

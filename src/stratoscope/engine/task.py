@@ -47,7 +47,7 @@ class Task:
 
     Attributes:
         work: does it.
-        spec: what it is given; the same after a round trip through JSON.
+        spec: what it is given, as JSON holds it.
         folder: where its record goes; nobody else's.
     """
 
@@ -61,10 +61,8 @@ class Task:
             raise SettingError(
                 f"{name or self.work!r} cannot be found by other processes; make it a function at the top of a module."
             )
-        if json.loads(to_json(dict(self.spec), f"The spec {dict(self.spec)}")) != dict(self.spec):
-            raise SettingError(
-                f"The spec {dict(self.spec)} is not what JSON makes of it; use text keys, numbers, lists."
-            )
+        plain = json.loads(to_json(dict(self.spec), f"The spec {dict(self.spec)}"))
+        object.__setattr__(self, "spec", plain)  # the same for every process: tuples are lists, keys are text
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,9 @@ def perform(task: Task) -> Result:
     if before is not None:
         return before
     began = time.perf_counter()
-    trace = ""
+    trace, mine = "", f"{os.getpid()}-{time.time_ns()}"
     try:
-        _begin(task)
+        _begin(task, mine)
         with alone(task.spec):
             task.work(task.spec, task.folder)
         state, reason = FINISHED, ""
@@ -117,7 +115,9 @@ def perform(task: Task) -> Result:
         state, reason = SKIPPED, str(answer)
     except Exception as error:
         state, reason, trace = FAILED, sentence_of(error), traceback.format_exc()
-    return end(Result(task.spec, task.folder, state, reason, round(time.perf_counter() - began, 3)), trace)
+    result = Result(task.spec, task.folder, state, reason, round(time.perf_counter() - began, 3))
+    # who outlives a killed parent finds that somebody else has begun the task again, and leaves the folder to them
+    return end(result, trace) if _note_of(task.folder).get("by") == mine else result
 
 
 def end(result: Result, trace: str = "") -> Result:
@@ -174,14 +174,14 @@ def alone(spec: Spec) -> Iterator[None]:
         yield
 
 
-def _begin(task: Task) -> None:
+def _begin(task: Task, mine: str) -> None:
     folder = task.folder
     if folder.exists() and any(folder.iterdir()) and not (folder / NOTE).is_file():
         raise SettingError(f"{folder} holds files that no task has written; choose another folder.")
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    _write_note(folder, {"spec": dict(task.spec), "state": RUNNING})
+    _write_note(folder, {"spec": dict(task.spec), "state": RUNNING, "by": mine})
 
 
 def _check_record(folder: Path) -> None:

@@ -185,13 +185,12 @@ def _compared(mean: float, low: float, high: float, margin: float, spread: float
         return Decision(Verdict.UNDECIDED, "its interval is not finite", mean, low, high, margin, spread, n)
     result = Verdict.HELD if low > margin else Verdict.DID_NOT_HOLD if high < margin else Verdict.UNDECIDED
     side = {Verdict.HELD: "above", Verdict.DID_NOT_HOLD: "below"}.get(result, "on both sides of")
-    of = f" over {n} seeds" if n else ""
-    reason = f"the interval{of}, {low:.4g} to {high:.4g}, lies {side} {margin:.4g}"
+    reason = f"the interval{f' over {n} seeds' if n else ''} lies {side} the margin"
     return Decision(result, reason, mean, low, high, margin, spread, n)
 
 
 def _few(n: int) -> str:
-    return f"{n} seed{'' if n == 1 else 's'} decide nothing; it takes at least {FEWEST}"
+    return f"{'1 seed decides' if n == 1 else f'{n} seeds decide'} nothing; it takes at least {FEWEST}"
 
 
 def _mean_and_spread(values: list[float]) -> tuple[float, float]:

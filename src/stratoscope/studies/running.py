@@ -64,7 +64,7 @@ def run_study(
     budget: Budget = "analogue",
     *,
     seeds: int | None = None,
-    engine: Engine | str = "local",
+    engine: Engine | str | None = None,
     to: str | Path = FOLDER,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -74,7 +74,8 @@ def run_study(
         study: which.
         budget: `"smoke"`, `"analogue"` or `"full"`.
         seeds: how many; by default what the study says for this budget.
-        engine: where tasks are done: an engine, or a name such as `"serial"`, `"local"`, `"local:4"`.
+        engine: where tasks are done: an engine, or a name such as `"serial"`, `"local:4"`. By default in this process
+            for a smoke run, which is shorter than the start of others, else `"local"`.
         to: the folder below which records go, in one named as the study.
         progress: told `(what, done, total)`.
 
@@ -97,7 +98,7 @@ def run_study(
     except OSError as error:
         raise cannot_write(home, error) from error
     try:
-        results = tuple(run_tasks(tasks, engine, progress))
+        results = tuple(run_tasks(tasks, engine or ("serial" if budget == "smoke" else "local"), progress))
         rows = tuple(_row(study, claim, budget, results) for claim in study.claims)
     finally:
         lock.release()
@@ -156,8 +157,7 @@ def _checked(claim: Claim, budget: Budget, own: Sequence[Result]) -> tuple[Evide
     finally:
         runs.close()
     if budget == "smoke":
-        words = f"a smoke run decides nothing, it proves that the code runs ({decision.reason})"
-        decision = _undecided(words, decision)
+        decision = _undecided("a smoke run decides nothing; it proves that the code runs", decision)
     return evidence, decision, False
 
 

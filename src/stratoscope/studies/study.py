@@ -32,11 +32,11 @@ def rises(runs):
 STUDY = Study(
     name="worked-example",
     title="Stable rank and width",
-    paper="arXiv:1501.01571",
+    paper="doi:10.5555/12345678",
     question="Does a wider layer keep a larger stable rank?",
     tasks=tasks,
     work=work,
-    claims=(Claim("The stable rank of a random matrix rises with its width", "Theorem 1", rises),),
+    claims=(Claim("The stable rank of a random matrix rises with its width", "Figure 1", rises),),
 )
 ```
 
