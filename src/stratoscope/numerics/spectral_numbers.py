@@ -201,7 +201,7 @@ def _shuffles(values: Vector, spectrum: Spectrum, cuts: Cuts) -> dict[str, float
     first = spectrum.shuffled[0]
     if len(first) == len(values) and values[0] > 0:
         found["rand_distance"] = _jensen_shannon(values / values.sum(), first / first.sum())
-    if spectrum.law == "entries" and spectrum.rows >= cuts.test_rows and values[0] > 0:
+    if spectrum.law == "entries" and spectrum.rows >= cuts.min_test_rows and values[0] > 0:
         traps = [
             fit_bulk(one, spectrum.rows, spectrum.columns, level=cuts.tw_level, copies=spectrum.copies).spikes
             for one in spectrum.shuffled
@@ -228,3 +228,26 @@ def _rounding(spectrum: Spectrum, stored: torch.dtype) -> float:
 
 def _log10(value: float) -> float:
     return math.log10(value) if value > 0 else -math.inf if value == 0 else math.nan
+
+
+def thinned(values: Vector, keep: int) -> tuple[Vector, Vector | None]:
+    """At most `keep` of many eigenvalues: the largest half of that one by one, then medians of groups of equal size.
+
+    Args:
+        values: descending.
+        keep: at least 2.
+
+    Returns:
+        The values, and how many each stands for; `None` where all were kept.
+
+    >>> values, counts = thinned(np.array([9.0, 8.0, 3.0, 2.0, 1.0]), 3)
+    >>> values.tolist(), counts.tolist()
+    ([9.0, 5.5, 1.5], [1.0, 2.0, 2.0])
+    """
+    if len(values) <= keep:
+        return values, None
+    head = keep // 2
+    groups = np.array_split(values[head:], keep - head)
+    medians = np.array([np.median(group) for group in groups])
+    sizes = np.array([float(len(group)) for group in groups])
+    return np.concatenate([values[:head], medians]), np.concatenate([np.ones(head), sizes])

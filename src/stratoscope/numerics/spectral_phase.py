@@ -73,9 +73,9 @@ class Cuts:
         soft_rank: edge over largest eigenvalue from which spikes are just bleeding out.
         fat: exponent below which a heavy tail is fat.
         very_heavy: exponent below which it is very heavy.
-        rows: `M` below which a matrix is too small for a phase.
-        test_rows: `M` below which noise is not tested for at all.
-        alpha_values: eigenvalues other than zero below which no exponent is fitted.
+        min_rows: `M` below which a matrix is too small for a phase.
+        min_test_rows: `M` below which noise is not tested for at all.
+        min_values: eigenvalues other than zero below which no exponent is fitted.
     """
 
     tw_level: float = 0.99
@@ -88,9 +88,9 @@ class Cuts:
     soft_rank: float = 0.75
     fat: float = 4.0
     very_heavy: float = 2.0
-    rows: int = 100
-    test_rows: int = 16
-    alpha_values: int = 50
+    min_rows: int = 100
+    min_test_rows: int = 16
+    min_values: int = 50
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,15 @@ def spectral_phase(
     zero_mass = 1 - len(nonzero) / len(eigenvalues)
     collapsed = zero_mass > cuts.zero_mass
     part, left = (nonzero, max(round(len(nonzero) / copies), 1)) if collapsed else (eigenvalues, rows)
-    tested = testable and min(left, rows) >= cuts.test_rows
+    tested = testable and min(left, rows) >= cuts.min_test_rows
     bulk = fit_bulk(part, min(left, rows), columns, level=cuts.tw_level, copies=copies) if tested else None
     kind = _kind(bulk, cuts)
     fitted = nonzero if known is None else known[known > zero]
     fit, why = (None, kind) if gate and kind in WHY else _tail(fitted, cuts, xmax)
     share = bulk.spikes / max(len(part) - bulk.spikes, 1) if bulk else math.nan
     soft = bulk.edge / float(eigenvalues[0]) if bulk else math.nan
-    phase = "too-small" if left < cuts.rows else _name(kind, bulk, share, soft, fit, cuts)
-    whole = "too-small" if rows < cuts.rows else "rank-collapse" if collapsed else phase
+    phase = "too-small" if left < cuts.min_rows else _name(kind, bulk, share, soft, fit, cuts)
+    whole = "too-small" if rows < cuts.min_rows else "rank-collapse" if collapsed else phase
     return Verdict(whole, phase, zero_mass, bulk, share, soft, min(left, rows) / columns, fit, why)
 
 
@@ -179,7 +179,7 @@ def _without_spectrum(eigenvalues: Vector, rows: int, cuts: Cuts) -> Verdict:
     """The verdict where there are no eigenvalues, none but zero, or not finite ones."""
     if len(eigenvalues) == 0 or not np.isfinite(eigenvalues).all():
         return Verdict("no-test", "no-test", math.nan, why="not_finite" if len(eigenvalues) else "too_few")
-    return Verdict("too-small" if rows < cuts.rows else "rank-collapse", "too-small", 1.0, why="all_zero")
+    return Verdict("too-small" if rows < cuts.min_rows else "rank-collapse", "too-small", 1.0, why="all_zero")
 
 
 def _kind(bulk: Bulk | None, cuts: Cuts) -> str:
@@ -193,7 +193,7 @@ def _kind(bulk: Bulk | None, cuts: Cuts) -> str:
 
 def _tail(values: Vector, cuts: Cuts, xmax: float | None) -> tuple[PowerLaw | None, str]:
     """The power law of some eigenvalues, or why there is none."""
-    if len(values) < cuts.alpha_values:
+    if len(values) < cuts.min_values:
         return None, "too_few"
     try:
         return fit_power_law(values, xmax=xmax), WHY[0]
