@@ -13,7 +13,7 @@ from stratoscope.numerics.cut_exponential import cut_exponential_rate, cut_expon
 
 Array = NDArray[np.float64]
 
-_COARSE = 12
+_COARSE = 8
 """Points a candidate at which the first lower bound on its distance is taken."""
 
 
@@ -182,7 +182,7 @@ def _rates(logs: Array, limit: float | None) -> tuple[Array, Array]:
     excess = np.cumsum((np.diff(logs, axis=1) * (sizes - 1))[:, ::-1], axis=1)[:, ::-1]
     excess = np.where(excess > 0, excess, np.nan)
     if limit is None:
-        return sizes / excess, np.ones((1, logs.shape[1] - 1))
+        return sizes / excess, np.ones_like(excess)
     room = limit - logs[:, :-1]
     steep = cut_exponential_rate(excess / (sizes * room))
     return steep / room, -1 / np.expm1(-steep)
@@ -196,23 +196,22 @@ def _nearest(logs: Array, rates: Array, scales: Array) -> tuple[NDArray[np.intp]
     all others. Neighbours are furthest at nearly the same point, so a handful of rounds is enough.
     """
     samples, n = logs.shape
-    scales = np.broadcast_to(scales, rates.shape)
     best, start = np.full(samples, np.inf), np.full(samples, -1, dtype=np.intp)
     bounds = _coarse_bounds(logs, rates, scales)
     position = np.arange(n, dtype=np.float64)
     rows = np.flatnonzero(np.isfinite(bounds.min(axis=1)))
     while len(rows):
-        y, i = logs[rows], bounds[rows].argmin(axis=1)
-        gaps = _gaps(
-            y - logs[rows, i, None], rates[rows, i, None], scales[rows, i, None], position - i[:, None], n - i[:, None]
-        )
+        i = bounds[rows].argmin(axis=1)
+        y, first = logs[rows], i[:, None]
+        shares = np.maximum(position - first, 0.0) / (n - first)
+        gaps = _gaps(y - logs[rows, i, None], rates[rows, i, None], scales[rows, i, None], shares)
         furthest = gaps.argmax(axis=1)
         distance = gaps.max(axis=1)
         better = (distance < best[rows]) | ((distance == best[rows]) & (i < start[rows]))
         best[rows[better]], start[rows[better]] = distance[better], i[better]
         bounds[rows, i] = np.inf
-        ahead = furthest[:, None] - position[:-1]
-        cuts = _gaps(logs[rows, furthest, None] - y[:, :-1], rates[rows], scales[rows], ahead, n - position[:-1])
+        shares = np.maximum(furthest[:, None] - position[:-1], 0.0) / (n - position[:-1])
+        cuts = _gaps(logs[rows, furthest, None] - y[:, :-1], rates[rows], scales[rows], shares)
         bounds[rows] = np.fmax(bounds[rows], cuts)
         rows = rows[bounds[rows].min(axis=1) <= best[rows]]
     return start, best
@@ -220,25 +219,26 @@ def _nearest(logs: Array, rates: Array, scales: Array) -> tuple[NDArray[np.intp]
 
 def _coarse_bounds(logs: Array, rates: Array, scales: Array) -> Array:
     """Lower bounds on the distance of every candidate, from a few points spread evenly over its tail."""
-    ahead, index, sizes = _coarse_points(logs.shape[1])
-    steps = logs[:, index] - logs[:, :-1, None]
-    bounds: Array = _gaps(steps, rates[..., None], scales[..., None], ahead, sizes).max(axis=2)
+    index, shares = _coarse_points(logs.shape[1])
+    steps = logs[:, index] - logs[:, None, :-1]
+    bounds: Array = _gaps(steps, rates[:, None], scales[:, None], shares).max(axis=1)
     bounds[np.isnan(bounds)] = np.inf  # no law: never a candidate
     return bounds
 
 
-@lru_cache(maxsize=4)
-def _coarse_points(n: int) -> tuple[Array, NDArray[np.intp], Array]:
+@lru_cache(maxsize=2)
+def _coarse_points(n: int) -> tuple[NDArray[np.intp], Array]:
+    """Positions of the points in the sample, shape `(points, n - 1)`, and the share of the tail below each."""
     start, sizes = np.arange(n - 1), np.arange(n, 1, -1)
-    ahead = (sizes[:, None] * (np.arange(_COARSE) + 0.5) / _COARSE).astype(np.intp)
-    return ahead.astype(np.float64), start[:, None] + ahead, sizes[:, None].astype(np.float64)
+    ahead = (sizes * (np.arange(_COARSE)[:, None] + 0.5) / _COARSE).astype(np.intp)
+    return start + ahead, ahead / sizes
 
 
-def _gaps(steps: Array, rates: Array, scales: Array, ahead: Array, sizes: Array) -> Array:
-    """`|F - k/m|` at points `steps` (in logarithms) and `k = ahead` (in positions) above a start; 0 at points below."""
+def _gaps(steps: Array, rates: Array, scales: Array, shares: Array) -> Array:
+    """`|F - k/m|` at points `steps` above a start (in logarithms), given `k/m`; 0 at points below, where that is 0."""
     law = np.maximum(steps, 0.0)
     law *= -rates
     np.expm1(law, out=law)
     law *= scales
-    law += np.maximum(ahead, 0.0) / sizes
+    law += shares
     return np.abs(law, out=law)

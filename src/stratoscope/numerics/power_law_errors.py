@@ -13,6 +13,8 @@ from stratoscope.numerics.power_law import PowerLaw, RowFits, fit_rows, log_rati
 Array = NDArray[np.float64]
 
 _BLOCK_NUMBERS = 2**20
+_WEIGHT = 0.25
+"""Power of `n_tail` that weighs errors; see `alpha_interval`."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,28 @@ def alpha_interval(
 ) -> Interval:
     """Bootstrap confidence interval of the exponent, which knows that `xmin` was chosen.
 
+    The samples are those of `goodness_of_fit`, each fitted anew with its own `xmin`. `alpha - 1` is a scale (a power of
+    the values multiplies it), so the error that is carried over from the samples to the fit is that of
+    `log(alpha - 1)`; with an upper limit it is not, and the error is that of `alpha`. Errors are weighed by
+    `n_tail^(1/4)` before and after: a part of them falls with the tail's size as `n_tail^(-1/2)`, the part that comes
+    from the choice of `xmin` does not. The power was set between 0 (which covers 97 % of laws at a level of 95 %) and
+    1/2 (93 %) on one set of seeds; on others, laws of 100 to 1024 values were covered 94 to 96 times in 100. A body that
+    resembles the tail can still mislead: where a sample of 100 has 80 values of Marchenko-Pastur noise right
+    below a tail of 20, the fit often takes the edge of the noise for the law, and no interval around it covers.
+
+    `corrected` has the bias of `alpha` taken off, at about the same root-mean-square error. For a
+    known start, `(alpha - 1) (n_tail - 2) / n_tail` has no bias; what the choice of `xmin` adds is estimated from the
+    samples and taken off.
+
     Args:
         values: the sample that was fitted.
         fit: its power law.
         level: of confidence, in `(0, 1)`.
         samples: how many to draw.
         seed: of the draws.
+
+    Returns:
+        The interval; NaN where no drawn sample had two distinct values.
 
     Raises:
         ValueError: if there are fewer than 2 distinct values, `samples` is below 1 or `level` is not in `(0, 1)`.
@@ -96,18 +114,36 @@ def alpha_interval(
     >>> u = (np.arange(500) + 0.5) / 500
     >>> x = u ** (-1 / 1.5)
     >>> interval = alpha_interval(x, fit_power_law(x))
-    >>> interval.low < 2.5 < interval.high
-    True
+    >>> round(interval.low, 1), round(interval.high, 1)
+    (2.3, 2.7)
     """
     if not 0 < level < 1:
         raise ValueError(f"The level of an interval lies between 0 and 1; level={level}.")
     replicates = bootstrap_fits(values, fit, samples=samples, seed=seed)
-    ratios = (replicates.alpha - 1) / (fit.alpha - 1)
-    ratios = ratios[np.isfinite(ratios)]
+    drawn = np.isfinite(replicates.alpha)
+    if not drawn.any():
+        return Interval(math.nan, math.nan, level, samples, math.nan)
+    alphas, sizes = replicates.alpha[drawn], fit.n - replicates.start[drawn]
+    errors = alphas - fit.alpha if fit.xmax is not None else np.log((alphas - 1) / (fit.alpha - 1))
     tail = (1 - level) / 2
-    low, high = (fit.alpha - 1) / np.quantile(ratios, [1 - tail, tail])
-    corrected = 1 + (fit.alpha - 1) / ratios.mean()
-    return Interval(1 + float(low), 1 + float(high), level, samples, float(corrected))
+    most, least = np.quantile(errors * (sizes / fit.n_tail) ** _WEIGHT, [1 - tail, tail])
+    corrected = _corrected(fit, alphas, sizes)
+    if fit.xmax is not None:
+        return Interval(fit.alpha - float(most), fit.alpha - float(least), level, samples, corrected)
+    low, high = 1 + (fit.alpha - 1) * np.exp([-most, -least])
+    return Interval(float(low), float(high), level, samples, corrected)
+
+
+def _corrected(fit: PowerLaw, alphas: Array, sizes: NDArray[np.intp]) -> float:
+    if fit.xmax is not None:
+        return 2 * fit.alpha - float(alphas.mean())
+    ratios = (alphas - 1) / (fit.alpha - 1) * _unbiased(sizes)
+    return 1 + (fit.alpha - 1) * float(_unbiased(np.array(fit.n_tail))) * (2 - float(ratios.mean()))
+
+
+def _unbiased(sizes: NDArray[np.intp]) -> Array:
+    """Factor that takes the bias of maximum likelihood off `alpha - 1`: the inverse of a gamma variable's mean."""
+    return np.asarray(np.maximum(sizes - 2, 1) / sizes)
 
 
 def bootstrap_fits(values: ArrayLike, fit: PowerLaw, *, samples: int, seed: int = 0) -> RowFits:
