@@ -504,7 +504,8 @@ def test_blocks_containers_and_bare_parameters():
     assert kinds[ROOT] == kinds["0.0"] == kinds["1"] == "block"
     assert not {"0", "0.0.body"} & kinds.keys()
     shapes = {matrix.name: (matrix.shape, matrix.kind) for matrix in catalogue["1"].matrices}
-    assert shapes == {"1.pos_embed": ((7, 5), "embedding"), "1.experts": ((4, 6), "other")}
+    experts = {f"1.experts:expert[{i}]": ((2, 3), "linear") for i in range(4)}
+    assert shapes == {"1.pos_embed": ((7, 5), "embedding"), **experts}
     assert catalogue.params["1.mask"].role == "other"
     assert catalogue.params["1.scale"].role == "weight"
     assert "1.cache" not in catalogue.params

@@ -10,10 +10,10 @@ from math import prod
 from stratoscope.network.layers import Layer, Matrix, Param
 from stratoscope.network.views import Adapter
 
-_FIRST = re.compile(r"(?<![A-Za-z0-9])lora_(A|down|embedding_A)(?![A-Za-z0-9])")
+_FIRST = re.compile(r"(?<![A-Za-z0-9])lora(?:_linear_layer)?[._](A|down|embedding_A)(?![A-Za-z0-9])")
 _SECOND = {"A": "B", "down": "up", "embedding_A": "embedding_B"}
 
-ADAPTER = re.compile(r"(?<![A-Za-z0-9])lora_(A|B|down|up|embedding_A|embedding_B)(?![A-Za-z0-9])")
+ADAPTER = re.compile(r"(?<![A-Za-z0-9])lora(?:_linear_layer)?[._](A|B|down|up|embedding_A|embedding_B)(?![A-Za-z0-9])")
 """Part of the name of a tensor that belongs to a low-rank pair."""
 
 
@@ -28,7 +28,7 @@ def with_adapters(layers: Mapping[str, Layer]) -> dict[str, Layer]:
         match = _FIRST.search(name)
         if match is None:
             continue
-        b = params.get(f"{name[: match.start()]}lora_{_SECOND[match[1]]}{name[match.end() :]}")
+        b = params.get(f"{name[: match.start(1)]}{_SECOND[match[1]]}{name[match.end(1) :]}")
         matrix = None if b is None else _product(b, a)
         if matrix is not None:
             home = found[matrix.layer]

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from stratoscope.network.adapters import ADAPTER, with_adapters
 from stratoscope.network.effective import Slot, hooked_names, parametrized_slots
+from stratoscope.network.experts import experts, of_experts
 from stratoscope.network.heads import heads_in_module, heads_known, heads_of
 from stratoscope.network.kinds import CONTAINERS, Kind, is_conv1d_of_transformers, is_transposed, kind_of
 from stratoscope.network.layers import ROOT, Catalogue, Layer, Matrix, Param
@@ -31,7 +32,7 @@ from stratoscope.network.parts import (
 )
 from stratoscope.network.products import with_heads
 from stratoscope.network.unwrap import HIDDEN_PREFIX, unwrap, wrapped_in
-from stratoscope.network.weights import ModuleWeights, TensorInfo, no_reals, own_buffers
+from stratoscope.network.weights import ModuleWeights, TensorInfo, is_lazy, no_reals, own_buffers
 
 _BIAS = re.compile(r"(^|_)bias(_|$)|^b$")
 _STATISTIC = re.compile(r"running_mean|running_var|num_batches_tracked|(^|[._])_?[uv]$")
@@ -81,9 +82,20 @@ def catalogue_of(module: nn.Module, heads: bool | int = False) -> Catalogue:
     layers = [_layer(place, infos) for place in places if _counts(place)]
     numbered = {layer.name: replace(layer, depth=depth) for depth, layer in enumerate(layers)}
     numbered = with_adapters(numbered)
-    if not heads:
-        return Catalogue(numbered)
-    return Catalogue(*with_heads(numbered, heads_known(heads, heads_in_module(module))))
+    notes = _packed(numbered)
+    if heads:
+        numbered, missing = with_heads(numbered, heads_known(heads, heads_in_module(module)))
+        notes += missing
+    return Catalogue(numbered, notes)
+
+
+def _packed(layers: Mapping[str, Layer]) -> tuple[str, ...]:
+    """What torch's quantised modules hold outside of their params."""
+    names = [name for name, layer in layers.items() if hasattr(layer.module, "_packed_params")]
+    if not names:
+        return ()
+    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return (f"Quantised weights packed out of sight, which are not measured, in {len(names)} layers: {listed}.",)
 
 
 def _counts(place: _Place) -> bool:
@@ -146,7 +158,7 @@ def _role(key: str, leaf: str, kind: Kind, info: TensorInfo) -> str:
         return "statistic" if kind.name == "norm" or _STATISTIC.search(leaf) else "other"
     if ADAPTER.search(key):
         return "adapter"
-    if _BIAS.search(leaf) and (len(info.shape) < 2 or kind.name in ("attention", "norm")):
+    if _BIAS.search(leaf) and (len(info.shape) < 2 or kind.name in ("attention", "norm") or of_experts(key)):
         return "bias"
     return {"norm": "gain", "embedding": "embedding"}.get(kind.name, "weight")
 
@@ -195,13 +207,18 @@ def _parts(place: _Place, kind: Kind, leaf: str, shape: tuple[int, ...]) -> tupl
         whole = flat(shape, "attention")
         return stacked(whole[0], "qkv", [shape[0] // 3] * 3, "attention") if leaf == "in_proj_weight" else whole
     if leaf != "weight" or kind.name not in ("conv", "linear", "embedding"):
-        return bare(shape, "embedding" if EMBEDDING.search(leaf) else "other")
+        split = experts(f"{place.prefix}{leaf}", shape, _shapes(module))
+        return split or bare(shape, "embedding" if EMBEDDING.search(leaf) else "other")
     if isinstance(module, nn.modules.conv._ConvNd):
         return transposed_conv(shape, module.groups) if is_transposed(module) else conv(shape, module.groups)
     whole = out_last(shape, "linear") if is_conv1d_of_transformers(module) else flat(shape, kind.name)
     owner = type(place.parent).__name__
-    split = fused(place.path, whole[0], heads_of(place.parent), owner) if kind.name == "linear" else None
-    return split or whole
+    projections = fused(place.path, whole[0], heads_of(place.parent), owner) if kind.name == "linear" else None
+    return projections or whole
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in module.named_parameters(recurse=False) if not is_lazy(p)}
 
 
 def _gate_count(module: nn.RNNBase | nn.RNNCellBase) -> int:

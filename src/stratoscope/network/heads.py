@@ -103,13 +103,15 @@ def heads_in_config(config: Mapping[str, Any]) -> KnownHeads:
 
 
 def config_beside(path: str | Path) -> dict[str, Any]:
-    """What the config beside a checkpoint says: `config.json`, `params.json`, or a `.json` of the file's own name.
+    """What the config beside a checkpoint says of its heads, and whatever else stands there.
 
-    Nothing found, or nothing that can be read, is an empty config: it only adds to what the weights show.
+    It is `config.json`, `params.json`, or a `.json` of the file's own name; `model.json` in a folder. Nothing found, or nothing that can be read, is an empty config: it
+    only adds to what the weights show.
     """
     place = Path(path).expanduser()
     folder = place if place.is_dir() else place.parent
-    for name in ("config.json", "params.json", f"{place.stem}.json", "model.json"):
+    own = "model" if place.is_dir() else place.stem
+    for name in ("config.json", "params.json", f"{own}.json"):
         found = _json(folder / name)
         for config in (found, found.get("config")):
             if isinstance(config, dict) and _speaks_of_heads(config):

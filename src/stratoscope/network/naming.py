@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from stratoscope.network.adapters import ADAPTER, with_adapters
 from stratoscope.network.effective import Slot, derived_names
+from stratoscope.network.experts import experts, of_experts
+from stratoscope.network.foreign import has_head_axis, headed, kernel_conv, kernel_recurrent
 from stratoscope.network.heads import Heads, heads_in_config, heads_known
 from stratoscope.network.layers import ROOT, Catalogue, Layer, Matrix, Param
 from stratoscope.network.parts import (
@@ -18,7 +20,6 @@ from stratoscope.network.parts import (
     Shape,
     bare,
     conv,
-    conv_out_last,
     flat,
     fused,
     gates,
@@ -31,7 +32,7 @@ from stratoscope.network.parts import (
 from stratoscope.network.products import with_heads
 from stratoscope.network.weights import NOT_TOLD, TensorInfo, Use, WeightSource, no_reals
 
-_WEIGHT = re.compile(r"^(weight|kernel|W|w|weights|depthwise_kernel|recurrent_kernel)$|^[Ww]_")
+_WEIGHT = re.compile(r"^(weight|kernel|W|w|weights|(depthwise|pointwise|recurrent)_kernel)$|^[Ww]_")
 _BIAS = re.compile(r"(^|_)bias(es)?(_|$)|^b$|^b_|^beta$")
 _STATISTIC = re.compile(r"running_mean|running_var|num_batches_tracked|moving_mean|moving_variance|(^|[._])_[uv]$")
 _TABLE = re.compile(r"inv_freq|freqs?_(cos|sin|cis)|(^|_)mask(ed_bias)?$|position_ids|relative_position_index")
@@ -39,8 +40,13 @@ _NORM = re.compile(r"norm|(^|_)(ln|bn|gn|rms)(_|\d|$)", re.IGNORECASE)
 _NOT_A_TABLE = re.compile(r"unembed|embed_out|patch_embed|embed.*(fc|proj|linear|dense)", re.IGNORECASE)
 _TRANSPOSED = re.compile(r"conv\w*transpose|transpose\w*conv|deconv|up_?conv|conv_?t\d?$", re.IGNORECASE)
 _LAST = re.compile(r"(^|[._/])(lm_head|head|classifier|ln_f|final\w*|output|norm_f|norm)([._/]|$)", re.IGNORECASE)
+_HEADED_BIAS = re.compile(r"(^|/)(query|key|value)/bias$")  # Flax: heads x width
+_DEPTHWISE = re.compile(r"dw|depth_?wise", re.IGNORECASE)
 _RECURRENT = re.compile(r"^weight_(ih|hh|hr)(_l\d+)?(_reverse)?$")
-_QUANTISED = re.compile(r"scale|zero|absmax|quant_map|g_idx|nested", re.IGNORECASE)
+_CODED = re.compile(r"weight|kernel|W_q|packed|blocks|codes|^[Ww]$")  # where quantised weights lie
+_QUANTISED = re.compile(
+    r"scale|zero|absmax|quant_(map|state)|g_idx|nested|^SCB$|^weight_(format|shape)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class _Group:
     outputs_last: bool  # weights are stored as (in, out)
     uses: Mapping[str, Use]  # what the file itself tells
     heads: Heads | None = None
+    depthwise: bool = False
 
     @property
     def last(self) -> str:
@@ -96,11 +103,14 @@ def catalogue_of_weights(
     for name in _in_order(infos):
         path, leaf = _split(name)
         found.setdefault(path, {})[leaf] = name
-    outputs_last = _outputs_last(infos, found)
-    layers = {
-        path or ROOT: _layer(path, leaves, infos, outputs_last, depth, known(path))
-        for depth, (path, leaves) in enumerate(found.items())
-    }
+    outputs_last, depthwise, coded = _outputs_last(infos, found), _depthwise(infos, found), _coded(infos, found)
+    layers = {}
+    for depth, (path, leaves) in enumerate(found.items()):
+        shapes = {leaf: infos[name].shape for leaf, name in leaves.items()}
+        uses = {leaf: infos[name].use for leaf, name in leaves.items()}
+        prefix = next(iter(leaves.values())).removesuffix(next(iter(leaves)))
+        group = _Group(path, prefix, shapes, outputs_last[path], uses, known(path), path in depthwise)
+        layers[path or ROOT] = _layer(group, {leaf: infos[name] for leaf, name in leaves.items()}, coded, depth)
     layers = with_adapters(layers)
     return Catalogue(*with_heads(layers, known)) if heads else Catalogue(layers)
 
@@ -165,53 +175,65 @@ def _outputs_last(infos: Mapping[str, TensorInfo], layers: Mapping[str, Mapping[
     return {path: own.get(path, kernels[path] or rest) for path in layers}
 
 
-def _layer(
-    path: str,
-    leaves: Mapping[str, str],
-    infos: Mapping[str, TensorInfo],
-    outputs_last: Mapping[str, bool],
-    depth: int,
-    heads: Heads | None,
-) -> Layer:
-    prefix = next(iter(leaves.values())).removesuffix(next(iter(leaves)))
-    shapes = {leaf: infos[name].shape for leaf, name in leaves.items()}
-    uses = {leaf: infos[name].use for leaf, name in leaves.items()}
-    group = _Group(path, prefix, shapes, outputs_last[path], uses, heads)
-    kind = next((use.kind for use in uses.values() if use.kind), "") or _kind(group)
-    coded = _codes(leaves, infos)
-    params = {
-        leaf: Param(
-            name,
-            path or ROOT,
-            infos[name].shape,
-            uses[leaf].role or _role(name, leaf, kind, infos[name].shape),
-            infos[name].trainable,
-            infos[name].same_as,
-            infos[name].reason or no_reals(infos[name]) or coded.get(leaf, ""),
-        )
-        for leaf, name in leaves.items()
-    }
+def _depthwise(infos: Mapping[str, TensorInfo], layers: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Convolutions of one channel each, `(channels, 1, *kernel)`: so named, or after one with as many outputs."""
+    found, outputs = set(), set()
+    for path, leaves in layers.items():
+        for leaf, name in leaves.items():
+            shape = infos[name].shape
+            if not (_is_weight(_plain(leaf)) and 3 <= len(shape) <= 5):
+                continue
+            if shape[1] > 1:
+                outputs.add(shape[0])
+            elif shape[0] > 1 and prod(shape[2:]) > 1 and (_DEPTHWISE.search(path) or shape[0] in outputs):
+                found.add(path)
+    return found
+
+
+def _layer(group: _Group, infos: Mapping[str, TensorInfo], coded: Collection[str], depth: int) -> Layer:
+    kind = next((use.kind for use in group.uses.values() if use.kind), "") or _kind(group)
+    block_codes = _block_codes(infos)
+    params = {}
+    for leaf, info in infos.items():
+        name = group.prefix + leaf
+        reason = info.reason or no_reals(info) or block_codes.get(leaf, "")
+        if not reason and _QUANTISED.search(leaf) and _coded_around(group.path, coded):
+            reason = "it belongs to a quantised weight"
+        role = group.uses[leaf].role or _role(name, leaf, kind, info.shape)
+        params[leaf] = Param(name, group.path or ROOT, info.shape, role, info.trainable, info.same_as, reason)
     matrices = [matrix for slot in _slots(group, params) for matrix in _matrices(group, kind, slot)]
-    channel_dim = 1 if kind == "conv" or any("running_mean" in leaf for leaf in leaves) else -1
-    return Layer(path or ROOT, kind, depth, tuple(params.values()), tuple(matrices), channel_dim)
+    channel_dim = 1 if kind == "conv" or any("running_mean" in leaf for leaf in infos) else -1
+    return Layer(group.path or ROOT, kind, depth, tuple(params.values()), tuple(matrices), channel_dim)
 
 
-def _codes(leaves: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> dict[str, str]:
-    """Tensors that only mean something together with quantised ones."""
-    stored = [
-        infos[name] for leaf, name in leaves.items() if not _QUANTISED.search(leaf) and len(infos[name].shape) > 1
-    ]
-    tables = [leaf for leaf, name in leaves.items() if _QUANTISED.search(leaf)]
-    if not tables:
+def _coded(infos: Mapping[str, TensorInfo], layers: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Layers whose weight is stored as integers: what lies beside it and below it are its scales."""
+    return {
+        path
+        for path, leaves in layers.items()
+        for leaf, name in leaves.items()
+        if _CODED.search(leaf)
+        and not _QUANTISED.search(leaf)
+        and len(infos[name].shape) > 1
+        and (kind := infos[name].dtype) is not None
+        and not kind.is_floating_point
+    }
+
+
+def _coded_around(path: str, coded: Collection[str]) -> bool:
+    """Whether a layer, or one of the two around it, has a quantised weight: `q_proj.weight.absmax`."""
+    around = path.rpartition(".")[0]
+    return not {path, around, around.rpartition(".")[0]}.isdisjoint(coded)
+
+
+def _block_codes(infos: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """Numbers of 8 bits that only mean something together with a scale for each row or block."""
+    tables = [leaf for leaf in infos if _QUANTISED.search(leaf)]
+    eight = [leaf for leaf, info in infos.items() if info.dtype is not None and info.dtype.itemsize == 1]
+    if not eight or not any(len(infos[leaf].shape) > 1 for leaf in tables):
         return {}
-    if any(info.dtype is not None and not info.dtype.is_floating_point for info in stored):
-        return dict.fromkeys(tables, "it belongs to a quantised weight")
-    eight = [leaf for leaf, name in leaves.items() if (kind := infos[name].dtype) is not None and kind.itemsize == 1]
-    blocks = any(len(infos[leaves[leaf]].shape) > 1 for leaf in tables)
-    if not (eight and blocks):
-        return {}
-    return dict.fromkeys(eight, "quantised to 8 bits with a scale for each block") | dict.fromkeys(
-        tables, "it belongs to a quantised weight"
+    return dict.fromkeys(tables, "it belongs to a quantised weight") | dict.fromkeys(
+        eight, "quantised to 8 bits with a scale for each block"
     )
 
 
@@ -240,10 +262,18 @@ def _kind(group: _Group) -> str:
     if any(
         len(shape) in (3, 4, 5) and _is_weight(leaf) for leaf, shape in zip(effective, weights.values(), strict=True)
     ):
-        return "linear" if "bilinear" in last.lower() else "conv"
+        return "linear" if "bilinear" in last.lower() or _stacked(group, weights) else "conv"
     if EMBEDDING.search(last) and not _NOT_A_TABLE.search(last) and not group.biases():
         return "embedding"
     return "linear" if any(_is_weight(leaf) for leaf in effective) else "other"
+
+
+def _stacked(group: _Group, weights: Mapping[str, Shape]) -> bool:
+    """Whether all weights have an axis that counts experts or heads, and none a convolution's kernel."""
+    return all(
+        has_head_axis(group.last, leaf, shape) or (len(shape) == 3 and of_experts(f"{group.prefix}{leaf}"))
+        for leaf, shape in weights.items()
+    )
 
 
 def _plain(leaf: str) -> str:
@@ -262,7 +292,8 @@ def _role(name: str, leaf: str, kind: str, shape: Shape) -> str:
         return "statistic"
     if ADAPTER.search(name):
         return "adapter"
-    if _BIAS.search(plain) and (prod(shape) == max(shape, default=1) or kind == "norm"):
+    one_axis = prod(shape) == max(shape, default=1)
+    if _BIAS.search(plain) and (one_axis or kind == "norm" or of_experts(name) or _HEADED_BIAS.search(name)):
         return "bias"
     if _TABLE.search(leaf) or plain == "bias":  # some models keep a mask under this name
         return "other"
@@ -301,11 +332,16 @@ def _parts(group: _Group, kind: str, leaf: str, shape: Shape) -> tuple[Part, ...
         return stacked(flat(shape, "attention")[0], "qkv", [shape[1]] * 3, "attention")
     if leaf.endswith("proj_weight"):
         return flat(shape, "attention")
+    if has_head_axis(group.last, leaf, shape):
+        return headed(group.last, shape)
+    split = experts(f"{group.prefix}{leaf}", shape, group.shapes)
+    if split is not None:
+        return split
     if not _is_weight(leaf) or kind not in ("conv", "linear", "embedding"):
         named = "embedding" if EMBEDDING.search(leaf) else _named_kind(leaf, shape)
         return out_last(shape, named) if named == "linear" and group.outputs_last else bare(shape, named)
     if kind == "conv":
-        return _conv(group, shape)
+        return _conv(group, leaf, shape)
     if kind == "embedding" or len(shape) != 2:
         return flat(shape, kind)
     whole = out_last(shape, "linear") if group.outputs_last else flat(shape, "linear")
@@ -317,18 +353,20 @@ def _named_kind(leaf: str, shape: Shape) -> str:
     return "linear" if named and len(shape) == 2 else "other"
 
 
-def _conv(group: _Group, shape: Shape) -> tuple[Part, ...]:
+def _conv(group: _Group, leaf: str, shape: Shape) -> tuple[Part, ...]:
     biases = group.biases()
-    if "kernel" in "".join(group.shapes):  # TensorFlow and Flax: (*kernel, in, out)
-        return conv_out_last(shape)
-    turned = shape[1] in biases and shape[0] not in biases
-    return transposed_conv(shape) if turned or _TRANSPOSED.search(group.last) else conv(shape)
+    turned = _TRANSPOSED.search(group.last) is not None
+    if "kernel" in "".join(group.shapes):
+        return kernel_conv(leaf, shape, turned or (shape[-2] in biases and shape[-1] not in biases))
+    if turned or (shape[1] in biases and shape[0] not in biases):
+        return transposed_conv(shape)
+    return conv(shape, shape[0] if group.depthwise else 1)
 
 
 def _recurrent(group: _Group, leaf: str, shape: Shape) -> tuple[Part, ...]:
     match = _RECURRENT.match(leaf)
     if match is None:
-        return _tensorflow_recurrent(group, leaf, shape)
+        return kernel_recurrent(group.path, leaf, group.shapes)
     whole = flat(shape, "recurrent")
     ending = (match[2] or "") + (match[3] or "")
     projection, hidden = (group.plain.get(f"weight_{part}{ending}") for part in ("hr", "hh"))
@@ -336,23 +374,3 @@ def _recurrent(group: _Group, leaf: str, shape: Shape) -> tuple[Part, ...]:
     if width == 0 or shape[0] % width:
         return whole
     return gates(whole[0], shape[0] // width)
-
-
-def _tensorflow_recurrent(group: _Group, leaf: str, shape: Shape) -> tuple[Part, ...]:
-    if not leaf.endswith("kernel") or len(shape) != 2:
-        return bare(shape)
-    whole = out_last(shape, "recurrent")
-    names: tuple[str, ...] = ()
-    if "recurrent_kernel" in group.shapes:  # Keras
-        width = group.shapes["recurrent_kernel"][0]
-        names = {
-            4: ("input", "forget", "cell", "output"),
-            3: ("update", "reset", "new"),
-        }.get(shape[1] // width, ())
-    elif group.path.endswith("gates"):
-        names = ("reset", "update")
-    elif "lstm_cell" in group.path:
-        names = ("input", "cell", "forget", "output")
-    if not names or shape[1] % len(names):
-        return whole
-    return stacked(whole[0], names, [shape[1] // len(names)] * len(names), "recurrent")

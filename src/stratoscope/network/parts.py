@@ -33,6 +33,12 @@ GATES: dict[int, tuple[str, ...]] = {1: (), 3: ("reset", "update", "new"), 4: ("
 CONTIGUOUS = frozenset({"c_attn", "qkv", "qkv_proj", "qkv_linear", "to_qkv", "attn_qkv", "Wqkv", "in_proj"})
 """Names of fused projections that store all queries, then all keys, then all values."""
 
+KEYS_AND_VALUES = frozenset({"kv", "to_kv"})
+"""Names of fused projections that store all keys, then all values."""
+
+GATED = frozenset({"gate_up_proj", "w12"})
+"""Names of fused projections of gated units that store the gate, then what it multiplies."""
+
 BY_HEAD = frozenset({"query_key_value"})
 """Names of fused projections that store query, key and value of each head together."""
 
@@ -41,6 +47,7 @@ EMBEDDING = re.compile(r"embed|(^|_)emb(_|$)|^wte$|^wpe$|^lookup", re.IGNORECASE
 
 _NEEDS_ATTENTION = frozenset({"in_proj"})  # the same name stands for other things in state-space models
 _ATTENTION = re.compile(r"attn|attention|mha", re.IGNORECASE)
+_CROSS = re.compile(r"cross_?attention\.c_attn$")  # GPT-2's, whose queries have a projection of their own
 _MIXED = re.compile(r"transformer\.h\.\d+\.attn\.qkv_proj$")  # CodeGen stores blocks of q, v and k in turn
 
 
@@ -103,7 +110,7 @@ def told(path: str, shape: Shape, kind: str, use: Use, heads: Heads | None = Non
     """
     kernel = tuple(shape[axis] for axis in use.kernel)
     rows = prod(shape[axis] for axis in use.outputs)
-    if use.kernel and use.outputs in ((0,), (1,)):  # as torch and ONNX store convolutions
+    if use.kernel == tuple(range(2, len(shape))) and use.outputs in ((0,), (1,)):  # as torch and ONNX store them
         return transposed_conv(shape, use.groups) if use.outputs == (1,) else conv(shape, use.groups)
     unfold = Kernel(kernel) if kernel else None
     view = OutputAxes(use.outputs, use.kernel)
@@ -153,7 +160,7 @@ def gates(whole: Part, count: int) -> tuple[Part, ...]:
 
 
 def fused(path: str, whole: Part, heads: Heads | None = None, owner: str = "") -> tuple[Part, ...] | None:
-    """Query, key and value of a fused projection, or `None` if this is not known to be one.
+    """The projections that a fused one consists of, or `None` if this is not known to be one.
 
     Args:
         path: module path; its last part decides.
@@ -163,6 +170,10 @@ def fused(path: str, whole: Part, heads: Heads | None = None, owner: str = "") -
     """
     name = path.rpartition(".")[2]
     rows, columns = whole.shape
+    if rows % 2 == 0 and name in GATED:
+        return stacked(whole, ("gate", "up"), [rows // 2] * 2, "linear")
+    if rows % 2 == 0 and (name in KEYS_AND_VALUES or _CROSS.search(path)):
+        return stacked(whole, "kv", [rows // 2] * 2, "attention")
     if name in BY_HEAD:
         return _by_head(whole, heads)
     if name not in CONTIGUOUS or _MIXED.search(path) or owner.startswith(("CodeGen", "GPTBigCode")):

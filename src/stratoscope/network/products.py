@@ -19,7 +19,7 @@ from stratoscope.network.heads import KnownHeads
 from stratoscope.network.layers import Layer, Matrix
 from stratoscope.network.views import Chain, Columns, Product, Rows, Taken, Turned, View
 
-_AFFIX = r"(_?proj|_?lin|_?linear|_?layer|_?dense|s)?(_weight)?"
+_AFFIX = r"(_?proj|_?lin|_?linear|_?layer|_?dense|_?attn|s)?(_weight)?"
 _ROLES = {
     role: re.compile(rf"^(attn_|attention_)?(to_|w_?|linear_|fc_)?({word}){_AFFIX}$", re.IGNORECASE)
     for role, word in {"q": "q|query|querie", "k": "k|key", "v": "v|value"}.items()

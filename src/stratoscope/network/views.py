@@ -133,6 +133,22 @@ class HeadRows:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """One matrix of a stack of them, turned if it is stored as `(in, out)`.
+
+    >>> Chosen(1, turned=True)(torch.arange(12.0).reshape(2, 2, 3)).tolist()
+    [[6.0, 9.0], [7.0, 10.0], [8.0, 11.0]]
+    """
+
+    index: int
+    turned: bool = False
+
+    def __call__(self, stack: Tensor) -> Tensor:
+        """Shape `(out, in)`."""
+        return stack[self.index].T if self.turned else stack[self.index]
+
+
+@dataclass(frozen=True)
 class Chain:
     """One view after another; the first may take several tensors."""
 
