@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
     from stratoscope.network import datasets as data
     from stratoscope.network.subject import Subject
-    from stratoscope.observe.examine import examine, inspect
+    from stratoscope.observe.examine import examine
+    from stratoscope.observe.inspecting import inspect
     from stratoscope.observe.watch import watch
     from stratoscope.record.quantity import quantity
     from stratoscope.record.record import Record
@@ -34,7 +35,7 @@ _HOMES = {
     "__version__": "stratoscope.version",
     "data": "stratoscope.network.datasets",
     "examine": "stratoscope.observe.examine",
-    "inspect": "stratoscope.observe.examine",
+    "inspect": "stratoscope.observe.inspecting",
     "quantity": "stratoscope.record.quantity",
     "watch": "stratoscope.observe.watch",
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stratoscope.record.record import Record
 
 
 class StratoscopeError(Exception):
@@ -36,6 +39,18 @@ class SettingError(StratoscopeError):
 
 class NotApplicable(Exception):  # noqa: N818 - an answer, not an error
     """Raised by an instrument whose question makes no sense here; the message is the reason."""
+
+
+class Cancelled(KeyboardInterrupt):
+    """A measurement was interrupted (Ctrl-C).
+
+    Attributes:
+        record: what had been measured until then, readable as any other record; its status is `"interrupted"`.
+    """
+
+    def __init__(self, record: Record) -> None:
+        super().__init__("cancelled")
+        self.record = record
 
 
 def require(module: str, extra: str) -> Any:

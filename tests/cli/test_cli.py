@@ -162,6 +162,7 @@ def test_compare_two_runs(place):
         (["report", "nowhere"], "nowhere"),
         (["compare", "nowhere", "nothing"], "nowhere"),
         (["inspect"], "'path'"),
+        (["inspect", "w.safetensors", "--time", "0"], "more than 0 seconds"),
         (["inspect", "w.safetensors", "--colour"], "--colour"),
     ],
 )
@@ -232,7 +233,7 @@ def test_data_that_do_not_fit_leave_no_half_made_record(place):
 
 
 def test_time_that_is_up_is_a_reason(place):
-    done = cli("inspect", "w.safetensors", "--time", "0", "--json", folder=place)
+    done = cli("inspect", "w.safetensors", "--time", "1e-9", "--json", folder=place)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["layers"]
     assert {row["status"] for row in rows} == {"skipped"}

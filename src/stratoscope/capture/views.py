@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -94,8 +95,14 @@ class Capture:
         return self.passes[split]
 
     def wanted(self, name: str) -> bool:
-        """Whether a layer was asked for."""
-        return not self.patterns or any(fnmatchcase(name, pattern) for pattern in self.patterns)
+        """Whether a layer was asked for: by its name, as a further call of it (`fc@2`), or by a param or matrix of it."""
+        if not self.patterns:
+            return True
+        first = re.sub(r"@\d+$", "", name)
+        layer = self.subject.catalogue.layers.get(first)
+        parts = () if layer is None else (*layer.params, *layer.matrices)
+        names = (name, first, *(part.name for part in parts))
+        return any(one == pattern or fnmatchcase(one, pattern) for one in names for pattern in self.patterns)
 
     def layers(self) -> list[Layer]:
         """Every layer: those that were called in the order in which they gave their output, the others where they stand."""

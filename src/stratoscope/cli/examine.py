@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from stratoscope.record.record import Record
 
 
 def register(app: typer.Typer) -> None:
@@ -43,20 +46,24 @@ def command(
 
     Example: stratoscope examine model.py:build --weights w.safetensors --data data.npz --html report.html
     """
-    from stratoscope.cli.output import progress, show, size
+    from stratoscope.cli.output import measured, progress, show, size
     from stratoscope.network.sources import load_object, read_data
     from stratoscope.observe.examine import examine
     from stratoscope.observe.settings import load_settings
 
     settings = load_settings(config)
     model = build(spec, weights, device)
-    with progress() as tell:
-        record = examine(
-            model, read_data(data) if data is not None else None, loss=load_object(loss) if loss else None, to=to,
-            only=only, skip=skip, layers=layers, probe=limit, batch_size=batch_size, seed=seed,
-            memory=size(memory), seconds=seconds, settings=settings, progress=tell,
-        )  # fmt: skip
-    show(record, as_json_too=json, html=html, strict=strict)
+
+    def run() -> Record:
+        with progress() as tell:
+            return examine(
+                model, read_data(data) if data is not None else None, loss=load_object(loss) if loss else None, to=to,
+                only=only, skip=skip, layers=layers, probe=limit, batch_size=batch_size, seed=seed,
+                memory=size(memory), seconds=seconds, settings=settings, progress=tell,
+            )  # fmt: skip
+
+    record, cancelled = measured(run)
+    show(record, as_json_too=json, html=html, strict=strict, cancelled=cancelled)
 
 
 def build(spec: str, weights: Path | None, device: str) -> Any:

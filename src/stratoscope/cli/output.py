@@ -25,13 +25,16 @@ def as_json(record: Record) -> dict[str, Any]:
     """The stable object that `inspect` and `examine` print: `layers`, `findings`, and where they come from."""
     from stratoscope.report.rows import rows_of
 
-    return {
-        "name": record.meta.get("name", ""),
-        "versions": record.meta.get("versions", {}),
-        "data": record.meta.get("data", {}),
+    meta = record.meta
+    found = {
+        "name": meta.get("name", ""),
+        "versions": meta.get("versions", {}),
+        "data": meta.get("data", {}),
+        "status": meta.get("status", ""),
         "layers": rows_of(record),
         "findings": [asdict(finding) for finding in record.findings],
     }
+    return found | {key: meta[key] for key in ("series", "comparison", "notes") if meta.get(key)}
 
 
 def print_json(value: Any) -> None:
@@ -52,8 +55,35 @@ def clean(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def show(record: Record, *, as_json_too: bool, html: Path | None, strict: bool) -> None:
-    """Print a record, write its page, and leave with the right exit code."""
+def measured(run: Callable[[], Record]) -> tuple[Record, bool]:
+    """A record, and whether it is partial because of Ctrl-C."""
+    from stratoscope.errors import Cancelled
+
+    try:
+        return run(), False
+    except Cancelled as stop:
+        return stop.record, True
+
+
+def show(
+    record: Record,
+    *,
+    as_json_too: bool,
+    html: Path | None,
+    strict: bool,
+    every: bool = False,
+    cancelled: bool = False,
+) -> None:
+    """Print a record, write its page, and leave with the right exit code.
+
+    Args:
+        record: what to show.
+        as_json_too: print JSON instead of tables.
+        html: where to write the page.
+        strict: exit with 1 if there are issues.
+        every: leave no row out.
+        cancelled: whether it is partial because of Ctrl-C; the exit code is 130 then.
+    """
     if html is not None:
         from stratoscope.report.html import write_html
 
@@ -63,9 +93,11 @@ def show(record: Record, *, as_json_too: bool, html: Path | None, strict: bool) 
     else:
         from stratoscope.report.terminal import print_report
 
-        print_report(record)
+        print_report(record, every=every)
         if html is not None:
             typer.echo(f"Report: {html}")
+    if cancelled:
+        raise typer.Exit(130)
     leave(record, strict)
 
 
@@ -77,14 +109,29 @@ def leave(record: Record, strict: bool) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Something to tell `(what, done, total)`; a bar on standard error from the first second on, if that is a terminal."""
+    """Something to tell `(what, done, total)`; a bar on standard error from the first second on, if that is a terminal.
+
+    The bar says how long the rest will take.
+    """
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    from stratoscope.charts.numbers import elide
+
+    columns = (
+        *(TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn(), TimeElapsedColumn()),
+        *(TextColumn("left"), TimeRemainingColumn()),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None, visible=False)
         # shown also if what it was told last goes on for long
@@ -92,7 +139,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         late.daemon = True
         late.start()
         try:
-            yield lambda what, done, total: bar.update(task, description=what[:40], completed=done, total=total)
+            yield lambda what, done, total: bar.update(task, description=elide(what, 48), completed=done, total=total)
         finally:
             late.cancel()
 

@@ -1,4 +1,4 @@
-"""Measure a network once: `examine` with a model and data, `inspect` with weights alone."""
+"""Measure a network once, with a model and data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stratoscope.capture.views import MEMORY, Capture
-from stratoscope.errors import SettingError
+from stratoscope.errors import Cancelled, SettingError
 from stratoscope.instruments.base import Instrument
 from stratoscope.instruments.registry import choose
 from stratoscope.network.subject import Subject
@@ -79,6 +79,7 @@ def examine(
 
     Raises:
         StratoscopeError: if the subject, the data or a setting cannot be used; one sentence says why.
+        Cancelled: on Ctrl-C; its `record` holds what was measured until then.
     """
     if subject is None:
         name = name or ("weights" if model is None else type(model).__name__)
@@ -104,48 +105,26 @@ def examine(
         Round(capture, chosen, writer, by_layer=True, deadline=deadline, progress=progress).run()
         writer.write_meta("data", data_meta(subject, capture))
         writer.replace_findings(judge(Record.from_writer(writer), chosen, settings))
-    except BaseException as error:
-        writer.close("cancelled" if isinstance(error, KeyboardInterrupt) else "failed")
+    except KeyboardInterrupt:
+        writer.write_meta("stopped", "cancelled")
+        writer.replace_findings(judge(Record.from_writer(writer), chosen, settings))
+        raise Cancelled(finished(writer, to, "interrupted")) from None
+    except BaseException:
+        writer.close("failed")
         raise
     return finished(writer, to)
-
-
-def inspect(
-    weights: WeightSource | Mapping[str, Tensor] | nn.Module | str | Path,
-    *,
-    to: str | Path | None = None,
-    **options: Any,
-) -> Record:
-    """Measure weights alone: a file, a sharded folder, a state dict or a live module. Needs no data.
-
-    Args:
-        weights: what to look at; files are opened lazily and nothing in them is run.
-        to: a folder for the record; in memory where it is left out.
-        **options: as for `examine`: `only`, `skip`, `instruments`, `layers`, `seconds`, `settings`, `progress`, `name`.
-
-    Raises:
-        StratoscopeError: if the weights cannot be opened; one sentence says why.
-    """
-    name = options.pop("name", "")
-    if isinstance(weights, nn.Module):
-        subject = Subject(weights, name=name or type(weights).__name__)
-    elif isinstance(weights, (str, Path)):
-        subject = Subject.open(weights, **({"name": name} if name else {}))
-    else:
-        subject = Subject(weights=weights, name=name or "weights")
-    return examine(subject=subject, to=to, **options)
 
 
 def _passing(progress: Progress | None) -> Progress | None:
     return None if progress is None else lambda split, done, total: progress(f"passing over {split}", done, total)
 
 
-def finished(writer: RecordWriter, to: str | Path | None) -> Record:
+def finished(writer: RecordWriter, to: str | Path | None, status: str = "finished") -> Record:
     """Close a record and give it to the reader; one in memory stays open."""
     if to is None:
-        writer.write_meta("status", "finished")
+        writer.write_meta("status", status)
         return Record.from_writer(writer)
-    writer.close("finished")
+    writer.close(status)
     return Record.open(Path(to))
 
 

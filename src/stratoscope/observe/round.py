@@ -15,6 +15,7 @@ from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import Instrument, LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import prefix_of
 from stratoscope.network.layers import Catalogue, Layer, Param
+from stratoscope.observe.effort import Effort
 from stratoscope.observe.entries import entries_of, labels_of
 from stratoscope.record.assemble import assemble
 from stratoscope.record.entry import Entry
@@ -23,6 +24,9 @@ from stratoscope.record.rows import Coverage
 from stratoscope.record.writer import RecordWriter
 
 _LOG = logging.getLogger(__name__)
+
+CANCELLED = "cancelled before it was measured"
+ABSENT = "not in this checkpoint"
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much is done, and how much there is."""
@@ -58,6 +62,9 @@ class Round:
         deadline: clock time (`time.monotonic`) after which what is left is skipped.
         progress: told how far it is.
         epoch: passes over the training data so far.
+        done: layers, from the first on, that an earlier attempt has committed at this step; not measured again.
+        among: the layers of the whole record, where this subject is one of several; those that it lacks are not
+            applicable, with that reason.
     """
 
     capture: Capture
@@ -68,6 +75,8 @@ class Round:
     deadline: float | None = None
     progress: Progress | None = None
     epoch: float | None = None
+    done: int = 0
+    among: Catalogue | None = None
     findings: list[Finding] = field(default_factory=list)
     _entries: list[Entry] = field(default_factory=list)
     _coverage: list[Coverage] = field(default_factory=list)
@@ -76,6 +85,8 @@ class Round:
     def __post_init__(self) -> None:
         self._labels = labels_of(self.instruments)
         self.instruments = list(self._labels)
+        self._at = 0
+        self._finished = False
 
     def run(self) -> int:
         """Measure everything; returns the sequence number of the last commit.
@@ -91,14 +102,45 @@ class Round:
             except StratoscopeError as error:
                 self._fail_pass(name, str(error))
         layers = self.capture.layers()
-        self.writer.write_layers(in_order(layers))
+        self.writer.write_layers(in_order(layers) if self.among is None else self.among)
         self.writer.write_edges(self._edges())
-        for instrument in self.instruments:
-            if isinstance(instrument, NetworkInstrument):
-                for split in self._splits(instrument, splits):
-                    self._network(instrument, split)
-        self._layers([i for i in self.instruments if isinstance(i, LayerInstrument)], layers, splits)
+        if not self.done:  # what crosses layers is committed with the first of them
+            for instrument in self.instruments:
+                if isinstance(instrument, NetworkInstrument):
+                    for split in self._splits(instrument, splits):
+                        self._network(instrument, split)
+        try:
+            self._layers([i for i in self.instruments if isinstance(i, LayerInstrument)], layers, splits)
+        except KeyboardInterrupt:
+            if self.by_layer:
+                self._end_early(layers)
+            raise
+        self._cover_absent()
         return self._commit(cost_ms=1000 * (time.perf_counter() - started))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every layer was looked at, so that going on would measure nothing more."""
+        return self._finished
+
+    def _end_early(self, layers: list[Layer]) -> None:
+        """Say of every layer that is left why it was not measured."""
+        self._entries, self._coverage = [], []
+        self.findings = self.findings[: self._told]
+        for layer in layers[self._at :]:
+            for instrument in self.instruments:
+                self._cover_layer(instrument, layer, None, "skipped", CANCELLED)
+        self._commit(cost_ms=0.0)
+
+    def _cover_absent(self) -> None:
+        """Params that other subjects of the record have and this one has not."""
+        if self.among is None:
+            return
+        own = self.capture.subject.catalogue.params
+        for name, param in self.among.params.items():
+            if name not in own:
+                for instrument in self.instruments:
+                    self._cover(instrument, param.layer, name, None, "not_applicable", ABSENT)
 
     def _edges(self) -> list[tuple[str, str, str]]:
         passes = self.capture.passes.values()
@@ -122,7 +164,7 @@ class Round:
             self._cover_all(instrument, split, "skipped", "the time budget was spent")
             return
         found = self._guard(instrument, None, split, lambda: _plain(instrument.measure(Seen(split, self.capture))))
-        if isinstance(found, str):
+        if found is None:
             return
         self._entries += entries_of(instrument, found, split, self._labels[instrument])
         rows = {label for q in found.values() if "param" in q.dims for label in q.labels("param")}
@@ -134,8 +176,16 @@ class Round:
 
     def _layers(self, instruments: list[LayerInstrument], layers: list[Layer], splits: list[str]) -> None:
         results: dict[tuple[LayerInstrument, str | None], dict[str, Mapping[str, Quantity]]] = {}
+        effort = None if self.progress is None else Effort.of(layers, self.capture.subject.source.describe())
         for number, layer in enumerate(layers):
-            self._tell(layer.name, number, len(layers))
+            self._at = number
+            if number < self.done:
+                continue
+            if self._late() and self.by_layer:
+                self._skip_rest(layers[number:], splits)
+                break
+            if effort is not None:
+                self._tell(*effort.before(number))
             for instrument in instruments:
                 for split in self._splits(instrument, splits):
                     found = self._layer(instrument, layer, split)
@@ -146,8 +196,20 @@ class Round:
                 self._assemble(results)
                 self._commit()
                 results.clear()
+                self._at = number + 1
+        else:
+            self._finished = True
         self._assemble(results)
-        self._tell("done", len(layers), len(layers))
+        if effort is not None:
+            self._tell("done", effort.total, effort.total)
+
+    def _skip_rest(self, layers: list[Layer], splits: list[str]) -> None:
+        """What the time was not enough for; said in one commit, so that a later call knows where to go on."""
+        for layer in layers:
+            for instrument in self.instruments:
+                if isinstance(instrument, LayerInstrument):
+                    for split in self._splits(instrument, splits):
+                        self._layer(instrument, layer, split)
 
     def _layer(self, instrument: LayerInstrument, layer: Layer, split: str | None) -> Mapping[str, Quantity] | None:
         if not self.capture.wanted(layer.name):
@@ -164,15 +226,19 @@ class Round:
             return _plain(instrument.measure_layer(view))
 
         found = self._guard(instrument, layer, split, measure)
-        if isinstance(found, str):
+        if found is None:
             return None
         self._cover_layer(instrument, layer, split, "measured", "", found)
         return dict(found)
 
     def _guard(
-        self, instrument: Instrument, layer: Layer | None, split: str | None, measure: Callable[[], Any]
-    ) -> Any | str:
-        """The measurement, or the reason why there is none, which is noted."""
+        self,
+        instrument: Instrument,
+        layer: Layer | None,
+        split: str | None,
+        measure: Callable[[], Mapping[str, Quantity]],
+    ) -> Mapping[str, Quantity] | None:
+        """The measurement; `None` where there is none, and why is noted."""
         try:
             return measure()
         except NotApplicable as why:
@@ -200,7 +266,7 @@ class Round:
             self._cover_all(instrument, split, status, reason)
         else:
             self._cover_layer(instrument, layer, split, status, reason)
-        return reason
+        return None
 
     def _assemble(
         self, results: Mapping[tuple[LayerInstrument, str | None], dict[str, Mapping[str, Quantity]]]

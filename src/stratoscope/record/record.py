@@ -100,6 +100,17 @@ class Record(Mapping[str, Group]):
         return tuple(step for (step,) in rows)
 
     @property
+    def parts(self) -> dict[int, int]:
+        """For each step, how many parts of a measurement were committed one by one (the layers, when inspecting).
+
+        The commit that ends a measurement and says what it cost is not counted.
+        """
+        rows = self._store.query(
+            "SELECT step, count(*) FROM frame WHERE seq <= ? AND cost_ms IS NULL GROUP BY step", self.seq
+        )
+        return dict(rows)
+
+    @property
     def findings(self) -> list[Finding]:
         """Every finding, in the order in which they were made."""
         if self._findings is not None:

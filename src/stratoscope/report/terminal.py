@@ -50,12 +50,13 @@ _SIGNS = {
 _ASCII = str.maketrans(dict(zip(f"✗✓•·…→─▁▂▃▄▅▆▇█{TIMES}", "x+*-.>-__..==##x", strict=True)))
 
 
-def print_report(record: Record, console: Console | None = None) -> None:
+def print_report(record: Record, console: Console | None = None, *, every: bool = False) -> None:
     """Print what a record found.
 
     Args:
         record: the record.
         console: where to; standard output by default.
+        every: leave no row out, and show those that were not measured with their reasons.
     """
     name = str(record.meta.get("name") or record.run_id or "record")
     findings, table = record.findings, table_of(record)
