@@ -83,7 +83,7 @@ from stratoscope.instruments.base import LayerInstrument
 from stratoscope.instruments.reading import At, last_of, passed_if_silent
 from stratoscope.instruments.weights import MATRIX_NAMES
 from stratoscope.numerics.spectral_numbers import ALTERNATIVES, Options, Reading, spectrum_numbers, thinned, whole
-from stratoscope.numerics.spectral_phase import PHASES, WHY, Cuts
+from stratoscope.numerics.spectral_phase import PHASES, TESTED, WHY, Cuts
 from stratoscope.record.quantity import Quantity, quantity
 
 if TYPE_CHECKING:
@@ -389,7 +389,7 @@ def columns(read: Mapping[str, Reading]) -> dict[str, Quantity]:
     found = {
         "phase": _category([r.verdict.phase for r in read.values()], PHASES, read, "phase of training", headline=0),
         **_numbers(read, TAIL_NAMES, why="alpha_why"),
-        **_numbers(read, NOISE_NAMES, why="alpha_why"),
+        **_numbers(read, NOISE_NAMES, why="noise_why"),
         **_numbers(read, SIZE_NAMES),
         **_numbers(read, SHUFFLE_NAMES),
     }
@@ -398,6 +398,9 @@ def columns(read: Mapping[str, Reading]) -> dict[str, Quantity]:
         others, PHASES, read, "phase without the eigenvalues that are zero", chart="none"
     )
     found["alpha_why"] = _category([r.verdict.why for r in read.values()], WHY, read, "why no exponent", chart="none")
+    found["noise_why"] = _category(
+        [r.verdict.tested for r in read.values()], TESTED, read, "why noise was not tested for", chart="none"
+    )
     for law in ALTERNATIVES:
         laws = ("power_law", law, "undecided", "not_fitted")
         better = [{"other": law}.get(v := r.versus.get(law, "not_fitted"), v) for r in read.values()]

@@ -49,13 +49,17 @@ WHY = (
     "given",
     "cannot_be_told_from_noise",
     "flatter_than_noise",
-    "no_noise_test",
-    "too_few",
-    "all_equal",
+    "noise_has_no_known_law",
+    "too_few_rows",
+    "too_few_eigenvalues",
+    "all_eigenvalues_equal",
     "all_zero",
     "not_finite",
 )
 """Why a matrix has no exponent; the first says that it has one."""
+
+TESTED = ("tested", "too_few_rows", "noise_has_no_known_law", "all_zero", "not_finite")
+"""Why noise was not tested for; the first says that it was."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Cuts:
         fat: exponent below which a heavy tail is fat.
         very_heavy: exponent below which it is very heavy.
         min_rows: `M` below which a matrix is too small for a phase.
-        min_test_rows: `M` below which noise is not tested for at all.
+        min_test_rows: `M` below which noise is not tested for, as its own distance from the law reaches 0.1 there.
         min_values: eigenvalues other than zero below which no exponent is fitted.
     """
 
@@ -89,7 +93,7 @@ class Cuts:
     fat: float = 4.0
     very_heavy: float = 2.0
     min_rows: int = 100
-    min_test_rows: int = 16
+    min_test_rows: int = 32
     min_values: int = 50
 
 
@@ -107,6 +111,7 @@ class Verdict:
         ratio: `y`, shorter over longer side, of what the bulk was fitted to.
         fit: the power law, where a matrix that differs from noise has enough eigenvalues; else `None`.
         why: why there is no fit, one of `WHY`; the first if there is one.
+        tested: why there is no bulk, one of `TESTED`; the first if there is one.
     """
 
     phase: str
@@ -118,6 +123,7 @@ class Verdict:
     ratio: float = math.nan
     fit: PowerLaw | None = None
     why: str = WHY[0]
+    tested: str = TESTED[0]
 
 
 def spectral_phase(
@@ -163,29 +169,33 @@ def spectral_phase(
     zero_mass = 1 - len(nonzero) / len(eigenvalues)
     collapsed = zero_mass > cuts.zero_mass
     part, left = (nonzero, max(round(len(nonzero) / copies), 1)) if collapsed else (eigenvalues, rows)
-    tested = testable and min(left, rows) >= cuts.min_test_rows
-    bulk = fit_bulk(part, min(left, rows), columns, level=cuts.tw_level, copies=copies) if tested else None
-    kind = _kind(bulk, cuts)
+    left = min(left, rows)
+    tested = TESTED[2] if not testable else TESTED[1] if left < cuts.min_test_rows else TESTED[0]
+    bulk = fit_bulk(part, left, columns, level=cuts.tw_level, copies=copies) if tested == TESTED[0] else None
+    kind = "noise_has_no_known_law" if not testable else _kind(bulk, cuts)
     fitted = nonzero if known is None else known[known > zero]
     fit, why = (None, kind) if gate and kind in WHY else _tail(fitted, cuts, xmax)
     share = bulk.spikes / max(len(part) - bulk.spikes, 1) if bulk else math.nan
     soft = bulk.edge / float(eigenvalues[0]) if bulk else math.nan
     phase = "too-small" if left < cuts.min_rows else _name(kind, bulk, share, soft, fit, cuts)
     whole = "too-small" if rows < cuts.min_rows else "rank-collapse" if collapsed else phase
-    return Verdict(whole, phase, zero_mass, bulk, share, soft, min(left, rows) / columns, fit, why)
+    return Verdict(whole, phase, zero_mass, bulk, share, soft, left / columns, fit, why, tested)
 
 
 def _without_spectrum(eigenvalues: Vector, rows: int, cuts: Cuts) -> Verdict:
     """The verdict where there are no eigenvalues, none but zero, or not finite ones."""
     if len(eigenvalues) == 0 or not np.isfinite(eigenvalues).all():
-        return Verdict("no-test", "no-test", math.nan, why="not_finite" if len(eigenvalues) else "too_few")
-    return Verdict("too-small" if rows < cuts.min_rows else "rank-collapse", "too-small", 1.0, why="all_zero")
+        if len(eigenvalues):
+            return Verdict("no-test", "no-test", math.nan, why="not_finite", tested="not_finite")
+        return Verdict("too-small", "too-small", math.nan, why="too_few_eigenvalues", tested="too_few_rows")
+    phase = "too-small" if rows < cuts.min_rows else "rank-collapse"
+    return Verdict(phase, "too-small", 1.0, why="all_zero", tested="all_zero")
 
 
 def _kind(bulk: Bulk | None, cuts: Cuts) -> str:
     """How a spectrum differs from noise; one of `WHY` where it does not, or where nobody can say."""
     if bulk is None:
-        return "no_noise_test"
+        return "too_few_rows"
     if bulk.spikes == 0:
         return "flatter_than_noise" if bulk.distance > cuts.bulk_distance else "cannot_be_told_from_noise"
     return "heavy" if bulk.share < cuts.bulk_share or bulk.distance > cuts.bulk_distance else "spikes"
@@ -194,11 +204,11 @@ def _kind(bulk: Bulk | None, cuts: Cuts) -> str:
 def _tail(values: Vector, cuts: Cuts, xmax: float | None) -> tuple[PowerLaw | None, str]:
     """The power law of some eigenvalues, or why there is none."""
     if len(values) < cuts.min_values:
-        return None, "too_few"
+        return None, "too_few_eigenvalues"
     try:
         return fit_power_law(values, xmax=xmax), WHY[0]
     except ValueError:
-        return None, "all_equal"
+        return None, "all_eigenvalues_equal"
 
 
 def _name(kind: str, bulk: Bulk | None, share: float, soft: float, fit: PowerLaw | None, cuts: Cuts) -> str:

@@ -20,7 +20,9 @@ def rows_of(record: Record) -> list[dict[str, Any]]:
     * `layer`; `tensor`: exact key of its tensor, or null; `kind`; `shape`, or null;
     * `status`: `measured`, `not_applicable`, `skipped` or `failed`; `reason`: why, or what failed, else null;
     * a value for each quantity that was measured here, at the last step at which it was. NaN and infinity are null, and
-      `<column>_reason` says which. A quantity that does not apply to a row is not in it.
+      `<column>_reason` says which, or why: a variable may name in its attribute `why` another one of its group whose
+      category is the reason (the first category says that there is a value). A quantity that does not apply to a row is
+      not in it.
 
     `stratoscope.report.table` says in which row the quantities of a layer stand and how columns are called;
     `columns_of` says what they mean.
@@ -53,8 +55,19 @@ def plain_row(table: Table, row: Row) -> dict[str, Any]:
         if found is not None:
             plain[key] = _plain_value(table.columns[key], found[1])
             if plain[key] is None:
-                plain[f"{key}_reason"] = "the measured value is " + ("NaN" if math.isnan(found[1]) else "infinite")
+                plain[f"{key}_reason"] = _reason(table.columns[key], row.cells[key], found)
     return plain
+
+
+def _reason(column: Column, place: str, found: tuple[int, float]) -> str:
+    """Why a value is not a number."""
+    step, value = found
+    why = column.variable.companions.get(str(column.variable.attrs.get("why")))
+    if why is not None and why.meanings and place in why.names and step in why.steps and column.split < len(why.splits):
+        category = why.values[why.steps.index(step), column.split, why.names.index(place)]
+        if category > 0:
+            return why.meanings[int(category)]
+    return "the measured value is " + ("NaN" if math.isnan(value) else "infinite")
 
 
 def plain_column(column: Column) -> dict[str, Any]:

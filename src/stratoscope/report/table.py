@@ -6,8 +6,9 @@ of the layer's own where it has no params, such as an activation. So every numbe
 layer with fused projections stand beside the first of them.
 
 **What columns are called.** By the variable's name. Where two instruments use the same name, and for counts called `n`,
-the instrument comes first: `units.n`. Where there are several data splits, the plain name is the first split and the
-others follow in brackets: `gdv`, `gdv[test]`.
+the instrument comes first: `units.n`. Where they mean the same (their `long_name` and unit are equal) it is one column.
+Where there are several data splits, the plain name is the first split and the others follow in brackets: `gdv`,
+`gdv[test]`.
 """
 
 from __future__ import annotations
@@ -141,12 +142,30 @@ def _columns(record: Record) -> Iterator[Column]:
         for variable in variables_of(record, key).values()
         if len(variable.dims) == 1 and not variable.ragged and variable.place in PLACES
     ]
+    found = list(_once(found))
     uses = Counter(variable.name for variable in found)
     for variable in found:
         plain = uses[variable.name] == 1 and variable.name != "n"
         name = variable.name if plain else f"{variable.instrument}.{variable.name}"
         for place, split in enumerate(variable.splits):
             yield Column(f"{name}[{split}]" if place else name, variable, place)
+
+
+def _once(found: Sequence[Variable]) -> Iterator[Variable]:
+    """Leaves out what another instrument says in the same words of the same places and steps."""
+    first: dict[tuple[str, ...], Variable] = {}
+    for variable in found:
+        meaning = (variable.name, variable.long_name, variable.units, variable.place)
+        other = first.setdefault(meaning, variable)
+        if other is variable or not variable.long_name or _places(variable) - _places(other):
+            yield variable
+
+
+def _places(variable: Variable) -> set[tuple[str, str, int]]:
+    return {
+        (variable.names[place], variable.splits[split], variable.steps[step])
+        for step, split, place in np.argwhere(variable.measured).tolist()
+    }
 
 
 def _rows(layers: Sequence[LayerRow], measured: Sequence[str]) -> list[Row]:
