@@ -1,12 +1,15 @@
-"""Opening weights: safetensors files, sharded folders and torch state dicts. No file is ever given code to run."""
+"""Opening weights of any known format: files, sharded folders. No file is ever given code to run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from stratoscope.errors import OpenError
+from stratoscope.network import formats
+from stratoscope.network.others import refuse_other_file, refuse_other_folder
+from stratoscope.network.placing import plain_name
 from stratoscope.network.stores import SafetensorsFile, ShardedWeights, listed, some
 from stratoscope.network.torchfile import OTHERS, open_torch
 from stratoscope.network.weights import WeightSource
@@ -22,12 +25,14 @@ def open_weights(path: str | Path, key: str | None = None) -> WeightSource:
 
     Args:
         path: a `.safetensors` file; a folder or an `.index.json` of shards; a torch file (`.pt`, `.pth`, `.bin`, `.th`,
-            `.ckpt`), read with `weights_only=True` alone.
+            `.ckpt`), read with `weights_only=True` alone; or a file or folder of one of the further formats, such as
+            `.pt2`, `.onnx`, `.keras`, `.h5`, `.gguf`, `.npz`, and folders of `torch.distributed.checkpoint`.
         key: where in a torch file the weights are, such as `"ema.state_dict"`; found by itself if not given, and
             `source.about` says which was taken.
 
     Raises:
         OpenError: if there is nothing, nothing that this reads, or something damaged or unsafe.
+        StratoscopeError: if an optional library is missing, with the line that installs it.
     """
     place = Path(path).expanduser()
     if not place.exists():
@@ -37,17 +42,31 @@ def open_weights(path: str | Path, key: str | None = None) -> WeightSource:
     _refuse_odd(place)
     if place.name.endswith(INDEX):
         return _open_index(place)
-    if place.suffix.lower() in SAFETENSORS:
-        if key is not None:
-            raise OpenError(f"{place} is a safetensors file, which has no parts, so key={key!r} names nothing.")
-        return SafetensorsFile(place)
-    if place.suffix.lower() in TORCH:
+    ending = place.suffix.lower()
+    if ending in TORCH:
         return open_torch(place, key)
-    known = ", ".join((*SAFETENSORS, *TORCH, INDEX))
-    raise OpenError(f"{place} is of a kind that is not read here; weights can be opened from {known} or a folder.")
+    if ending in SAFETENSORS:
+        _refuse_key(place, key, "a safetensors file")
+        return SafetensorsFile(place)
+    found = formats.format_of_file(place)
+    if found is None:
+        refuse_other_file(place)
+        known = ", ".join((*SAFETENSORS, *TORCH, INDEX, *formats.endings()))
+        raise OpenError(f"{place} is of a kind that is not read here; weights can be opened from {known} or a folder.")
+    _refuse_key(place, key, f"of the format {found.name}")
+    return found.open(place)
+
+
+def _refuse_key(place: Path, key: str | None, what: str) -> None:
+    if key is not None:
+        raise OpenError(f"{place} is {what}, which has no parts, so key={key!r} names nothing.")
 
 
 def _open_folder(folder: Path, key: str | None) -> WeightSource:
+    found = formats.format_of_folder(folder)
+    if found is not None:
+        _refuse_key(folder, key, f"of the format {found.name}")
+        return found.open(folder)
     names = sorted(child.name for child in folder.iterdir() if child.is_file())
     indexes = [name for name in names if name.endswith(INDEX)]
     for ending in (".safetensors", ".bin"):
@@ -61,10 +80,14 @@ def _open_folder(folder: Path, key: str | None) -> WeightSource:
             return _open_shards(folder, files)
     files = [name for name in names if Path(name).suffix.lower() in TORCH]
     states = [name for name in files if not OTHERS.search(name)]
+    if not states:
+        states = [name for name in names if name.lower().endswith(formats.endings())]
     if len(states) == 1:
         return open_weights(folder / states[0], key)
     if states:
-        raise OpenError(f"{folder} holds several torch files ({listed(states)}); name one of them.")
+        kind = "torch files" if files else "files of weights"
+        raise OpenError(f"{folder} holds several {kind} ({listed(states)}); name one of them.")
+    refuse_other_folder(folder)
     what = listed(names) if names else "nothing"
     raise OpenError(f"{folder} holds no weights that can be opened here ({what}); name a file or another folder.")
 
@@ -92,7 +115,7 @@ def _open_index(index: Path) -> WeightSource:
         raise OpenError(f"{index} is refused: an index of more than {_MAX_INDEX} bytes.")
     try:
         wanted = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        places = {str(name): _plain_path(shard) for name, shard in wanted.items()}
+        places = {str(name): plain_name(shard) for name, shard in wanted.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OpenError(f"{index} is not an index of shards with a weight_map of file names ({error}).") from error
     missing = sorted({shard for shard in places.values() if not (index.parent / shard).is_file()})
@@ -109,16 +132,6 @@ def _open_index(index: Path) -> WeightSource:
     for source in sources.values():  # what the index forgot is shown all the same
         homes |= {name: source for name in source.describe() if name not in homes}
     return ShardedWeights(homes, f"{len(homes)} tensors in {len(sources)} shards of {index}")
-
-
-def _plain_path(shard: object) -> str:
-    """A shard's path within the folder. Links are followed, since caches are made of them; `..` is not."""
-    if not isinstance(shard, str) or not shard or "\0" in shard:
-        raise ValueError(f"{shard!r} is no file name")
-    path = PurePosixPath(shard)
-    if path.is_absolute() or ".." in path.parts or PureWindowsPath(shard).drive or "\\" in shard:
-        raise ValueError(f"{shard!r} leads out of the folder")
-    return shard
 
 
 def _refuse_odd(path: Path) -> None:

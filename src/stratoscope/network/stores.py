@@ -42,6 +42,9 @@ class SafetensorsFile(WeightSource):
     Names that the file's metadata call other names of a stored tensor (as `safetensors.torch.save_model` and
     `save_snapshot` write them) are there as tied tensors.
 
+    Attributes:
+        metadata: what the file says beside its tensors.
+
     Raises:
         OpenError: if it is no complete safetensors file.
     """
@@ -51,9 +54,9 @@ class SafetensorsFile(WeightSource):
         self._file: Any = None
         names = list(self._handle().keys())
         stored = set(names)
-        metadata = self._handle().metadata() or {}
+        self.metadata: dict[str, str] = self._handle().metadata() or {}
         self._aliases = {
-            alias: name for alias, name in metadata.items() if name in stored and alias not in stored | {"format"}
+            alias: name for alias, name in self.metadata.items() if name in stored and alias not in stored | {"format"}
         }
         self._infos = {name: self._info(name) for name in names}
         for alias, name in self._aliases.items():

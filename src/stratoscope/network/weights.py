@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,9 +73,11 @@ class WeightSource(ABC):
 
     Attributes:
         about: what this is and what was left out of it, for people; may be empty.
+        config: what the file says of the network, by the names of Transformers' `config.json`; mostly empty.
     """
 
     about: str = ""
+    config: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def describe(self) -> Mapping[str, TensorInfo]:
@@ -258,6 +262,7 @@ class WithTwins(WeightSource):
 
     def __init__(self, source: WeightSource, module: nn.Module) -> None:
         self._source = source
+        self.config = source.config
         there, families = source.describe(), dict[str, list[str]]()
         for name, info in ModuleWeights(module).describe().items():
             families.setdefault(info.same_as or name, []).append(name)
