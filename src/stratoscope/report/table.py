@@ -152,18 +152,29 @@ def _columns(record: Record) -> Iterator[Column]:
 
 
 def _once(found: Sequence[Variable]) -> Iterator[Variable]:
-    """Leaves out what another instrument says in the same words of the same places and steps."""
+    """Leaves out what another instrument says already: in the same words, with the same numbers at the same places."""
     first: dict[tuple[str, ...], Variable] = {}
     for variable in found:
         meaning = (variable.name, variable.long_name, variable.units, variable.place)
         other = first.setdefault(meaning, variable)
-        if other is variable or not variable.long_name or _places(variable) - _places(other):
+        if other is variable or not _repeats(variable, other):
             yield variable
 
 
-def _places(variable: Variable) -> set[tuple[str, str, int]]:
+def _repeats(variable: Variable, other: Variable) -> bool:
+    mine, theirs = _numbers(variable), _numbers(other)
+    return mine.keys() <= theirs.keys() and all(
+        math.isclose(value, theirs[at], rel_tol=1e-6) or (math.isnan(value) and math.isnan(theirs[at]))
+        for at, value in mine.items()
+    )
+
+
+def _numbers(variable: Variable) -> dict[tuple[str, str, int], float]:
+    """What was measured, by place, split and step."""
     return {
-        (variable.names[place], variable.splits[split], variable.steps[step])
+        (variable.names[place], variable.splits[split], variable.steps[step]): float(
+            variable.values[step, split, place]
+        )
         for step, split, place in np.argwhere(variable.measured).tolist()
     }
 
