@@ -200,6 +200,8 @@ def test_layers_edges_and_metadata_come_back():
     ]  # fmt: skip
     assert record.layers[2].spec["params"][0]["shape"] == [3, 4]
     assert record.layers[2].spec["matrices"][0]["name"] == "block.fc.weight"
+    assert record.layers[2].spec["matrices"][0]["rank"] is None
+    assert record.layers[2].spec["matrices"][0]["law"] == "entries"
     assert set(record.edges) == {Edge("block.fc", "out", "data"), Edge("out", "out", "tied")}
     assert record.meta["seed"] == 8
     assert record.meta["data"] == {"n": [1, 2]}

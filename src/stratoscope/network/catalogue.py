@@ -91,7 +91,9 @@ def catalogue_of(module: nn.Module, heads: bool | int = False) -> Catalogue:
 
 def _packed(layers: Mapping[str, Layer]) -> tuple[str, ...]:
     """What torch's quantised modules hold outside of their params."""
-    names = [name for name, layer in layers.items() if hasattr(layer.module, "_packed_params")]
+    hiding = ("_packed_params", "_all_weight_values")
+    names = [name for name, layer in layers.items() if any(hasattr(layer.module, attribute) for attribute in hiding)]
+    names = [name for name in names if name.rpartition(".")[0] not in names]
     if not names:
         return ()
     listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
