@@ -22,10 +22,10 @@ def cut_exponential_mean(u: Array) -> Array:
     >>> cut_exponential_mean(np.array([0.0, 1.0])).round(4)
     array([0.5  , 0.418])
     """
-    small, v = _split(u)
+    small, near, v = _split(u)
     with np.errstate(over="ignore"):
         exact = 1 / v - 1 / np.expm1(v)
-    return np.where(small, 0.5 + u * np.polyval(_SERIES, u * u), exact)
+    return np.where(small, 0.5 + near * np.polyval(_SERIES, near * near), exact)
 
 
 def cut_exponential_variance(u: Array) -> Array:
@@ -34,10 +34,10 @@ def cut_exponential_variance(u: Array) -> Array:
     >>> cut_exponential_variance(np.array([0.0, 1.0])).round(4)
     array([0.0833, 0.0793])
     """
-    small, v = _split(u)
+    small, near, v = _split(u)
     with np.errstate(over="ignore"):
-        exact = 1 / v**2 - 1 / (4 * np.sinh(v / 2) ** 2)
-    return np.where(small, -np.polyval(_SERIES * _ODD, u * u), exact)
+        exact = (1 / v) ** 2 - (0.5 / np.sinh(v / 2)) ** 2
+    return np.where(small, -np.polyval(_SERIES * _ODD, near * near), exact)
 
 
 def cut_exponential_rate(mean: Array) -> Array:
@@ -66,7 +66,7 @@ def cut_exponential_rate(mean: Array) -> Array:
     return np.where(u < -_STEEPEST, np.nan, u)
 
 
-def _split(u: Array) -> tuple[NDArray[np.bool_], Array]:
-    """Where the closed form cancels and a series is used instead, and `u` with such places set to 1."""
+def _split(u: Array) -> tuple[NDArray[np.bool_], Array, Array]:
+    """Where the closed form cancels and a series is used instead; arguments for the series, and for the closed form."""
     small = np.abs(u) < _SERIES_BELOW
-    return small, np.where(small, 1.0, u)
+    return small, np.where(small, u, 0.0), np.where(small, 1.0, u)
