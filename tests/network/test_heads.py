@@ -293,6 +293,11 @@ def test_no_attention_is_a_note():
     assert "no layer has a query" in catalogue_of(nn.Linear(3, 3), heads=True).notes[0]
 
 
+def test_an_attention_without_a_key_is_a_note():
+    stored = {"a.q_proj.weight": torch.zeros(4, 4), "a.kv_a_proj_with_mqa.weight": torch.zeros(6, 4)}
+    assert "one of the keys" in catalogue_of_weights(StateDict(stored), heads=2).notes[0]
+
+
 def test_two_fused_projections_in_one_place_are_not_guessed_at():
     module = Fused(linear)
     module.qkv = nn.Linear(WIDTH, 3 * WIDTH)

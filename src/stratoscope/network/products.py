@@ -79,18 +79,18 @@ def with_heads(layers: Mapping[str, Layer], known: KnownHeads) -> tuple[dict[str
             all_layers[matrix.layer] = replace(home, matrices=(*home.matrices, matrix))
     notes = [f"Products of heads are missing for {_listed(paths)}: {reason}." for reason, paths in missing.items()]
     if not attentions:
-        notes = ["Products of heads are missing: no layer has a query and a key projection that can be told by name."]
+        notes = ["Products of heads are missing: no layer has a query projection that can be told by name."]
     return all_layers, tuple(notes)
 
 
 def _attentions(layers: Mapping[str, Layer]) -> dict[str, _Attention]:
-    """Every place that has a query and a key, with its projections."""
+    """Every place that has a query, with its projections."""
     found: dict[str, _Attention] = {}
     for layer in layers.values():
         for matrix in layer.matrices:
             for path, role in _roles(matrix):
                 found.setdefault(path, _Attention()).found.setdefault(role, []).append(matrix)
-    return {path: attention for path, attention in found.items() if {"q", "k"} <= attention.found.keys()}
+    return {path: attention for path, attention in found.items() if "q" in attention.found}
 
 
 def _roles(matrix: Matrix) -> Iterator[tuple[str, str]]:
@@ -125,7 +125,7 @@ def _products(path: str, attention: _Attention, known: KnownHeads) -> tuple[list
     """The products, and why some or all are missing."""
     query, key = attention.only("q"), attention.only("k")
     if query is None or key is None:
-        return [], "names do not tell which of several projections belong together"
+        return [], "names do not tell one projection of the queries and one of the keys"
     sizes = _sizes(path, attention, known)
     if isinstance(sizes, str):
         return [], sizes
