@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cache
 
 from stratoscope.engine.task import FAILED, Result, Task, end, is_running, perform, sentence_of
 
@@ -49,13 +52,28 @@ def _in_processes(tasks: list[Task], workers: int) -> Iterator[Result]:
     with parallel_config(backend="loky", inner_max_num_threads=1):
         # with one process joblib would take ours; of two, of which only one is given work, none can take us with it
         pool = Parallel(max(count, 2), return_as="generator_unordered", batch_size=1, pre_dispatch=count)
-        yield from pool(delayed(_perform_here)(task) for task in tasks)
+        yield from pool(delayed(_perform_here)(task, os.getpid()) for task in tasks)
 
 
-def _perform_here(task: Task) -> Result:
-    # Ctrl-C reaches all processes of a terminal; the first one ends the others, which have nothing to say
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _perform_here(task: Task, parent: int) -> Result:
+    if os.getpid() != parent:  # inside another pool joblib may have stayed in this process
+        _belong_to(parent)
     return perform(task)
+
+
+@cache
+def _belong_to(parent: int) -> None:
+    """End with the process that began this one, also if it is killed, and let it answer for both to a Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _by_itself(task: Task) -> Result:
