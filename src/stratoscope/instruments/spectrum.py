@@ -30,6 +30,7 @@ what training added.
 | `norm`, `log_norm`, `log_spectral_norm` | $\sum\lambda$, its decimal logarithm, and that of $\lambda_1$ | |
 | `alpha_weighted`, `log_alpha_norm` | $\alpha \log_{10}\lambda_1$; $\log_{10}\sum\lambda^\alpha$ | |
 | `N`, `M`, `Q`, `rf`, `num_evals` | sides, $N/M$, matrices that are pooled, eigenvalues | |
+| `sketch_error` | of a matrix above `exact_up_to`, how far the distribution may be off; else 0 | $[0, 1]$ |
 | `eigenvalue` | all of them; of more than 2,048 the largest half of that, then medians of groups | $\ge 0$ |
 
 Names that weightwatcher has mean what they mean there. Where it has another meaning the name differs: its
@@ -77,7 +78,7 @@ import numpy as np
 
 from stratoscope.capture.needs import Need
 from stratoscope.capture.spectra import Spectra
-from stratoscope.capture.weights import Matrices, Tensors
+from stratoscope.capture.weights import EXACT_UP_TO, Matrices
 from stratoscope.findings import Evidence, Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
 from stratoscope.instruments.reading import At, last_of, passed_if_silent
@@ -133,6 +134,7 @@ SIZE_NAMES = {
     "M": "shorter side",
     "Q": "longer over shorter side",
     "rf": "matrices whose eigenvalues are pooled",
+    "sketch_error": "how far a sketched distribution of eigenvalues may be off; 0 where exact",
 }
 SHUFFLE_NAMES = {
     "max_rand_eval": "largest eigenvalue of the shuffled entries",
@@ -152,7 +154,8 @@ class EigenvalueSpectrum(LayerInstrument):
     """Eigenvalues of every weight matrix, what of them is noise, the tail's exponent, and the phase of training.
 
     Attributes:
-        view: how params are seen as matrices.
+        view: how a convolution is seen: `"matrix"`, outputs by inputs x kernel; `"slices"`, one matrix for each place of
+            the kernel, pooled; `"operator"`, the map on images, which has no test of noise.
         shuffles: how often the entries are shuffled to look for traps; each costs a decomposition. 0 leaves it out.
         bootstrap: samples for the fit's p-value, and for the interval of `alpha`; 0 leaves both out.
         alternatives: whether the tail is compared with other laws.
@@ -160,6 +163,7 @@ class EigenvalueSpectrum(LayerInstrument):
         xmax: upper limit of the power law; none by default, since a limit biases `alpha`.
         noise_gate: whether `alpha` is given only to a matrix that can be told from noise.
         keep: eigenvalues of a matrix that are recorded one by one.
+        exact_up_to: shorter side of a matrix above which its spectrum is sketched.
         tw_level: probability with which the largest eigenvalue of noise stays under its edge.
         zero: share of the largest eigenvalue below which one counts as zero.
         zero_mass: share of zeros above which the rank has collapsed.
@@ -198,6 +202,7 @@ class EigenvalueSpectrum(LayerInstrument):
     xmax: float | None = None
     noise_gate: bool = True
     keep: int = 2048
+    exact_up_to: int = EXACT_UP_TO
     tw_level: float = Cuts.tw_level
     zero: float = Cuts.zero
     zero_mass: float = Cuts.zero_mass
@@ -222,7 +227,7 @@ class EigenvalueSpectrum(LayerInstrument):
     @property
     def uses(self) -> set[Need]:
         """The matrices, for the type that they are stored in."""
-        return {Matrices(self.view)}
+        return {Matrices()}
 
     @property
     def options(self) -> Options:
@@ -232,14 +237,13 @@ class EigenvalueSpectrum(LayerInstrument):
 
     @property
     def _spectra(self) -> Spectra:
-        return Spectra(self.view, self.shuffles, self.seed)
+        return Spectra(self.view, self.shuffles, self.seed, self.exact_up_to)
 
     def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
         """Measure every matrix of one layer."""
         spectra: dict[str, Spectrum] = view[self._spectra]
-        matrices: Tensors = view[Matrices(self.view)]
-        options = self.options
-        read = {name: spectrum_numbers(s, options, matrices.stored[name]) for name, s in spectra.items()}
+        stored, options = view[Matrices()].stored, self.options
+        read = {name: spectrum_numbers(s, options, stored[name]) for name, s in spectra.items()}
         return columns(read) | eigenvalues(spectra, self.keep)
 
     # -- judgement -----------------------------------------------------------------------------------------------------
@@ -252,16 +256,16 @@ class EigenvalueSpectrum(LayerInstrument):
     def _checked(self, matrices: list[At]) -> list[str]:
         """Codes for which there was a matrix to look at."""
 
-        def any_has(*names: str) -> bool:
-            return any(not math.isnan(at[name]) for at in matrices for name in names)
+        def any_has(name: str) -> bool:
+            return any(not math.isnan(at[name]) for at in matrices)
 
         looked = {
             "RM001": any_has("num_spikes"),
             "RM002": any(at["M"] >= self.min_rows for at in matrices) and any_has("zero_mass"),
             "RM003": any_has("num_traps"),
-            "RM004": any_has("alpha"),
-            "RM005": any_has("alpha"),
-            "RM006": any_has("fit_p", *(f"{law}_ratio" for law in ALTERNATIVES)),
+            "RM004": bool(self._with_exponent(matrices)),
+            "RM005": bool(self._with_exponent(matrices)),
+            "RM006": any(not math.isnan(at["fit_p"]) for at in self._with_exponent(matrices)),
             "RM007": bool(matrices),
         }
         return [code for code, there in looked.items() if there]
@@ -269,8 +273,8 @@ class EigenvalueSpectrum(LayerInstrument):
     def _judge(self, matrices: list[At]) -> Iterator[Finding]:
         for at in matrices:
             yield from self._collapse(at)
-            yield from self._traps(at)
         yield from self._noise(matrices)
+        yield from self._traps(matrices)
         yield from self._heavy(matrices)
         yield from self._under_trained(matrices)
         yield from self._no_power_law(matrices)
@@ -286,94 +290,115 @@ class EigenvalueSpectrum(LayerInstrument):
                 zero_mass=at["zero_mass"], limit=self.zero_mass, zero=self.zero, min_rows=self.min_rows,
             )  # fmt: skip
 
-    def _traps(self, at: At) -> Iterator[Finding]:
-        if at["num_traps"] > 0:
-            yield self.finding(
-                "RM003", Outcome.TIP,
-                f"{at.layer}: {at['num_traps']:.0f} eigenvalues stand out of the noise even when the entries are "
-                "shuffled, so single huge entries or a common mean make them, and no direction that was learned",
-                layer=at.layer, step=at.step,
-                do="look for single huge entries (lower the learning rate, clip gradients) and for a common mean",
-                num_traps=at["num_traps"], limit=0, tw_level=self.tw_level,
-                max_rand_eval=at["max_rand_eval"], lambda_max=at["lambda_max"],
-            )  # fmt: skip
-
     def _noise(self, matrices: list[At]) -> Iterator[Finding]:
         tested = [at for at in matrices if not math.isnan(at["num_spikes"])]
         noise = [at for at in tested if at["num_spikes"] == 0 and at["bulk_distance"] <= self.bulk_distance]
         if noise:
             yield self._gathered(
-                "RM001", Outcome.TIP, noise, len(tested),
+                "RM001", Outcome.TIP, noise, tested,
                 "cannot be told from noise: untrained, or held there by regularisation",
-                do="see whether these layers are trained at all, and whether weight decay or the learning rate is too "
-                "large for them",
+                do="see whether these layers are trained at all, and whether weight decay is too strong for them",
                 num_spikes=0, limit=0, tw_level=self.tw_level, bulk_distance=max(at["bulk_distance"] for at in noise),
-                bulk_distance_limit=self.bulk_distance,
+                bulk_distance_limit=self.bulk_distance, min_test_rows=self.min_test_rows,
+            )  # fmt: skip
+
+    def _traps(self, matrices: list[At]) -> Iterator[Finding]:
+        shuffled = [at for at in matrices if not math.isnan(at["num_traps"])]
+        trapped = sorted((at for at in shuffled if at["num_traps"] > 0), key=lambda at: -at["num_traps"])
+        if trapped:
+            yield self._gathered(
+                "RM003", Outcome.TIP, trapped, shuffled,
+                f"{_have(trapped)} eigenvalues beyond noise even when the entries are shuffled, which single huge "
+                "entries or a common mean make",
+                do="look for single huge entries (lower the learning rate, clip gradients) and for a common mean",
+                num_traps=trapped[0]["num_traps"], limit=0, tw_level=self.tw_level,
+                max_rand_eval=trapped[0]["max_rand_eval"], noise_edge=trapped[0]["noise_edge"],
             )  # fmt: skip
 
     def _heavy(self, matrices: list[At]) -> Iterator[Finding]:
-        given = [at for at in matrices if not math.isnan(at["alpha"])]
+        given = self._with_exponent(matrices)
         heavy = sorted((at for at in given if at["alpha"] < self.very_heavy), key=lambda at: at["alpha"])
         if heavy:
             yield self._gathered(
-                "RM004", Outcome.TIP, heavy, len(given),
-                f"with an alpha below {self.very_heavy:g}: a very heavy tail, which alone is no reason to stop, and "
-                "which a network that diverged has as well",
-                do="look at the loss on data that were held out: if it got worse, go back and lower the learning rate; "
-                "if it is good, nothing is wrong",
-                alpha=heavy[0]["alpha"], limit=self.very_heavy, fit_p=heavy[0]["fit_p"],
+                "RM004", Outcome.TIP, heavy, given,
+                f"{_have(heavy)} an alpha below {self.very_heavy:g}, a very heavy tail; that alone is no reason to stop, "
+                "and a network that diverged looks the same",
+                do="look at the loss on held-out data: if it got worse, go back and lower the learning rate; if it is "
+                "good, nothing is wrong",
+                alpha=heavy[0]["alpha"], limit=self.very_heavy, alpha_low=heavy[0]["alpha_low"],
+                alpha_high=heavy[0]["alpha_high"], fit_p=heavy[0]["fit_p"],
             )  # fmt: skip
 
     def _under_trained(self, matrices: list[At]) -> Iterator[Finding]:
-        given = [at for at in matrices if not math.isnan(at["alpha"])]
+        given = self._with_exponent(matrices)
         under = [at for at in given if at["alpha"] > self.high_alpha or _phase(at) == "bleeding-out"]
+        under.sort(key=lambda at: -at["alpha"])
         if under:
-            high = max(at["alpha"] for at in under)
             yield self._gathered(
-                "RM005", Outcome.TIP, under, len(given),
-                "may be under-trained: what they learned hardly stands out of the noise",
+                "RM005", Outcome.TIP, under, given,
+                "may be under-trained: what was learned hardly stands out of the noise",
                 do="train longer, with smaller batches or a larger learning rate, or use a narrower layer",
-                alpha=high, limit=self.high_alpha, soft_rank=max(at["mp_softrank"] for at in under),
-                soft_rank_limit=self.soft_rank,
+                alpha=under[0]["alpha"], limit=self.high_alpha, alpha_low=under[0]["alpha_low"],
+                soft_rank=max(at["mp_softrank"] for at in under), soft_rank_limit=self.soft_rank,
             )  # fmt: skip
 
     def _no_power_law(self, matrices: list[At]) -> Iterator[Finding]:
-        given = [at for at in matrices if not math.isnan(at["alpha"])]
-        rejected = [at for at in given if at["fit_p"] < self.low_p]
+        given = self._with_exponent(matrices)
+        rejected = sorted((at for at in given if at["fit_p"] < self.low_p), key=lambda at: at["fit_p"])
         if rejected:
             yield self._gathered(
-                "RM006", Outcome.TIP, rejected, len(given),
-                "with a tail that is no power law, so that alpha says little there",
+                "RM006", Outcome.TIP, rejected, given,
+                f"{_have(rejected)} a tail that is no power law, so that alpha says little there",
                 do="do not compare these exponents; read the phase, the spikes and the soft rank instead",
-                fit_p=min(at["fit_p"] for at in rejected), limit=self.low_p,
+                fit_p=rejected[0]["fit_p"], limit=self.low_p, D=rejected[0]["D"], bootstrap=self.bootstrap,
             )  # fmt: skip
 
     def _no_phase(self, matrices: list[At]) -> Iterator[Finding]:
-        without = [at for at in matrices if _phase(at) in ("too-small", "no-test")]
+        small = [at for at in matrices if _phase(at) == "too-small"]
+        without = small + [at for at in matrices if _phase(at) == "no-test"]
         if without:
-            small = sum(_phase(at) == "too-small" for at in without)
+            reasons = [f"{len(small)} with fewer than {self.min_rows} rows"] if small else []
+            if len(without) > len(small):
+                reasons += [f"{len(without) - len(small)} whose noise has no known law, or that are not finite"]
             yield self._gathered(
-                "RM007", Outcome.SKIPPED, without, len(matrices),
-                f"without a phase: {small} with fewer than {self.min_rows} rows, {len(without) - small} for which noise "
-                "has no known law or which are not finite",
-                too_small=small, limit=self.min_rows,
+                "RM007", Outcome.SKIPPED, without, matrices, f"{_get(without)} no phase: {', '.join(reasons)}",
+                too_small=len(small), limit=self.min_rows,
             )  # fmt: skip
 
+    def _with_exponent(self, matrices: list[At]) -> list[At]:
+        """Those that are large enough for a phase, too: of small ones the exponent is rough, and is recorded only."""
+        return [at for at in matrices if not math.isnan(at["alpha"]) and at["M"] >= self.min_rows]
+
     def _gathered(
-        self, code: str, outcome: Outcome, matrices: list[At], of: int, what: str, *, do: str = "", **evidence: Evidence
+        self,
+        code: str,
+        outcome: Outcome,
+        found: list[At],
+        of: list[At],
+        what: str,
+        *,
+        do: str = "",
+        **evidence: Evidence,
     ) -> Finding:
         """One finding for all matrices of which the same is true; of the matrix itself where it is one."""
-        names = [str(at.layer) for at in matrices]
-        shown = ", ".join(names[:_MOST_NAMES]) + (
-            f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        )
-        found = self.finding(
-            code, outcome, f"{len(names)} of {of} weight matrices {what} ({shown})",
-            layer=names[0] if len(names) == 1 else None, step=max(at.step for at in matrices), do=do,
+        names = [str(at.layer) for at in found]
+        more = len(names) - _MOST_NAMES
+        shown = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        one = len(names) == 1
+        said = self.finding(
+            code, outcome, f"{shown} {what}" if one else f"{len(names)} of {len(of)} weight matrices {what} ({shown})",
+            layer=shown if one else None, step=max(at.step for at in found), do=do,
         )  # fmt: skip
-        return dataclasses.replace(
-            found, evidence={"n_layers": len(names), "n_measured": of, "layers": shown, **evidence}
-        )
+        counted: dict[str, Evidence] = {"n_layers": len(names), "n_measured": len(of), "layers": shown}
+        return dataclasses.replace(said, evidence=counted | evidence)
+
+
+def _have(found: list[At]) -> str:
+    return "has" if len(found) == 1 else "have"
+
+
+def _get(found: list[At]) -> str:
+    return "gets" if len(found) == 1 else "get"
 
 
 def _phase(at: At) -> str:

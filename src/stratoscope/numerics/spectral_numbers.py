@@ -86,6 +86,7 @@ def spectrum_numbers(
     )  # fmt: skip
     numbers = {"N": float(spectrum.columns), "M": float(spectrum.rows), "rf": float(spectrum.copies)}
     numbers |= {"Q": spectrum.columns / max(spectrum.rows, 1), "num_evals": float(len(values))}
+    numbers |= {"sketch_error": spectrum.error}
     strengths = np.empty(0)
     if len(values) and np.isfinite(values).all():
         numbers |= _sizes(values) | _ranks(values, spectrum, stored) | {"zero_mass": verdict.zero_mass}
