@@ -13,6 +13,7 @@ from stratoscope.errors import NotApplicable
 from stratoscope.findings import Outcome
 from stratoscope.instruments.weights import MATRIX_NAMES, PARAM_NAMES, WeightMatrices, matrix_numbers, param_numbers
 from stratoscope.network.layers import Layer, Matrix, Param
+from stratoscope.network.views import Adapter
 from stratoscope.numerics.matrices import singular_values
 
 
@@ -212,6 +213,21 @@ def test_wt002_a_dominant_direction():
     assert findings[0].outcome is Outcome.TIP
     assert evidence["share"] == evidence["stable_rank"] / evidence["full_rank"] < evidence["limit"] == 0.02
     assert spoken(judged(measure({"w": w}), instrument=WeightMatrices(low_rank=0.001))) == []
+
+
+def test_wt002_judges_a_product_by_the_rank_that_it_can_have():
+    """A low-rank pair of full rank is no matrix that few directions dominate."""
+    b, a = gaussian(300, 4), gaussian(4, 300, seed=1)
+    params = Param("b", "fc", (300, 4), "adapter"), Param("a", "fc", (4, 300), "adapter")
+    pair = Matrix("b:BA", "fc", ("b", "a"), "adapter", (300, 300), Adapter(), rank=4, law="product")
+    measured = WeightMatrices().measure_layer(
+        View(Layer("fc", "linear", 0, params, (pair,)), {"b": b, "a": a}),
+    )
+    row = {name: float(measured[name].to_xarray().item()) for name in MATRIX_NAMES}
+    assert (row["full_rank"], row["numerical_rank"], row["rank_share"]) == (4, 4, 1)
+    expected = torch.linalg.svdvals((b @ a).double())
+    assert row["sv_min"] == pytest.approx(expected[3].item(), rel=1e-5)
+    assert spoken(judged(measured)) == []
 
 
 def test_wt003_mostly_zeros():

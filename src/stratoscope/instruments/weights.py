@@ -2,7 +2,8 @@ r"""Weight matrices: norms, singular-value extremes, ranks and zeros, from the w
 
 Every linear, convolutional, recurrent, attention and embedding weight is seen as a matrix $W$ of $n$ outputs by $m$
 inputs (a convolution's inputs are input channels x kernel), with singular values $s_1 \ge \dots \ge s_k$,
-$k = \min(n, m)$, computed in float64.
+$k = \min(n, m)$, computed in float64. Of a product through $r < k$ dimensions, such as a low-rank pair or a head's
+$W_q^T W_k$, the others are zero by construction and $k$ stands for $r$.
 
 | quantity | definition | range |
 |---|---|---|
@@ -74,7 +75,7 @@ MATRIX_NAMES = {
     "effective_rank": "exponential of the entropy of the singular values",
     "numerical_rank": "singular values above the rounding of the stored type",
     "rank_share": "numerical rank over full rank",
-    "full_rank": "the smaller of rows and columns",
+    "full_rank": "the largest rank that sizes and making allow",
     "zero_share": "share of entries that are exactly zero",
     "entry_std": "standard deviation over the entries",
     "not_finite": "entries that are NaN or infinite",
@@ -133,7 +134,11 @@ class WeightMatrices(LayerInstrument):
         measured = _columns("param", params, PARAM_NAMES)
         if view.layer.matrices:
             matrices, spectra = view[Matrices()], view[SingularValues()]
-            rows = {name: matrix_numbers(w, spectra[name], matrices.stored[name]) for name, w in matrices.items()}
+            ranks = {matrix.name: matrix.rank for matrix in view.layer.matrices}
+            rows = {
+                name: matrix_numbers(w, spectra[name], matrices.stored[name], ranks[name])
+                for name, w in matrices.items()
+            }
             measured |= _columns("matrix", rows, MATRIX_NAMES)
         return measured
 
@@ -200,30 +205,32 @@ class WeightMatrices(LayerInstrument):
         )  # fmt: skip
 
 
-def matrix_numbers(matrix: Tensor, s: Tensor, stored: torch.dtype) -> dict[str, float]:
+def matrix_numbers(matrix: Tensor, s: Tensor, stored: torch.dtype, rank: int | None = None) -> dict[str, float]:
     """One matrix's row; NaN but for sizes and counts where an entry is not finite.
 
     Args:
         matrix: the matrix.
         s: its singular values, descending; NaN if an entry is not finite.
         stored: type of the stored tensor.
+        rank: the largest rank that its making allows, if that is below both sizes.
 
     >>> matrix_numbers(torch.diag(torch.tensor([2.0, 1.0])), torch.tensor([2.0, 1.0]), torch.float32)["stable_rank"]
     1.25
     """
     numbers = dict.fromkeys(MATRIX_NAMES, math.nan)
-    numbers |= {"full_rank": min(matrix.shape), "not_finite": not_finite(matrix)}
+    full = min(matrix.shape) if rank is None else rank
+    numbers |= {"full_rank": full, "not_finite": not_finite(matrix)}
     if numbers["not_finite"] or matrix.numel() == 0:
         return numbers
-    rank = numerical_rank(s, (matrix.shape[0], matrix.shape[1]), stored)
+    found = min(numerical_rank(s, (matrix.shape[0], matrix.shape[1]), stored), full)
     numbers |= {
         "frobenius_norm": float(torch.linalg.vector_norm(s)),
         "spectral_norm": float(s[0]),
-        "sv_min": float(s[-1]),
+        "sv_min": float(s[full - 1]),
         "stable_rank": float(stable_rank(s)),
         "effective_rank": float(effective_rank(s)),
-        "numerical_rank": float(rank),
-        "rank_share": rank / min(matrix.shape),
+        "numerical_rank": float(found),
+        "rank_share": found / full,
         "zero_share": zero_share(matrix),
     }
     if matrix.numel() > 1:
