@@ -17,3 +17,11 @@ def data_folder():
     if not folder.is_dir():
         pytest.skip(f"there is no data folder at {folder}; set STRATOSCOPE_DATA to one")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ledger_apart(tmp_path_factory):
+    """Studies that tests run leave the ledger of the repository alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRATOSCOPE_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.json"))
+        yield

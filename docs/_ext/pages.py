@@ -38,14 +38,15 @@ def write_all(docs: Path) -> None:
         **{f"generated/{room}.md": text for room, text in reference_pages().items()},
     }
     for name, text in written.items():
-        _write(docs / name, text)
+        write(docs / name, text)
     for folder in ("instruments", "generated"):
         for path in (docs / folder).glob("*.md"):
             if f"{folder}/{path.name}" not in written:
                 path.unlink()  # of an instrument or room that is gone
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a page, unless it says so already."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +207,7 @@ def findings_page() -> str:
 
 
 def commands() -> dict[str, Any]:
-    """Every subcommand by its name."""
+    """Every subcommand by its name; one of a group by both names, as `study run`."""
     import typer
 
     from stratoscope.cli import main
@@ -214,7 +215,15 @@ def commands() -> dict[str, Any]:
     if not main.app.registered_commands:
         main._add_commands()
     group: Any = typer.main.get_command(main.app)
-    return dict(group.commands)
+    return dict(_flat_commands("", group))
+
+
+def _flat_commands(before: str, group: Any) -> Iterable[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _flat_commands(f"{before}{name} ", command)
+        else:
+            yield f"{before}{name}", command
 
 
 def commands_part() -> str:
