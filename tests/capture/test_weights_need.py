@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from stratoscope.capture.weights import Matrices, SingularValues, Tensors, Weights
+from stratoscope.capture.tensors import Tensors
+from stratoscope.capture.weights import Matrices, SingularValues, Weights
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.network.layers import Layer, Matrix, Param
 

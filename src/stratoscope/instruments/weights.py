@@ -31,7 +31,9 @@ median, and under the default limit of 2 % in three.
 $k$ if it is square. One large mean component, usual in embeddings, pulls the stable rank towards 1 whatever the rest
 does. Before a normalisation layer the scale of $W$ means nothing. The spectral norm of a convolution's matrix is not
 the operator norm of the convolution, which depends on stride, padding and image size. In half precision, singular
-values below $\varepsilon \lVert W\rVert_F / 2$ are rounding, and the numerical rank does not count them. Nothing
+values below $\varepsilon \lVert W\rVert_F / 2$ are rounding, and the numerical rank does not count them. Of a matrix
+whose shorter side is beyond 8192 only the largest singular values are computed: its norms and its stable rank are there,
+and `sv_min` and the other ranks are NaN. Nothing
 here knows the data: a small rank is a fault only if the task needs more.
 
 **What to do.** Not finite: go back to an earlier checkpoint, lower the learning rate, train that part in float32. Few
@@ -54,12 +56,20 @@ import torch
 from torch import Tensor
 
 from stratoscope.capture.needs import Need
-from stratoscope.capture.weights import Matrices, SingularValues, Tensors, Weights
+from stratoscope.capture.tensors import Tensors
+from stratoscope.capture.weights import Matrices, SingularValues, Weights
 from stratoscope.errors import NotApplicable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
 from stratoscope.instruments.reading import last_of, passed_if_silent
-from stratoscope.numerics.matrices import effective_rank, not_finite, numerical_rank, stable_rank, zero_share
+from stratoscope.numerics.matrices import (
+    effective_rank,
+    entry_blocks,
+    not_finite,
+    numerical_rank,
+    stable_rank,
+    zero_share,
+)
 from stratoscope.numerics.moments import Moments
 from stratoscope.record.quantity import Quantity, quantity
 
@@ -128,7 +138,7 @@ class WeightMatrices(LayerInstrument):
         """Measure every matrix and every param of one layer; a tied param is measured where it is first met."""
         weights: Tensors = view[Weights()]
         tied = {param.name for param in view.layer.params if param.same_as}
-        params = {name: param_numbers(tensor) for name, tensor in weights.items() if name not in tied}
+        params = {name: param_numbers(weights.as_stored(name)) for name in weights if name not in tied}
         if not params and not view.layer.matrices:
             raise NotApplicable("every param of the layer is measured under another name")
         measured = _columns("param", params, PARAM_NAMES)
@@ -136,8 +146,8 @@ class WeightMatrices(LayerInstrument):
             matrices, spectra = view[Matrices()], view[SingularValues()]
             ranks = {matrix.name: matrix.rank for matrix in view.layer.matrices}
             rows = {
-                name: matrix_numbers(w, spectra[name], matrices.stored[name], ranks[name])
-                for name, w in matrices.items()
+                name: matrix_numbers(matrices.as_stored(name), spectra[name], matrices.stored[name], ranks[name])
+                for name in matrices
             }
             measured |= _columns("matrix", rows, MATRIX_NAMES)
         return measured
@@ -210,7 +220,7 @@ def matrix_numbers(matrix: Tensor, s: Tensor, stored: torch.dtype, rank: int | N
 
     Args:
         matrix: the matrix.
-        s: its singular values, descending; NaN if an entry is not finite.
+        s: its singular values, descending; NaN if an entry is not finite. Of a sketch only the largest.
         stored: type of the stored tensor.
         rank: the largest rank that its making allows, if that is below both sizes.
 
@@ -222,20 +232,22 @@ def matrix_numbers(matrix: Tensor, s: Tensor, stored: torch.dtype, rank: int | N
     numbers |= {"full_rank": full, "not_finite": not_finite(matrix)}
     if numbers["not_finite"] or matrix.numel() == 0:
         return numbers
+    mean, std = _mean_and_std(matrix)
+    numbers |= {"spectral_norm": float(s[0]), "zero_share": zero_share(matrix)}
+    if matrix.numel() > 1:
+        numbers["entry_std"] = std
+    if len(s) < min(matrix.shape):  # of a sketch the largest alone are known
+        norm = math.sqrt(matrix.numel()) * math.hypot(mean, std)
+        return numbers | {"frobenius_norm": norm, "stable_rank": (norm / float(s[0])) ** 2 if s[0] > 0 else math.nan}
     found = min(numerical_rank(s, (matrix.shape[0], matrix.shape[1]), stored), full)
-    numbers |= {
+    return numbers | {
         "frobenius_norm": float(torch.linalg.vector_norm(s)),
-        "spectral_norm": float(s[0]),
         "sv_min": float(s[full - 1]),
         "stable_rank": float(stable_rank(s)),
         "effective_rank": float(effective_rank(s)),
         "numerical_rank": float(found),
         "rank_share": found / full,
-        "zero_share": zero_share(matrix),
     }
-    if matrix.numel() > 1:
-        numbers["entry_std"] = _mean_and_std(matrix)[1]
-    return numbers
 
 
 def param_numbers(tensor: Tensor) -> dict[str, float]:
@@ -258,12 +270,14 @@ def param_numbers(tensor: Tensor) -> dict[str, float]:
 
 def _mean_and_std(tensor: Tensor) -> tuple[float, float]:
     """Over all entries, the population deviation, in float64; exactly 0 where they are all the same."""
-    entries = tensor.reshape(-1, 1)
+    moments, first, same = Moments(), None, True
+    for block in entry_blocks(tensor):
+        first = block[0] if first is None else first
+        same = same and bool((block == first).all())
+        moments.update(block[:, None])
     # the mean of equal numbers is rounded, so that their deviation from it need not be zero
-    if bool((entries == entries[0]).all()):
-        return float(entries[0]), 0.0
-    moments = Moments()
-    moments.update(entries)
+    if same and first is not None:
+        return float(first), 0.0
     return float(moments.mean), float(moments.variance()) ** 0.5
 
 

@@ -69,14 +69,16 @@ class SafetensorsFile(WeightSource):
         return self._infos
 
     def load(self, name: str) -> Tensor:
-        """Read one tensor."""
+        """Read one tensor: a mapping of its own, whose memory goes when the tensor does."""
         info = self._infos.get(name)
         if info is None:
             raise OpenError(f"There is no tensor {name!r} in {self._path}.")
         if info.reason:
             raise OpenError(f"The tensor {name!r} in {self._path} cannot be read: {info.reason}.")
         try:
-            tensor: Tensor = self._handle().get_tensor(self._aliases.get(name, name))
+            # one open file for all would keep every page that was ever read
+            file: Any = safe_open(str(self._path), framework="pt", device="cpu")
+            tensor: Tensor = file.get_tensor(self._aliases.get(name, name))
         except (SafetensorError, RuntimeError, OSError) as error:
             raise OpenError(f"The tensor {name!r} in {self._path} cannot be read ({error}).") from error
         return tensor

@@ -1,16 +1,16 @@
-"""Operator norm of a convolution: the most by which it can stretch an image, not the norm of its reshaped kernel."""
+"""A convolution as a map on images: its norm, the most by which it can stretch one, and all its singular values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from stratoscope.numerics.matrices import not_finite
+from stratoscope.numerics.matrices import GRAM_RATIO, not_finite
 
 Sizes = int | Sequence[int]
 
@@ -43,12 +43,61 @@ def circular_operator_norm(
     >>> round(circular_operator_norm(torch.ones(1, 1, 3, 3), 8), 6)
     9.0
     """
+    largest = max(_largest_square(transfer) for transfer, _ in _transfers(kernel, size, dilation, groups))
+    return math.sqrt(max(largest, 0.0))
+
+
+def circular_singular_values(
+    kernel: Float[Tensor, "out in *offsets"], size: Sizes, *, dilation: Sizes = 1, groups: int = 1
+) -> Float[Tensor, " all"]:
+    """All singular values of a convolution with circular padding and stride 1, as a map on images of one size.
+
+    Exact, by the discrete Fourier transform (Sedghi, Gupta and Long, arXiv:1805.10408): those of the `out x in` matrix
+    of each frequency, `prod(size) * groups * min(out / groups, in)` in all, descending, in float64. Their squares sum
+    to `prod(size)` times the kernel's, unless it is longer than the image.
+
+    Args:
+        kernel: as for `circular_operator_norm`, like all arguments.
+        size: of the image.
+        dilation: distance between the kernel's taps.
+        groups: of channels.
+
+    Raises:
+        ValueError: as `circular_operator_norm`.
+
+    >>> circular_singular_values(torch.ones(1, 1, 2), 4).square().round(decimals=6).tolist()
+    [4.0, 2.0, 2.0, 0.0]
+    """
+    found = []
+    for transfer, twice in _transfers(kernel, size, dilation, groups):
+        values = _all_singular(transfer)
+        found += [values.flatten(), values[twice].flatten()]
+    return torch.cat(found).sort(descending=True).values
+
+
+def kernel_slices(kernel: Float[Tensor, "out in *offsets"], groups: int = 1) -> Float[Tensor, "copies out_of_group in"]:
+    """One matrix of outputs by inputs for each place of a convolution's kernel, and each group of channels.
+
+    >>> kernel_slices(torch.zeros(8, 3, 5, 5)).shape
+    torch.Size([25, 8, 3])
+    """
+    _check_shape(kernel, groups)
+    grouped = kernel.reshape(groups, kernel.shape[0] // groups, kernel.shape[1], -1)
+    return grouped.movedim(-1, 0).flatten(0, 1)
+
+
+def _transfers(kernel: Tensor, size: Sizes, dilation: Sizes, groups: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The matrices `(frequencies, groups, out / groups, in)` of a circular convolution, in blocks of frequencies.
+
+    Of each pair `f`, `-f`, whose matrices are conjugate, most blocks hold one; the second tensor says which ones.
+    """
     rank = _checked_rank(kernel, groups)
     sizes, steps = _tuple(size, rank), _tuple(dilation, rank)
     # one column a tap: float64 taps x (groups x out/groups x in/groups)
     taps = kernel.detach().to(torch.float64).reshape(groups, kernel.shape[0] // groups, kernel.shape[1], -1)
     taps = taps.movedim(-1, 0)
     frequencies = _half_grid(sizes, kernel.device)
+    twice = (frequencies[:, -1] > 0) & (frequencies[:, -1] < 0.5)
     offsets = torch.cartesian_prod(
         *(
             torch.arange(k, dtype=torch.float64, device=kernel.device) * d
@@ -56,13 +105,10 @@ def circular_operator_norm(
         )
     ).reshape(-1, rank)
     rows = max(1, _BLOCK_BYTES // (16 * max(1, taps[0].numel())))
-    largest = 0.0
-    for block in torch.split(frequencies, rows):
+    for block, paired in zip(torch.split(frequencies, rows), torch.split(twice, rows), strict=True):
         phase = -2 * math.pi * block @ offsets.T
         turns = torch.polar(torch.ones_like(phase), phase)
-        transfer = torch.einsum("ft,tgoi->fgoi", turns, taps.to(turns.dtype))
-        largest = max(largest, _largest_square(transfer))
-    return math.sqrt(max(largest, 0.0))
+        yield torch.einsum("ft,tgoi->fgoi", turns, taps.to(turns.dtype)), paired
 
 
 def operator_norm(
@@ -221,6 +267,17 @@ def _largest_square(matrices: Complex[Tensor, "frequencies groups out in"]) -> f
     return float(torch.linalg.eigvalsh(tall.mH @ tall)[..., -1].max())
 
 
+def _all_singular(matrices: Complex[Tensor, "frequencies groups out in"]) -> Float[Tensor, "frequencies groups k"]:
+    """From the Gram matrices where they are well conditioned; a direct decomposition keeps the others' small end."""
+    tall = matrices if matrices.shape[-1] <= matrices.shape[-2] else matrices.mH
+    squares: Tensor = torch.linalg.eigvalsh(tall.mH @ tall)
+    values = squares.clamp_min(0.0).sqrt()
+    poor = squares[..., 0] < GRAM_RATIO * squares[..., -1]
+    if bool(poor.any()):
+        values[poor] = torch.linalg.svdvals(tall[poor])
+    return values
+
+
 def _half_grid(sizes: Sequence[int], device: torch.device) -> Float[Tensor, "frequencies rank"]:
     """Frequencies in cycles a pixel; of each pair `f`, `-f` along the last axis only one."""
     axes = [torch.arange(n, dtype=torch.float64, device=device) / n for n in sizes]
@@ -228,7 +285,7 @@ def _half_grid(sizes: Sequence[int], device: torch.device) -> Float[Tensor, "fre
     return torch.cartesian_prod(*axes).reshape(-1, len(sizes))
 
 
-def _checked_rank(kernel: Tensor, groups: int) -> int:
+def _check_shape(kernel: Tensor, groups: int) -> None:
     shape = tuple(kernel.shape)
     if not 3 <= kernel.ndim <= 5 or kernel.numel() == 0:
         raise ValueError(f"A convolution kernel has 2 channel axes and 1 to 3 offset axes; this has shape {shape}.")
@@ -236,9 +293,15 @@ def _checked_rank(kernel: Tensor, groups: int) -> int:
         raise ValueError(
             f"The {shape[0]} leading channels of a kernel of shape {shape} do not divide into {groups} groups."
         )
+
+
+def _checked_rank(kernel: Tensor, groups: int) -> int:
+    _check_shape(kernel, groups)
     bad = not_finite(kernel)
     if bad:
-        raise ValueError(f"An operator norm needs finite entries; {bad} of this kernel of shape {shape} are not.")
+        raise ValueError(
+            f"An operator norm needs finite entries; {bad} of this kernel of shape {tuple(kernel.shape)} are not."
+        )
     return kernel.ndim - 2
 
 

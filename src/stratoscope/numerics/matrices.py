@@ -89,6 +89,23 @@ def singular_values_of_product(
     return torch.cat([values, values.new_zeros(max(0, k - len(values)))])[:k]
 
 
+def slice_singular_values(stack: Shaped[Tensor, "copies rows columns"]) -> Float[Tensor, " all"]:
+    """The singular values of every matrix of a stack, pooled: descending, in float64.
+
+    >>> slice_singular_values(torch.tensor([[[3.0]], [[-5.0]]])).tolist()
+    [5.0, 3.0]
+    """
+    if stack.ndim != 3 or stack.numel() == 0:
+        raise ValueError(f"A stack of matrices with entries is needed; this has shape {tuple(stack.shape)}.")
+    if stack.shape[1] * stack.shape[2] > 4096:
+        values = torch.cat([singular_values(matrix) for matrix in stack])
+    else:  # many small ones, such as the filters of a depthwise convolution
+        scale = power_of_two(largest_entry(stack))
+        blocks = stack.split(max(1, BLOCK // (stack.shape[1] * stack.shape[2])))
+        values = torch.cat([torch.linalg.svdvals(widened(block, scale)).flatten() for block in blocks]) * scale
+    return values.sort(descending=True).values
+
+
 def gram_eigenvalues(blocks: Iterable[Shaped[Tensor, "n k"]], scale: float = 1.0) -> Float[Tensor, " k"]:
     """All `k` eigenvalues of `A^T A`, descending, in float64, for a matrix that comes in blocks of rows.
 

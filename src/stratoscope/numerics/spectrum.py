@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float64
 
-LAWS = ("entries", "product", "operator")
-
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -24,8 +22,8 @@ class Spectrum:
         columns: `N`, the longer side.
         copies: how many matrices of this size are pooled, such as the slices of a convolution's kernel.
         law: what its spectrum would follow if the matrix were noise. `"entries"`: independent entries, hence the
-            Marchenko-Pastur law; `"product"` (a product of weights) and `"operator"` (the map that a convolution is):
-            no such law.
+            Marchenko-Pastur law; `"product"` (a product of weights), `"parametrized"` (what a parametrization makes of
+            them) and `"operator"` (the map on images that a convolution is): no such law.
         rank: largest rank that the making of the matrix allows, where that is below `rows`; the zeros that follow from
             it are left out of `eigenvalues`. Otherwise `None`.
         how: `"exact"`: every eigenvalue was computed; `"sketch"`: the largest ones were, and of the others the
@@ -37,7 +35,7 @@ class Spectrum:
             `f(eigenvalues).sum() + (node_weights * f(nodes)).sum()` estimates the sum of `f` over the whole spectrum.
         trace: the sum of all eigenvalues (the squared Frobenius norm, of all copies together); exact for a sketch too.
         shuffled: the eigenvalues, descending, of each seeded shuffle of the matrix's entries; none where none was asked
-            for, or where the spectrum is a sketch.
+            for, of a sketch, of a product and of a map on images, and where an entry is not finite.
 
     >>> import numpy as np
     >>> Spectrum(np.array([4.0, 1.0]), rows=2, columns=3, trace=5.0).count
