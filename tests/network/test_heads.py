@@ -190,12 +190,14 @@ def test_weights_alone_with_their_config_give_the_same(kind):
 
 
 def test_the_number_of_heads_is_enough_where_the_projections_are_apart(kind):
-    if kind == "phi3":
-        pytest.skip("how a fused projection with fewer keys lies cannot be told from the number of queries")
     module = KINDS[kind]()
     stored = StateDict(module.state_dict())
     count = heads_of(getattr(module, "self", module)).queries
-    check_products(module, catalogue_of_weights(stored, heads=count), stored)
+    catalogue = catalogue_of_weights(stored, heads=count)
+    if kind == "phi3":  # where its keys begin cannot be told from the number of queries
+        assert "could not be split" in catalogue.notes[0]
+    else:
+        check_products(module, catalogue, stored)
 
 
 def test_factors_multiply_to_the_matrix_and_bound_its_rank(kind):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from stratoscope.network.heads import KnownHeads
 from stratoscope.network.layers import Layer, Matrix
+from stratoscope.network.parts import BY_HEAD, CONTIGUOUS
 from stratoscope.network.views import Chain, Columns, Product, Rows, Taken, Turned, View
 
 _AFFIX = r"(_?proj|_?lin|_?linear|_?layer|_?dense|_?attn|s)?(_weight)?"
@@ -29,6 +30,7 @@ _OUTPUT = re.compile(
     re.IGNORECASE,
 )
 _OUTSIDE = "output outside"  # one that counts only if the attention has none of its own
+_WHOLE = "fused"  # a projection of queries, keys and values that could not be split
 _WEIGHT = re.compile(r"[./](weight|kernel|W|w)$")
 _WRAPPED = re.compile(r"[./](base_layer|_orig_mod|module)$")  # what adapters and compilers put between
 
@@ -84,13 +86,13 @@ def with_heads(layers: Mapping[str, Layer], known: KnownHeads) -> tuple[dict[str
 
 
 def _attentions(layers: Mapping[str, Layer]) -> dict[str, _Attention]:
-    """Every place that has a query, with its projections."""
+    """Every place that has a query, or a fused projection that could not be split."""
     found: dict[str, _Attention] = {}
     for layer in layers.values():
         for matrix in layer.matrices:
             for path, role in _roles(matrix):
                 found.setdefault(path, _Attention()).found.setdefault(role, []).append(matrix)
-    return {path: attention for path, attention in found.items() if "q" in attention.found}
+    return {path: attention for path, attention in found.items() if attention.found.keys() & {"q", _WHOLE}}
 
 
 def _roles(matrix: Matrix) -> Iterator[tuple[str, str]]:
@@ -103,6 +105,8 @@ def _roles(matrix: Matrix) -> Iterator[tuple[str, str]]:
         if part in _ROLES:
             yield scope, part
         return
+    if matrix.kind == "attention" and last in CONTIGUOUS | BY_HEAD:
+        yield scope, _WHOLE
     for role, pattern in _ROLES.items():
         if pattern.match(last):
             yield scope, role
@@ -124,6 +128,8 @@ def _split(path: str) -> tuple[str, str]:
 def _products(path: str, attention: _Attention, known: KnownHeads) -> tuple[list[Matrix], str]:
     """The products, and why some or all are missing."""
     query, key = attention.only("q"), attention.only("k")
+    if not attention.found.keys() & {"q", "k"}:
+        return [], "its fused projection could not be split; put the model's config.json beside the weights"
     if query is None or key is None:
         return [], "names do not tell one projection of the queries and one of the keys"
     sizes = _sizes(path, attention, known)
