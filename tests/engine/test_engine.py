@@ -110,6 +110,7 @@ def test_the_spec_decides_what_is_drawn(toy_engine_work, calls, tmp_path):
     assert drawn(again) == drawn(one) != drawn(two)
 
 
+@pytest.mark.slow
 def test_every_engine_gives_the_same_bytes_and_a_killed_process_takes_no_other_with_it(
     toy_engine_work, calls, tmp_path
 ):

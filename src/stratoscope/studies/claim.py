@@ -63,6 +63,10 @@ class Evidence:
     numbers: Mapping[str, float] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        # numbers of NumPy and torch become Python's
+        object.__setattr__(self, "effect", {seed: _plain(value) for seed, value in self.effect.items()})
+
     @classmethod
     def fact(
         cls,
@@ -156,6 +160,10 @@ def decide(evidence: Evidence) -> Decision:
     return _compared(mean, mean - half, mean + half, evidence.margin, spread, n)
 
 
+def _plain(value: Any) -> Any:
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def _checked(evidence: Evidence) -> dict[int, float]:
     values = list(evidence.effect.values())
     mixed = len({isinstance(value, bool) for value in values}) > 1
@@ -194,10 +202,10 @@ def _few(n: int) -> str:
 
 
 def _mean_and_spread(values: list[float]) -> tuple[float, float]:
-    mean = math.fsum(values) / len(values)
+    mean = math.fsum(value / len(values) for value in values)
     if len(values) < 2:
         return mean, math.nan
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, math.hypot(*(value - mean for value in values)) / math.sqrt(len(values) - 1)
 
 
 def _student(freedom: int) -> float:

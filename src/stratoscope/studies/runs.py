@@ -120,12 +120,7 @@ class StudyRuns(Sequence[Run]):
 
     def per_seed(self, effect: Callable[[StudyRuns], float]) -> dict[int, float]:
         """What a function says of the runs of each seed; truth values stay truth values."""
-        found = {}
-        for seed, same in self.by(SEED):
-            value = effect(same)
-            is_truth = isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
-            found[int(seed)] = bool(value) if is_truth else float(value)
-        return found
+        return {int(seed): effect(same) for seed, same in self.by(SEED)}
 
     @property
     def only(self) -> Run:
