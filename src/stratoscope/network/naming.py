@@ -98,7 +98,7 @@ def catalogue_of_weights(
     >>> list(catalogue.matrices)[0], catalogue.layers["rnn"].kind
     ('rnn.weight_hh_l0:input', 'recurrent')
     """
-    infos, known = source.describe(), heads_known(heads, heads_in_config(config or {}))
+    infos, known = source.describe(), heads_known(heads, heads_in_config(config or source.config))
     found: dict[str, dict[str, str]] = {}
     for name in _in_order(infos):
         path, leaf = _split(name)

@@ -110,7 +110,7 @@ def told(path: str, shape: Shape, kind: str, use: Use, heads: Heads | None = Non
     """
     kernel = tuple(shape[axis] for axis in use.kernel)
     rows = prod(shape[axis] for axis in use.outputs)
-    if use.kernel == tuple(range(2, len(shape))) and use.outputs in ((0,), (1,)):  # as torch and ONNX store them
+    if kernel and use.kernel == tuple(range(2, len(shape))) and use.outputs in ((0,), (1,)):  # torch and ONNX
         return transposed_conv(shape, use.groups) if use.outputs == (1,) else conv(shape, use.groups)
     unfold = Kernel(kernel) if kernel else None
     view = OutputAxes(use.outputs, use.kernel)
