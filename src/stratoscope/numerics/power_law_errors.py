@@ -22,8 +22,8 @@ class GoodnessOfFit:
     """Could the sample be a power law above `xmin`?
 
     Attributes:
-        p: share of samples from the fitted law that lie at least as far from their own fits; small speaks against the law. A large
-            one does not speak for it: short tails of most laws pass.
+        p: share of samples from the fitted law that lie at least as far from their own fits; small speaks against the
+            law. A large one does not speak for it: short tails of most laws pass.
         standard_error: of `p`, from the number of samples.
         samples: that were drawn.
     """
@@ -56,8 +56,11 @@ def goodness_of_fit(values: ArrayLike, fit: PowerLaw, *, samples: int = 100, see
     """Bootstrap p-value of a fitted power law (Clauset, Shalizi and Newman, arXiv:0706.1062, section 4.1).
 
     Samples of the same size are drawn from the fit: above `xmin` from the law, below it from the values there. Each is
-    fitted anew with its own `xmin`. Counted are those whose distance `D` is at least that of the fit, and the fit itself, so
-    that `p` is never 0.
+    fitted anew with its own `xmin`. Counted are those whose distance `D` is at least that of the fit, and the fit
+    itself, so that `p` is never 0.
+
+    With 256 values, `p < 0.1` came up on 7 % of 200 samples from a power law, 64 % from Marchenko-Pastur noise, 28 %
+    from a lognormal law with sigma 1 and 40 % from an exponential law: this test alone does not tell noise from a law.
 
     Args:
         values: the sample that was fitted.
@@ -88,14 +91,17 @@ def alpha_interval(
     the values multiplies it), so the error that is carried over from the samples to the fit is that of
     `log(alpha - 1)`; with an upper limit it is not, and the error is that of `alpha`. Errors are weighed by
     `n_tail^(1/4)` before and after: a part of them falls with the tail's size as `n_tail^(-1/2)`, the part that comes
-    from the choice of `xmin` does not. The power was set between 0 (which covers 97 % of laws at a level of 95 %) and
-    1/2 (93 %) on one set of seeds; on others, laws of 100 to 1024 values were covered 94 to 96 times in 100. A body that
-    resembles the tail can still mislead: where a sample of 100 has 80 values of Marchenko-Pastur noise right
-    below a tail of 20, the fit often takes the edge of the noise for the law, and no interval around it covers.
+    from the choice of `xmin` does not. The power 1/4, between 0 (covers 97 % at a level of 95 %) and 1/2 (94 %), was
+    chosen on one set of seeds. On another, with 100 to 1024 values and exponents 2 to 4 (200 seeds each), the interval
+    covered 96.3 % of pure laws and 95.9 % of laws above a uniform body, at least 95 % in each of the 18 cells;
+    `alpha +- 1.96 sigma` covered 92 to 93 %. A body that runs into the tail misleads: of 100 values, 80 of them
+    Marchenko-Pastur noise up to where a law with exponent 3 starts, the fit takes the edge of the noise for the law in
+    half of the draws, and the interval covers 53 %.
 
-    `corrected` has the bias of `alpha` taken off, at about the same root-mean-square error. For a
-    known start, `(alpha - 1) (n_tail - 2) / n_tail` has no bias; what the choice of `xmin` adds is estimated from the
-    samples and taken off.
+    `corrected` has the bias of `alpha` taken off, at about the same root-mean-square error. For a known start,
+    `(alpha - 1) (n_tail - 2) / n_tail` has no bias; what the choice of `xmin` adds is estimated from the samples and
+    taken off. With 100 values of a pure law the bias of `alpha` was +2.7 to +3.3 %, that of `corrected` -0.4 to
+    +0.9 %.
 
     Args:
         values: the sample that was fitted.
