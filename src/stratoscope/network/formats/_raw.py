@@ -108,3 +108,7 @@ def scratch_file(owner: object, name: str) -> Path:
     folder = tempfile.mkdtemp(prefix="stratoscope-")
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
     return Path(folder) / name
+
+
+class ScratchOwner:
+    """Something for a scratch file to belong to."""
