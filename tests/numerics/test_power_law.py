@@ -36,9 +36,11 @@ def rate_of(mean, room):
     from scipy.optimize import brentq
 
     def excess(u):
-        return (0.5 - u / 12 if abs(u) < 1e-4 else 1 / u - 1 / math.expm1(u)) - mean / room
+        if abs(u) < 1e-4:
+            return 0.5 - u / 12 - mean / room
+        return 1 / u - (1 / math.expm1(u) if u < 700 else 0.0) - mean / room
 
-    return brentq(excess, -690, 690, xtol=1e-14, rtol=1e-14) / room
+    return brentq(excess, -690, 1e20, xtol=1e-14, rtol=1e-14, maxiter=500) / room
 
 
 def exhaustive(values, xmax=None):
