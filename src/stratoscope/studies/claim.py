@@ -169,7 +169,8 @@ def _checked(evidence: Evidence) -> dict[int, float]:
     mixed = len({isinstance(value, bool) for value in values}) > 1
     if mixed or any(not isinstance(value, bool | int | float) for value in values):
         raise SettingError(f"{evidence.long_name}: an effect is a number or a truth value for each seed, not {values}.")
-    if evidence.interval is not None and (len(values) != 1 or not evidence.interval[0] <= evidence.interval[1]):
+    ends = evidence.interval
+    if ends is not None and (len(values) != 1 or (math.isfinite(values[0]) and not ends[0] <= ends[1])):
         raise SettingError(f"{evidence.long_name}: a fact is one number with an interval, not {values}.")
     return {int(seed): float(value) for seed, value in evidence.effect.items()}
 
