@@ -173,8 +173,8 @@ def _directory_bytes(file: BinaryIO, where: str) -> int:
     if at < 0 or len(tail) - at < 22:
         raise OpenError(f"{where} is a damaged zip archive (it has no end record, so it was cut off); copy it again.")
     size = int(struct.unpack_from("<I", tail, at + 12)[0])
-    locator = tail.rfind(_END64_LOCATOR, 0, at)
-    if locator < 0 or len(tail) - locator < 20:
+    locator = at - 20  # just before the end record; an archive within the archive may have one of its own
+    if locator < 0 or not tail.startswith(_END64_LOCATOR, locator):
         return size
     at = int(struct.unpack_from("<Q", tail, locator + 8)[0])
     file.seek(min(at, end))

@@ -18,7 +18,7 @@ from stratoscope.errors import OpenError
 from stratoscope.network.formats._format import Format
 from stratoscope.network.formats._raw import read_tensor, stored_sizes
 from stratoscope.network.stores import ShardedWeights, listed
-from stratoscope.network.weights import TensorInfo, WeightSource
+from stratoscope.network.weights import NOT_TOLD, TensorInfo, Use, WeightSource
 
 _PLAIN: dict[int, tuple[str, torch.dtype]] = {
     0: ("F32", torch.float32),
@@ -44,6 +44,7 @@ _LONGEST_VALUE = 4096
 _MAX_DEPTH = 4
 _MAX_AXES = 8
 _MAX_ALIGNMENT = 2**20
+_TABLE = re.compile(r"^(token_embd|position_embd|token_types)\.")
 _SPLIT = re.compile(r"^(.*)-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 
@@ -151,7 +152,7 @@ class GgufFile(WeightSource):
             name = reader.text(_LONGEST_NAME)
             if name in self._infos:
                 raise OpenError(f"two tensors have the name {name[:80]!r}")
-            self._infos[name], self._starts[name] = _tensor(reader)
+            self._infos[name], self._starts[name] = _tensor(reader, name)
             info = self._infos[name]
             size = prod(info.shape) * info.dtype.itemsize if info.dtype is not None and not info.reason else 0
             ends.append(self._starts[name] + size)
@@ -178,7 +179,7 @@ def _head(reader: _Reader) -> tuple[int, int]:
     return tensors, values
 
 
-def _tensor(reader: _Reader) -> tuple[TensorInfo, int]:
+def _tensor(reader: _Reader, name: str) -> tuple[TensorInfo, int]:
     """What is known of the next tensor, and where it begins behind the header."""
     axes = reader.number("I")
     if axes > _MAX_AXES:
@@ -188,9 +189,11 @@ def _tensor(reader: _Reader) -> tuple[TensorInfo, int]:
     if shape is None:
         raise OpenError("a tensor of impossible sizes")
     if kind in _PLAIN:
-        return TensorInfo(shape, _PLAIN[kind][1]), offset
-    name = _QUANTISED.get(kind)
-    reason = f"{name}: quantised in blocks, codes not weights" if name else f"stored as type {kind}, not known here"
+        table = _TABLE.match(name) is not None and len(shape) == 2
+        use = Use("embedding", "embedding", (0,)) if table else NOT_TOLD
+        return TensorInfo(shape, _PLAIN[kind][1], use=use), offset
+    coded = _QUANTISED.get(kind)
+    reason = f"{coded}: quantised in blocks, codes not weights" if coded else f"stored as type {kind}, not known here"
     return TensorInfo(shape, None, reason=reason), offset
 
 
