@@ -37,15 +37,16 @@ APART = {"optim": {"numerics", "errors"}, "nn": {"numerics", "errors"}, "regular
 """Building blocks that are used without the rest: room, and all that it may import."""
 
 HEAVY = {
-    "h5netcdf", "hypothesis", "jinja2", "joblib", "matplotlib", "pandas", "PIL", "pyarrow", "rich", "scipy", "sklearn",
-    "starlette", "typer", "uvicorn", "xarray",
+    "h5netcdf", "h5py", "hypothesis", "jinja2", "joblib", "matplotlib", "pandas", "PIL", "pyarrow", "rich", "scipy",
+    "sklearn", "starlette", "typer", "uvicorn", "xarray",
 }  # fmt: skip
 """Libraries that are imported where they are used, so that nobody pays for what is not used."""
 
 HEAVY_AT_TOP = {
+    "h5py": ("network.formats._hdf5_child",),
     "hypothesis": ("testing.strategies",),
     "jinja2": ("report.html",),
-    "rich": ("report.terminal",),
+    "rich": ("report.changes", "report.console", "report.terminal", "report.verdicts"),
     "typer": ("cli.",),
 }
 """The exceptions: a library, and the modules that are nothing without it. Nobody imports these at the top either."""
@@ -153,7 +154,12 @@ def cycles(found):
 
 def heavy(found):
     """Imports that load a heavy library as soon as a module is imported, directly or by way of an exception."""
-    return [one for one in found if one.place == "top" and (loads_heavy(one) or one.target in lazy())]
+    apart = lazy()
+    return [
+        one
+        for one in found
+        if one.place == "top" and (loads_heavy(one) or (one.target in apart and one.module not in apart))
+    ]
 
 
 def loads_heavy(one):

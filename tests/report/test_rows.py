@@ -9,7 +9,7 @@ from stratoscope.record.quantity import quantity
 from stratoscope.report.rows import columns_of, rows_of
 from stratoscope.report.table import table_of
 
-FIXED = ["name", "layer", "tensor", "kind", "shape", "status", "reason"]
+FIXED = ["name", "layer", "tensor", "kind", "shape", "status", "reason", "verdict", "meaning"]
 
 
 def fused():
@@ -33,7 +33,7 @@ def test_every_row_has_the_fixed_fields_and_a_name_of_its_own(whole):
     rows = rows_of(whole)
     assert len({row["name"] for row in rows}) == len(rows)
     for row in rows:
-        assert list(row)[:7] == FIXED
+        assert list(row)[:9] == FIXED
         assert row["status"] in ("measured", "not_applicable", "skipped", "failed")
         assert row["status"] == "measured" or row["reason"]
     json.dumps(rows, allow_nan=False)

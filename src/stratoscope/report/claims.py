@@ -24,17 +24,17 @@ def print_studies(rows: Rows, console: Console | None = None) -> None:
     """
     from rich.padding import Padding
 
-    from stratoscope.report.terminal import _hanging, _joined, _speaking
+    from stratoscope.report.console import hanging, joined, speaking
 
-    with _speaking(console) as out:
+    with speaking(console) as out:
         if not rows:
             out.print("There are no studies.")
         for row in rows:
-            out.print(_joined((row["name"], "bold cyan"), f"  {row['title']}  ", (row["paper"], "dim")))
-            out.print(Padding(_hanging("asks", row["question"]), (0, 0, 0, 2)))
+            out.print(joined((row["name"], "bold cyan"), f"  {row['title']}  ", (row["paper"], "dim")))
+            out.print(Padding(hanging("asks", row["question"]), (0, 0, 0, 2)))
             for claim in row["claims"]:
                 doubted = "" if claim["expected"] else "; expected not to hold"
-                out.print(Padding(_hanging("claim", f"{claim['claim']} ({claim['where']}{doubted})"), (0, 0, 0, 2)))
+                out.print(Padding(hanging("claim", f"{claim['claim']} ({claim['where']}{doubted})"), (0, 0, 0, 2)))
             out.print()
 
 
@@ -45,9 +45,9 @@ def print_claims(rows: Rows, console: Console | None = None) -> None:
         rows: of the ledger, as `--json` prints them.
         console: where to; standard output by default.
     """
-    from stratoscope.report.terminal import _speaking
+    from stratoscope.report.console import speaking
 
-    with _speaking(console) as out:
+    with speaking(console) as out:
         for study in dict.fromkeys(row["study"] for row in rows):
             own = [row for row in rows if row["study"] == study]
             _print_study(study, own, out)
@@ -64,26 +64,26 @@ def print_outcome(rows: Rows, tasks: Rows, seconds: float, folder: str, ledger: 
         folder: of the records.
         ledger: the file of the ledger.
     """
-    from stratoscope.report.terminal import _hanging, _speaking
+    from stratoscope.report.console import hanging, speaking
 
-    with _speaking(None) as out:
+    with speaking(None) as out:
         print_claims(rows, out)
         out.print()
         for task in tasks:
             if task["state"] != "finished":
-                out.print(_hanging(task["state"], f"{task['folder']}: {task['reason']}"))
+                out.print(hanging(task["state"], f"{task['folder']}: {task['reason']}"))
         done = sum(task["state"] == "finished" for task in tasks)
-        out.print(_hanging("Tasks", f"{done} of {len(tasks)} finished, {format_number(seconds)} s this time"))
-        out.print(_hanging("Records", folder))
-        out.print(_hanging("Ledger", ledger))
+        out.print(hanging("Tasks", f"{done} of {len(tasks)} finished, {format_number(seconds)} s this time"))
+        out.print(hanging("Records", folder))
+        out.print(hanging("Ledger", ledger))
 
 
 def _print_study(study: str, rows: Rows, out: Console) -> None:
     from rich.table import Table
 
-    from stratoscope.report.terminal import _joined
+    from stratoscope.report.console import joined
 
-    out.print(_joined((study, "bold cyan"), "  ", (rows[0]["paper"], "dim")))
+    out.print(joined((study, "bold cyan"), "  ", (rows[0]["paper"], "dim")))
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=1)
     grid.add_column(width=12, no_wrap=True)
@@ -96,7 +96,7 @@ def _print_study(study: str, rows: Rows, out: Console) -> None:
 
 
 def _claim(row: Mapping[str, Any]) -> RenderableType:
-    from stratoscope.report.terminal import _joined
+    from stratoscope.report.console import joined
 
     numbers = numbers_of(row)
     parts: list[str | tuple[str, str]] = [f"{row['claim']} ({row['where']})"]
@@ -111,7 +111,7 @@ def _claim(row: Mapping[str, Any]) -> RenderableType:
     if row["date"]:
         about = f"{row['budget']}, {row['date'][:10]}, stratoscope {row['version']}"
         parts += ["\n", (about, "dim")]
-    return _joined(*parts)
+    return joined(*parts)
 
 
 def numbers_of(row: Mapping[str, Any]) -> str:
@@ -140,17 +140,17 @@ def numbers_of(row: Mapping[str, Any]) -> str:
 
 
 def _counts(rows: Rows) -> RenderableType:
-    from stratoscope.report.terminal import _joined
+    from stratoscope.report.console import joined
 
     results = [row["result"] for row in rows]
     parts: list[str | tuple[str, str]] = []
     for result, (sign, style) in _SIGNS.items():
         parts += ["   " if parts else "", (f"{sign} {results.count(result)} {result}", style)]
     against = sum(row["as_expected"] is False for row in rows)
-    return _joined(*parts, f"   {against} against expectation" if against else "")
+    return joined(*parts, f"   {against} against expectation" if against else "")
 
 
 def _styled(value: str, style: str) -> RenderableType:
-    from stratoscope.report.terminal import _text
+    from stratoscope.report.console import safe
 
-    return _text(value, style)
+    return safe(value, style)

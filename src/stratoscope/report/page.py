@@ -39,7 +39,7 @@ POINTS = 900
 """Points of all curves of a chart together, so that a page stays small."""
 
 LIMITS = ("limit", "threshold")
-FIXED = ("name", "layer", "tensor", "kind", "shape", "status", "reason")
+FIXED = ("name", "layer", "tensor", "kind", "shape", "status", "reason", "verdict", "meaning")
 SIGNS = {"issue": "✗", "failed": "✗", "tip": "!", "passed": "✓"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from stratoscope.report.meaning import meaning_of
 from stratoscope.report.table import Column, Row, Table, table_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def rows_of(record: Record) -> list[dict[str, Any]]:
     * `name`: unique; the matrix', else the tensor's, else the layer's;
     * `layer`; `tensor`: exact key of its tensor, or null; `kind`; `shape`, or null;
     * `status`: `measured`, `not_applicable`, `skipped` or `failed`; `reason`: why, or what failed, else null;
+    * `verdict`: one of `report.meaning.VERDICTS`, such as `trained` or `untrained`; `meaning`: why, in one line;
     * a value for each quantity that was measured here, at the last step at which it was. NaN and infinity are null, and
       `<column>_reason` says which, or why: a variable may name in its attribute `why` another one of its group whose
       category is the reason (the first category says that there is a value). A quantity that does not apply to a row is
@@ -49,6 +51,7 @@ def plain_row(table: Table, row: Row) -> dict[str, Any]:
         "shape": None if row.shape is None else list(row.shape),
         "status": row.status,
         "reason": row.reason or None,
+        **_judged(table, row),
     }
     for key in row.cells:
         found = table.value(row, key)
@@ -68,6 +71,11 @@ def _reason(column: Column, place: str, found: tuple[int, float]) -> str:
         if category > 0:
             return why.meanings[int(category)]
     return "the measured value is " + ("NaN" if math.isnan(value) else "infinite")
+
+
+def _judged(table: Table, row: Row) -> dict[str, str]:
+    found = meaning_of(table, row)
+    return {"verdict": found.verdict, "meaning": found.says}
 
 
 def plain_column(column: Column) -> dict[str, Any]:

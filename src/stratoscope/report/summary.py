@@ -126,6 +126,29 @@ def coverage_sentence(rows: Sequence[Row]) -> str:
     return "; ".join(parts) + "." if parts else "No tensor was looked at."
 
 
+def partial(record: Record) -> str:
+    """What is to be said of a record whose measurement was stopped before its end; empty if it was not."""
+    stopped = record.meta.get("stopped")
+    if not stopped:
+        return ""
+    measured = len({(row.layer, row.step) for row in record.coverage() if row.status == "measured"})
+    several = len((record.meta.get("series") or {}).get("checkpoints", ())) > 1
+    of = "" if several else f" of {len(record.layers):,}"
+    done = max(sum(record.parts.values()), measured) if several else min(measured, len(record.layers))
+    again = "; call it again with the same folder to go on" if record.path is not None else ""
+    return f"Partial: {stopped} after {done:,}{of} layers{again}."
+
+
+def series_sentence(record: Record) -> str:
+    """What the steps of a record of several checkpoints are."""
+    about = record.meta["series"]
+    problems = sum(bool(one.get("problem")) for one in about["checkpoints"])
+    said = f"{len(about['checkpoints']):,} checkpoints; a step is {about['step']}"
+    said += f"; {problems:,} cannot be opened" if problems else ""
+    left = about.get("left_out") or []
+    return said + (f"; left out: {', '.join(left[:4])}" if left else "") + "."
+
+
 @dataclass(frozen=True)
 class InstrumentCoverage:
     """What one instrument looked at.

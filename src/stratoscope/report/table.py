@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -98,10 +98,11 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows in order of depth, and columns in the order in which instruments measured."""
+    """Rows in order of depth, columns in the order in which instruments measured, and what each was set to."""
 
     rows: list[Row]
     columns: dict[str, Column]
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def value(self, row: Row, key: str) -> tuple[int, float] | None:
         """The last measured step and value of a cell; `None` where nothing was measured."""
@@ -132,7 +133,12 @@ def table_of(record: Record) -> Table:
     for row in rows:
         _set_status(row, coverage, reasons)
     kept = [row for row in rows if row.tensor is not None or row.cells or row.status == "failed"]
-    return Table(kept, columns)
+    return Table(kept, columns, {key: _settings(record, key) for key in record})
+
+
+def _settings(record: Record, key: str) -> Mapping[str, Any]:
+    settings = record[key].attrs.get("settings")
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def _columns(record: Record) -> Iterator[Column]:

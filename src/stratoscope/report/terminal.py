@@ -8,25 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, OverflowMethod, RenderHook, RenderResult
+from rich.console import Console
 from rich.padding import Padding
 from rich.rule import Rule
-from rich.segment import Segment
 from rich.table import Table as Grid
 from rich.text import Text
 
-from stratoscope.charts.numbers import TIMES, elide, format_number, readable, short_names, unit_text
+from stratoscope.charts.numbers import TIMES, elide, format_number, short_names, unit_text
 from stratoscope.charts.sparkline import sparkline
 from stratoscope.charts.variable import Variable
 from stratoscope.findings import Finding, Outcome
+from stratoscope.report.changes import print_changes
+from stratoscope.report.console import hanging, joined, safe, speaking
 from stratoscope.report.headline import headline, scalars
-from stratoscope.report.summary import QUIET, SPOKEN, Saying, counted, coverage_sentence, grouped, sayings
+from stratoscope.report.summary import (
+    QUIET,
+    SPOKEN,
+    Saying,
+    counted,
+    coverage_sentence,
+    grouped,
+    partial,
+    sayings,
+    series_sentence,
+)
 from stratoscope.report.table import Column, Row, Table, table_of
+from stratoscope.report.verdicts import has_verdicts, print_verdicts
 
 if TYPE_CHECKING:
     from stratoscope.record.combine import Difference
@@ -47,7 +58,6 @@ _SIGNS = {
     Outcome.TIP: ("!", "bold yellow"),
     Outcome.PASSED: ("✓", "green"),
 }
-_ASCII = str.maketrans(dict(zip(f"✗✓•·…→─▁▂▃▄▅▆▇█{TIMES}", "x+*-.>-__..==##x", strict=True)))
 
 
 def print_report(record: Record, console: Console | None = None, *, every: bool = False) -> None:
@@ -60,75 +70,29 @@ def print_report(record: Record, console: Console | None = None, *, every: bool 
     """
     name = str(record.meta.get("name") or record.run_id or "record")
     findings, table = record.findings, table_of(record)
-    with _speaking(console) as out:
-        out.print(Rule(_text(elide(name, max(out.width - 8, 20)), "bold"), align="left"))
+    with speaking(console) as out:
+        out.print(Rule(safe(elide(name, max(out.width - 8, 20)), "bold"), align="left"))
+        if said := partial(record):
+            out.print(safe(said, "bold yellow"))
         _print_findings(findings, out)
         _print_numbers(record, out)
-        _print_tables(table, findings, out)
-        out.print(_hanging("Coverage", coverage_sentence(table.rows)))
+        alone = not record.meta.get("data")
+        judged = has_verdicts(table, alone)
+        if judged:
+            print_verdicts(table, out, every)
+        if not (judged and alone):
+            _print_tables(table, findings, out)
+        if "comparison" in record.meta:
+            print_changes(record.meta["comparison"], out, every)
+        if "series" in record.meta:
+            out.print(hanging("Steps", series_sentence(record)))
+        out.print(hanging("Coverage", coverage_sentence(table.rows)))
         if record.path is not None:
-            out.print(_hanging("Record", str(record.path)))
+            out.print(hanging("Record", str(record.path)))
         if (status := record.meta.get("status", "finished")) != "finished":
             last = f"; the last step is {record.steps[-1]:,}" if record.steps else ""
             going = " (or was killed)" if status == "running" else ""
-            out.print(_hanging("Status", f"{status}{going}{last}"))
-
-
-# -- text that is safe to print -------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _speaking(console: Console | None) -> Iterator[Console]:
-    """The console; while it is used, signs that its encoding lacks are replaced by plain ones."""
-    console = console or Console(highlight=False)
-    if not console.options.ascii_only:
-        yield console
-        return
-    console.push_render_hook(_AsciiHook())
-    try:
-        yield console
-    finally:
-        console.pop_render_hook()
-
-
-class _AsciiHook(RenderHook):
-    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        return [_AsciiOnly(renderable) for renderable in renderables]
-
-
-class _AsciiOnly:
-    def __init__(self, inner: ConsoleRenderable) -> None:
-        self._inner = inner
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for segment in console.render(self._inner, options):
-            yield Segment(_as_ascii(segment.text), segment.style, segment.control)
-
-
-def _as_ascii(text: str) -> str:
-    return "".join(sign if sign.isascii() else "?" * cell_len(sign) for sign in text.translate(_ASCII))
-
-
-def _text(value: str, style: str = "", *, no_wrap: bool | None = None, overflow: OverflowMethod | None = None) -> Text:
-    """Text from a record, without signs that steer the terminal."""
-    return Text(readable(value), style=style, no_wrap=no_wrap, overflow=overflow)
-
-
-def _joined(*parts: str | tuple[str, str]) -> Text:
-    """Pieces of text, some with a style; a piece that is a line break alone is kept."""
-    text = Text(overflow="fold")
-    for part in parts:
-        value, style = (part, "") if isinstance(part, str) else part
-        text.append(value if value == "\n" else readable(value), style=style)
-    return text
-
-
-def _hanging(label: str, text: str, style: str = "") -> Grid:
-    grid = Grid.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True, width=9)
-    grid.add_column(overflow="fold")
-    grid.add_row(_text(label, "bold"), _text(text, style, overflow="fold"))
-    return grid
+            out.print(hanging("Status", f"{status}{going}{last}"))
 
 
 # -- findings -------------------------------------------------------------------------------------------------------------
@@ -165,12 +129,12 @@ def _verdict(findings: Sequence[Finding]) -> Text:
 def _saying(saying: Saying, most: int) -> Grid:
     sign, style = _SIGNS[saying.outcome]
     grid = _finding_grid()
-    head = _text(sign, style), _text(saying.code, style)
+    head = safe(sign, style), safe(saying.code, style)
     for number, (finding, also) in enumerate(saying.items[:most]):
-        body = _joined(finding.says, "\n", (_small(finding, also), "dim"))
+        body = joined(finding.says, "\n", (_small(finding, also), "dim"))
         grid.add_row(*(head if number == 0 else ("", "")), body)
     if saying.do:
-        grid.add_row("", "", _joined(("→ ", "bold"), saying.do))
+        grid.add_row("", "", joined(("→ ", "bold"), saying.do))
     return grid
 
 
@@ -184,7 +148,7 @@ def _unjudged(findings: Sequence[Finding]) -> Grid:
                 by_code.setdefault(finding.code, []).append(finding)
         for code, some in by_code.items():
             more = f", and {len(some) - 1:,} more" if len(some) > 1 else ""
-            grid.add_row(_text("·", "dim"), _text(code, "dim"), _text(f"{some[0].says}{more}", "dim", overflow="fold"))
+            grid.add_row(safe("·", "dim"), safe(code, "dim"), safe(f"{some[0].says}{more}", "dim", overflow="fold"))
     return grid
 
 
@@ -222,7 +186,7 @@ def _print_numbers(record: Record, out: Console) -> None:
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(no_wrap=True, overflow="crop")
     for name, value, interval, curve in lines:
-        grid.add_row(_text(name), _text(value, "bold"), _text(interval), _text(curve, "cyan"))
+        grid.add_row(safe(name), safe(value, "bold"), safe(interval), safe(curve, "cyan"))
     out.print(grid)
     out.print()
 
@@ -261,7 +225,7 @@ def _print_tables(table: Table, findings: Sequence[Finding], out: Console) -> No
         if rows:
             explained |= _print_table(title, table, rows, spoken, out)
     for key, meaning in explained.items():
-        line = _joined((key.replace("_", " "), "bold"), f"  {meaning}")
+        line = joined((key.replace("_", " "), "bold"), f"  {meaning}")
         line.stylize("dim")
         out.print(Padding(line, (0, 0, 0, 2)))
     if explained:
@@ -288,10 +252,10 @@ def _print_table(title: str, table: Table, rows: list[Row], spoken: set[str], ou
     if kinds:
         grid.add_column("", no_wrap=True, style="dim")
     for column, _, width in fit:
-        grid.add_column(_text(column.key.replace("_", " ")), justify="right", min_width=width, max_width=width)
+        grid.add_column(safe(column.key.replace("_", " ")), justify="right", min_width=width, max_width=width)
     for number, name in enumerate(names):
-        kind = [_text(kinds[number])] if kinds else []
-        grid.add_row(_text(name), *kind, *(_text(texts[number], no_wrap=True) for _, texts, _ in fit))
+        kind = [safe(kinds[number])] if kinds else []
+        grid.add_row(safe(name), *kind, *(safe(texts[number], no_wrap=True) for _, texts, _ in fit))
     out.print(grid)
     if len(shown) < len(rows):
         out.print(Text(f"{len(rows) - len(shown):,} more rows in the HTML report and in --json.", style="dim"))
@@ -357,13 +321,13 @@ def print_instruments(rows: Sequence[Mapping[str, Any]], console: Console | None
         rows: each with `key`, `title`, `source`, `requires`, `cost`, `settings` and `codes`.
         console: where to; standard output by default.
     """
-    with _speaking(console) as out:
+    with speaking(console) as out:
         for row in rows:
             _print_instrument(row, out)
 
 
 def _print_instrument(row: Mapping[str, Any], out: Console) -> None:
-    out.print(_joined((str(row["key"]), "bold cyan"), f"  {row['title']}  ", (str(row["source"]), "dim")))
+    out.print(joined((str(row["key"]), "bold cyan"), f"  {row['title']}  ", (str(row["source"]), "dim")))
     facts = {
         "cost": row.get("cost", ""),
         "needs": ", ".join(row.get("requires", ())),
@@ -373,7 +337,7 @@ def _print_instrument(row: Mapping[str, Any], out: Console) -> None:
     lines = [(name, str(text), "") for name, text in facts.items() if text]
     lines += [(str(code), str(meaning), "dim") for code, meaning in dict(row.get("codes", {})).items()]
     for name, text, style in lines:
-        out.print(Padding(_hanging(name, text, style), (0, 0, 0, 2)))
+        out.print(Padding(hanging(name, text, style), (0, 0, 0, 2)))
     out.print()
 
 
@@ -390,8 +354,8 @@ def print_comparison(
         console: where to; standard output by default.
     """
     changed = [difference for difference in differences if difference.changed]
-    with _speaking(console) as out:
-        out.print(_joined((first, "bold"), "  against  ", (second, "bold")))
+    with speaking(console) as out:
+        out.print(joined((first, "bold"), "  against  ", (second, "bold")))
         out.print(Text(f"{len(changed):,} of {len(differences):,} variables that both have differ.", style="dim"))
         if changed:
             out.print(_changes(changed[:top]))
@@ -408,12 +372,12 @@ def _changes(changed: Sequence[Difference]) -> Grid:
         grid.add_column(name, justify="right", no_wrap=True)
     for name, difference in zip(names, changed, strict=True):
         grid.add_row(
-            _text(name),
-            _text(", ".join(str(value) for value in difference.where.values())),
-            _text(format_number(difference.before)),
-            _text(format_number(difference.after)),
-            _text(_signed(difference.after - difference.before)),
-            _text(f"{difference.changed:,}/{difference.compared:,}"),
+            safe(name),
+            safe(", ".join(str(value) for value in difference.where.values())),
+            safe(format_number(difference.before)),
+            safe(format_number(difference.after)),
+            safe(_signed(difference.after - difference.before)),
+            safe(f"{difference.changed:,}/{difference.compared:,}"),
         )
     return grid
 
