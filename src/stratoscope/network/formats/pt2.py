@@ -188,7 +188,7 @@ def _place(folder: str, meta: Mapping[str, Any], role: str, members: Mapping[str
     trainable = bool(told.get("requires_grad")) if role == "parameter" else False
     info = TensorInfo(shape or (), dtype, role, trainable)
     if shape is None or strides is None or start is None or len(shape) != len(strides):
-        return _Place(member, replace(info, reason="its sizes are no numbers"))
+        return _Place(member, replace(info, reason="its sizes are no sizes of a tensor"))
     reason = _unreadable(info, strides, start[0], meta, told, members.get(member))
     return _Place(member, replace(info, reason=reason), strides, start[0])
 
