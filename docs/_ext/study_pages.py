@@ -85,7 +85,14 @@ def ledger_page(studies, rows):
     """Every claim in one table."""
     found = listed(studies.values(), rows)
     cells = [
-        [f"[{row.study}]({row.study}.md)", row.claim, row.where, f"**{row.result}**", numbers_of(as_json(row)), row.budget]
+        [
+            f"[{row.study}]({row.study}.md)",
+            row.claim,
+            row.where,
+            f"**{row.result}**",
+            numbers_of(as_json(row)),
+            row.budget,
+        ]
         for row in found
     ]
     return (
