@@ -106,7 +106,7 @@ def _read_into(graph: Graph, message: Message, owner: str, depth: int) -> None:
             node, constants, inner = _node(value)
             nodes.append(node)
             tensors += constants
-            bodies += [(node.name or owner, body) for body in inner]
+            bodies += [("/".join(filter(None, (node.name or owner, name))), body) for name, body in inner]
         elif number == 5:
             tensors.append(_tensor(value))
         elif number == 15:
@@ -146,8 +146,8 @@ def _text(message: Message) -> str:
     return message.text()
 
 
-def _node(message: Message) -> tuple[Node, list[Stored], list[Message]]:
-    """A node, the tensors in its attributes, and the bodies of its loop or branches."""
+def _node(message: Message) -> tuple[Node, list[Stored], list[tuple[str, Message]]]:
+    """A node, the tensors in its attributes, and the bodies of its loop or branches by the attributes' names."""
     texts: dict[int, list[str]] = {1: [], 2: [], 3: [], 4: []}
     attributes: list[Message] = []
     scopes = ""
@@ -161,9 +161,11 @@ def _node(message: Message) -> tuple[Node, list[Stored], list[Message]]:
             scopes = entry if key == "pkg.torch.onnx.name_scopes" else scopes
     numbers: dict[str, tuple[int, ...]] = {}
     tensors: list[Message] = []
-    bodies: list[Message] = []
+    bodies: list[tuple[str, Message]] = []
     for attribute in attributes:
-        name, integers = _attribute(attribute, tensors, bodies)
+        inner: list[Message] = []
+        name, integers = _attribute(attribute, tensors, inner)
+        bodies += [(name, body) for body in inner]
         if integers:
             numbers[name] = integers
     inputs, outputs, names, ops = (texts[number] for number in (1, 2, 3, 4))
