@@ -12,9 +12,14 @@ from torch.testing import assert_close
 from stratoscope.capture.activations import Activations
 from stratoscope.capture.views import Capture
 from stratoscope.errors import NotApplicable, SettingError
+from stratoscope.network.layers import ROOT
 from stratoscope.network.subject import Subject
 from stratoscope.testing import SUBJECTS
 from stratoscope.testing.strategies import subjects
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
 
 
 def sample(subject, need, layer, split="data"):
@@ -148,3 +153,57 @@ def test_merging_parts_in_any_order_is_one_pass(cut, n, backwards):
     assert_close(merged.features, whole.features)
     assert (merged.ids.tolist(), merged.labels.tolist()) == (whole.ids.tolist(), whole.labels.tolist())
     assert merged.note == whole.note
+
+
+class Block(nn.Module):
+    def __init__(self, *inner):
+        super().__init__()
+        self.inner = nn.Sequential(*inner)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_layers_that_give_the_same_tensor_share_one_sample():
+    model = nn.Sequential(Block(Block(nn.Linear(3, 4), nn.ReLU())), nn.ReLU())
+    subject = Subject(model, torch.randn(20, 3, generator=seeded(0)), batch_size=8)
+    capture = Capture(subject, frozenset({Activations()}))
+    found = {name: capture.value(Activations(), layer, "data") for name, layer in subject.catalogue.layers.items()}
+    assert found["0"] is found["0.inner.0"] is found["0.inner.0.inner.1"]
+    assert found["1"] is not found["0"]  # equal numbers, but another tensor
+    assert found[ROOT] is found["1"]
+    assert torch.equal(found["0"].features, found["0.inner.0.inner.0"].features.relu())
+
+
+class Fickle(nn.Module):
+    """Gives on what its layer gave, but not for every batch; and changes it in place for some."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.calls = nn.Identity(), 0
+
+    def forward(self, x):
+        self.calls += 1
+        y = self.inner(x * 1)
+        return y if self.calls % 3 == 1 else y + 1 if self.calls % 3 == 2 else y.mul_(2)
+
+
+def test_a_tensor_that_is_only_sometimes_the_same_is_not_shared():
+    inputs = torch.randn(12, 5, generator=seeded(1))
+    subject = Subject(nn.Sequential(Fickle()), inputs, batch_size=4)
+    capture = Capture(subject, frozenset({Activations()}))
+    inner, outer = (capture.value(Activations(), subject.catalogue[name], "data").features for name in ("0.inner", "0"))
+    assert torch.equal(inner, inputs[subject.probe_set("data").ids])
+    assert torch.equal(outer, torch.cat([inner[:4], inner[4:8] + 1, inner[8:] * 2]))
+
+
+def test_a_shared_sample_that_is_cut_or_merged_stays_right():
+    model, inputs = nn.Sequential(Block(nn.Identity())), torch.randn(30, 5, generator=seeded(2))
+    subject = Subject(model, inputs, batch_size=10)
+    tight = Capture(subject, frozenset({Activations()}), memory=2 * 7 * 5 * 4)
+    rows = inputs[subject.probe_set("data").ids]
+    for name in ("0", "0.inner.0"):
+        found = tight.value(Activations(), subject.catalogue[name], "data")
+        assert torch.equal(found.features, rows[: len(found.features)])
+        assert 1 <= len(found.features) < 30
+        assert found.ids.tolist() == list(range(len(found.features)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 import xarray as xr
 
-from stratoscope.capture.activations import Activations
+from stratoscope.capture.activations import Activations, Sample
 from stratoscope.errors import NotApplicable
 from stratoscope.findings import Outcome
 from stratoscope.instruments.separation import Separation
@@ -20,13 +20,7 @@ class View:
 
     def __init__(self, features, labels):
         self.layer = SimpleNamespace(name="fc")
-        self._sample = SimpleNamespace(
-            features=features,
-            labels=labels,
-            ids=torch.arange(len(features)),
-            width_from=features.shape[1],
-            note="as is",
-        )
+        self._sample = Sample(features, labels, torch.arange(len(features)), features.shape[1], "as is")
 
     def __getitem__(self, need):
         assert isinstance(need, Activations)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stratoscope.capture.batch import SiteBatch
+from stratoscope.capture.batch import Memo, SiteBatch
 from stratoscope.capture.needs import Kept, KeptReducer, Site
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.numerics.sketch import count_sketch
+
+if TYPE_CHECKING:
+    from stratoscope.network.sources import Batch
 
 POOLINGS = ("mean", "flatten")
 
@@ -27,6 +31,8 @@ class Sample:
         ids: positions of the examples in the probe set.
         width_from: numbers an example had before projection to `features.shape[1]`.
         note: how it was pooled, sampled and projected, in words.
+        worked_out: what was computed of it. Layers that give the same share one sample, so a result that depends on
+            the sample alone is computed for one of them.
     """
 
     features: Float[Tensor, "n width"]
@@ -34,6 +40,7 @@ class Sample:
     ids: Int[Tensor, " n"]
     width_from: int
     note: str
+    worked_out: Memo = field(default_factory=Memo, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,34 @@ class Activations(Kept):
         return ActivationSample(self)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Which examples of a batch belong to the sample: places in the batch, or the first so many of it."""
+
+    places: slice | Tensor
+    ids: Tensor
+    labels: Tensor | None
+
+    @classmethod
+    def of(cls, batch: Batch, limit: int) -> _Part:
+        ids = batch.ids.cpu()
+        inside = (ids < limit).nonzero()[:, 0]
+        count = len(inside)
+        labels = batch.labels
+        usable = labels is not None and labels.ndim == 1 and not labels.is_floating_point()
+        in_front = count == 0 or int(inside[-1]) == count - 1
+        return cls(
+            slice(count) if in_front else inside,
+            ids[inside],
+            labels.cpu()[inside].long() if usable and labels is not None else None,
+        )
+
+
 class ActivationSample(KeptReducer):
-    """Keeps the rows of the first `n` examples of the probe set at one site."""
+    """Keeps the rows of the first `n` examples of the probe set at one site.
+
+    They are brought to the CPU while the network goes on; whoever asks for the result waits for them.
+    """
 
     def __init__(self, need: Activations) -> None:
         self._need = need
@@ -78,27 +111,45 @@ class ActivationSample(KeptReducer):
         self._labels: list[Tensor | None] = []
         self._ids: list[Tensor] = []
         self._width_from, self._size = 0, 4
+        self._arriving: torch.device | None = None
+        self._result: Sample | None = None
 
     def update(self, batch: SiteBatch) -> None:
         """Keep those rows of the batch that belong to the sample."""
-        chosen = (batch.batch.ids < self._limit).nonzero()[:, 0]
-        if len(chosen) == 0:
+        part = batch.of_batch.once(("part", self._limit), lambda: _Part.of(batch.batch, self._limit))
+        if len(part.ids) == 0:
             return
         rows = batch.pooled if self._need.pooling == "mean" else batch.flat
-        rows = rows[chosen.to(rows.device)]
         if self._rows and rows.shape[1] != self._width_from:
             raise NotApplicable(
                 f"{batch.site.name} gives {self._width_from} numbers for some examples and {rows.shape[1]} for others; "
                 "ask for pooling='mean'"
             )
         self._width_from, self._size = rows.shape[1], rows.element_size()
-        if rows.shape[1] > self._need.width:
-            rows = count_sketch(rows, self._need.width, seed=self._need.seed)
-        self._rows.append(rows.cpu().clone())
-        labels = batch.batch.labels
-        usable = labels is not None and labels.ndim == 1 and not labels.is_floating_point()
-        self._labels.append(labels.cpu()[chosen.cpu()].long() if usable and labels is not None else None)
-        self._ids.append(batch.batch.ids.cpu()[chosen.cpu()])
+        if rows.device.type != "cpu":
+            self._arriving = rows.device
+        self._rows.append(batch.of_value.once((self._need, self._limit), lambda: self._kept(rows, part, batch)))
+        self._labels.append(part.labels)
+        self._ids.append(part.ids)
+        self._result = None
+
+    def _kept(self, rows: Tensor, part: _Part, batch: SiteBatch) -> Tensor:
+        places = part.places
+        chosen = rows[places] if isinstance(places, slice) else rows[places.to(rows.device)]
+        if chosen.shape[1] > self._need.width:
+            chosen = count_sketch(chosen, self._need.width, seed=self._need.seed)
+        if chosen.device.type != "cpu":
+            return chosen.to("cpu", non_blocking=True)
+        assert batch.value is not None
+        # a copy only of what is the network's own, which later layers may change, or the beginning of something larger
+        own = chosen.untyped_storage()
+        theirs = own.data_ptr() == batch.value.untyped_storage().data_ptr()
+        return chosen.clone() if theirs or own.nbytes() > chosen.nbytes else chosen
+
+    def _arrive(self) -> None:
+        if self._arriving is not None:
+            torch.accelerator.synchronize(self._arriving)
+            self._arriving = None
 
     def merge(self, other: Self) -> None:
         """Take in another part of the same sample."""
@@ -106,6 +157,12 @@ class ActivationSample(KeptReducer):
         self._labels += other._labels
         self._ids += other._ids
         self._width_from = max(self._width_from, other._width_from)
+        self._arriving = self._arriving or other._arriving
+        self._result = None
+
+    def shown(self) -> Hashable:
+        """Which tensors were kept, and of which examples: the same tensor object is at hand where layers give the same."""
+        return tuple(map(id, self._rows)), tuple(map(id, self._ids))
 
     def bytes_per_example(self) -> int:
         """Four bytes a number; eight where the network computes in float64."""
@@ -113,7 +170,8 @@ class ActivationSample(KeptReducer):
 
     def keep_at_most(self, n: int) -> None:
         """Keep the first `n` of the probe set only."""
-        self._limit = min(self._limit, n)
+        self._arrive()
+        self._limit, self._result = min(self._limit, n), None
         for place, ids in enumerate(self._ids):
             inside = ids < self._limit
             labels = self._labels[place]
@@ -123,13 +181,23 @@ class ActivationSample(KeptReducer):
 
     def result(self) -> Sample:
         """The sample, in the order of the probe set."""
+        if self._result is None:
+            self._result = self._together()
+        return self._result
+
+    def _together(self) -> Sample:
         if not any(len(ids) for ids in self._ids):
             raise NotApplicable("the layer was not called on any example of the sample")
+        self._arrive()
         rows, ids = torch.cat(self._rows), torch.cat(self._ids)
-        order = ids.argsort()
         known = [labels for labels in self._labels if labels is not None]
-        labels = torch.cat(known)[order] if len(known) == len(self._labels) else None
-        return Sample(rows[order], labels, ids[order], self._width_from, self._note(len(ids)))
+        labels = torch.cat(known) if len(known) == len(self._labels) else None
+        if bool((ids[1:] < ids[:-1]).any()):
+            order = ids.argsort()
+            rows, ids, labels = rows[order], ids[order], None if labels is None else labels[order]
+        # not twice in memory
+        self._rows, self._ids, self._labels = [rows], [ids], [labels]
+        return Sample(rows, labels, ids, self._width_from, self._note(len(ids)))
 
     def _note(self, n: int) -> str:
         how = "mean over positions" if self._need.pooling == "mean" else "all positions in one row"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,23 @@ if TYPE_CHECKING:
     from stratoscope.network.sources import Batch
 
 
+Made = TypeVar("Made")
+
+
+class Memo:
+    """What several ask for and is worked out once."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` gave when this key was first asked for."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: Made = self._made[key]
+        return found
+
+
 @dataclass
 class SiteBatch:
     """One batch at one site.
@@ -27,7 +44,7 @@ class SiteBatch:
         site: the layer and which of its calls.
         raw: what the layer returned (or was given), as it was.
         value: the first floating tensor in `raw`, detached; `None` where there is none.
-        batch: the examples: labels, mask, ids.
+        batch: the examples: labels, mask, ids; where the network is.
         batch_dim: which axis of `value` counts examples; `None` where none does.
         channel_dim: which axis counts units, `1` (feature maps) or `-1`.
         criterion: the subject's own loss; `None` for the usual one of the task.
@@ -36,6 +53,8 @@ class SiteBatch:
         gradients: loss gradients of the layer's params by key, for sites of parameter gradients; those that this
             batch's loss does not depend on are left out.
         lengths_mask: real positions of a packed sequence.
+        of_batch: what is the same at every site of this batch.
+        of_value: what is the same at every site that gives this very tensor, as a block and its last layer do.
     """
 
     site: Site
@@ -49,6 +68,8 @@ class SiteBatch:
     loss_n: int = 0
     gradients: Mapping[str, Tensor] = field(default_factory=dict)
     lengths_mask: Tensor | None = None
+    of_batch: Memo = field(default_factory=Memo)
+    of_value: Memo = field(default_factory=Memo)
 
     @property
     def is_map(self) -> bool:
@@ -86,8 +107,9 @@ class SiteBatch:
             return None
         if self.is_map and self.value.ndim != 3:
             return None  # the positions of an image are not tokens, even where there are as many
-        mask = mask.to(device=self.blocks.device, dtype=torch.bool)
-        return None if bool(mask.all()) else mask
+        if mask is self.lengths_mask:
+            return _unless_all(mask, self.blocks.device)
+        return self.of_batch.once(("mask", self.blocks.device), lambda: _unless_all(mask, self.blocks.device))
 
     @cached_property
     def rows(self) -> Float[Tensor, "rows units"]:
@@ -99,6 +121,9 @@ class SiteBatch:
     @cached_property
     def pooled(self) -> Float[Tensor, "n units"]:
         """The mean over each example's real positions."""
+        return self.of_value.once("pooled", self._pooled)
+
+    def _pooled(self) -> Tensor:
         if self.mask is None:
             return self.blocks[:, 0] if self.blocks.shape[1] == 1 else self.blocks.mean(1)
         # padding may hold NaN, which times zero would still be NaN
@@ -110,6 +135,11 @@ class SiteBatch:
         """Everything that an example makes the layer say, in one row; padding is zero."""
         blocks = self.blocks if self.mask is None else self.blocks.masked_fill(~self.mask[..., None], 0)
         return blocks.flatten(1)
+
+
+def _unless_all(mask: Tensor, device: torch.device) -> Tensor | None:
+    mask = mask.to(device=device, dtype=torch.bool)
+    return None if bool(mask.all()) else mask
 
 
 def first_tensor(raw: Any) -> tuple[Tensor | None, Tensor | None]:

@@ -13,9 +13,9 @@ A need is a frozen dataclass of one of these kinds; a new one is a new class in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     from stratoscope.capture.batch import SiteBatch
@@ -87,6 +87,14 @@ class Streamed(Need):
     @abstractmethod
     def reducer(self, site: Site) -> Reducer | None:
         """A fresh reducer for one site, or `None` where this need does not look."""
+
+
+@runtime_checkable
+class Recognisable(Protocol):
+    """A reducer that can tell whether another one of the same need was shown the same."""
+
+    def shown(self) -> Hashable:
+        """Equal for two reducers that were shown the same numbers; one of them then stands for both."""
 
 
 class KeptReducer(Reducer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.utils.rnn import PackedSequence
 
-from stratoscope.capture.batch import SiteBatch, find_tensor, first_tensor
+from stratoscope.capture.batch import Memo, SiteBatch, find_tensor, first_tensor
 from stratoscope.capture.graph import Flow
 from stratoscope.capture.layout import Layout
 from stratoscope.capture.loss import loss_of
-from stratoscope.capture.needs import Kept, KeptReducer, Reducer, Site, Streamed
+from stratoscope.capture.needs import Kept, KeptReducer, Recognisable, Reducer, Site, Streamed
 from stratoscope.capture.restore import differentiable, untouched
 from stratoscope.capture.running import call, dtype_of, trained
 from stratoscope.capture.taps import MAX_CALLS, Taps
@@ -109,6 +109,8 @@ class ForwardPass:
         self._result = PassResult({need: {} for need in self.needs}, {need: {} for need in self.needs})
         self._layout = Layout.of(self.model)
         self._batch: Batch | None = None
+        self._of_batch = Memo()
+        self._last: tuple[Tensor, int, int | None, int, Memo] | None = None
         self._waiting: list[_Waiting] = []
         self._planned = 0
         self._share = 1.0
@@ -135,12 +137,14 @@ class ForwardPass:
                     self.progress(probe.split, number + 1, len(probe.batches))
                 if self.deadline is not None and time.monotonic() > self.deadline:
                     break
+        self._last = None
+        self._share_samples()
         self._result.seconds = time.perf_counter() - start
         self._take_notes(taps, len(probe.batches))
         return self._result
 
     def _step(self, taps: Taps, batch: Batch, number: int, split: str) -> None:
-        self._batch, self._waiting = batch, []
+        self._batch, self._waiting, self._of_batch, self._last = batch, [], Memo(), None
         taps.listening = True
         with torch.set_grad_enabled(self._gradients):
             try:
@@ -217,9 +221,22 @@ class ForwardPass:
         if value is not None:
             batch_dim = self._layout.batch_dim(site.layer, value, self._batch.n, lengths is not None)
             channel_dim = self._layout.channel_dim(site.layer, value)
+        of_value = self._memo_of(raw, batch_dim, channel_dim) if raw is not None and not more else Memo()
         return SiteBatch(
-            site, raw, value, self._batch, batch_dim, channel_dim, self.loss, lengths_mask=lengths, **more
+            site, raw, value, self._batch, batch_dim, channel_dim, self.loss, lengths_mask=lengths,
+            of_batch=self._of_batch, of_value=of_value, **more,
         )  # fmt: skip
+
+    def _memo_of(self, raw: Any, batch_dim: int | None, channel_dim: int) -> Memo:
+        """What is known of the tensor that the layer before gave, if it is given on as it is: by a block, say."""
+        if not isinstance(raw, Tensor):
+            return Memo()
+        if self._last is not None:
+            tensor, version, *dims, memo = self._last
+            if raw is tensor and raw._version == version and dims == [batch_dim, channel_dim]:
+                return memo
+        self._last = (raw, raw._version, batch_dim, channel_dim, memo := Memo())
+        return memo
 
     # -- gradients ----------------------------------------------------------------------------------------------------
 
@@ -308,6 +325,14 @@ class ForwardPass:
         self._planned, self._share = wanted, self.memory / wanted
         for rows, reducer in kept:
             reducer.keep_at_most(max(1, int(rows * self._share)))
+
+    def _share_samples(self) -> None:
+        """One reducer for all sites that were shown the same, so that what follows from it is worked out once."""
+        for by_site in self._result.reducers.values():
+            known: dict[Hashable, Reducer] = {}
+            for name, reducer in by_site.items():
+                if isinstance(reducer, Recognisable):
+                    by_site[name] = known.setdefault(reducer.shown(), reducer)
 
     def _take_notes(self, taps: Taps, batches: int) -> None:
         notes, seen = self._result.notes, self._result.forward_calls

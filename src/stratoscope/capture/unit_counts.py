@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -96,40 +98,41 @@ class UnitCounts(Streamed):
 
 
 class UnitCounter(Reducer):
-    """Counts at one site. Exact integers, so the result does not depend on how the data were batched."""
+    """Counts at one site. Exact integers, so the result does not depend on how the data were batched.
+
+    What is counted stays on the device of the network until somebody asks for the result.
+    """
 
     def __init__(self, band: tuple[float, float, str], bounded: bool, one_sided: bool, leaky: bool) -> None:
         self._low, self._high, self._rule = band
         self._bounded, self._one_sided, self._leaky = bounded, one_sided, leaky
-        self._n = self._positions = 0
+        self._n: int | Tensor = 0
+        self._positions: int | Tensor = 0
         self._counts: Tensor | None = None
-        self._range: tuple[Tensor, Tensor] | None = None
+        self._range: Tensor | None = None
 
     def update(self, batch: SiteBatch) -> None:
         """Count one batch; for maps an example counts as active if any real position is."""
-        blocks = batch.blocks if batch.is_map else batch.rows[:, None, :]
-        mask = batch.mask if batch.is_map else None
-        real = blocks if mask is None else batch.rows[:, None, :]
-        if real.numel() == 0:
+        blocks, mask = batch.blocks, batch.mask
+        if not batch.is_map:  # every token is an example
+            blocks = blocks.reshape(-1, 1, blocks.shape[-1])
+            mask = None if mask is None else mask.reshape(-1, 1)
+        if blocks.numel() == 0:
             return
-        finite = bool(torch.isfinite(real.sum()))
         found = self._is_active(blocks)
+        low = high = blocks
         if mask is not None:
             found.mul_(mask[..., None])
+            low, high = (blocks.masked_fill(~mask[..., None], end) for end in (math.inf, -math.inf))
+        span = torch.stack([_over_all(low, torch.amin), _over_all(high, torch.amax)])
         # positions of one example: far below 2^24, so float32 counts are exact
-        active = found.sum(1)
-        counts = torch.stack(
-            [
-                (active > 0).sum(0),
-                active.double().sum(0).long(),
-                torch.zeros_like(active[0], dtype=torch.int64) if finite else (~torch.isfinite(real)).sum((0, 1)),
-            ]
-        ).cpu()
-        lowest, highest = real.amin((0, 1)), real.amax((0, 1))
+        active = found.sum(1) if found.shape[1] > 1 else found[:, 0]
+        whole = torch.float32 if found.shape[0] * found.shape[1] < 2**24 else torch.int64
+        anywhere, total = (counts.sum(0, dtype=whole).long() for counts in (active.clamp(max=1), active))
         # an example that is nothing but padding was not seen
-        self._n += blocks.shape[0] if mask is None else int(mask.any(1).sum())
-        self._positions += real.shape[0] * real.shape[1]
-        self._add(counts, (lowest.cpu(), highest.cpu()))
+        self._n += len(blocks) if mask is None else mask.any(1).sum()
+        self._positions += found.shape[0] * found.shape[1] if mask is None else mask.sum()
+        self._add(torch.stack([anywhere, total, _not_finite(blocks, mask, span)]), span)
 
     def _is_active(self, blocks: Tensor) -> Tensor:
         """Ones and zeros as float32: summing those is many times faster than summing booleans."""
@@ -141,12 +144,13 @@ class UnitCounter(Reducer):
             return compare(blocks.abs(), self._high, out=found)
         return torch.gt(blocks, self._low, out=found).mul_(blocks < self._high)
 
-    def _add(self, counts: Tensor, span: tuple[Tensor, Tensor]) -> None:
+    def _add(self, counts: Tensor, span: Tensor) -> None:
         if self._counts is None or self._range is None:
             self._counts, self._range = counts, span
         else:
             self._counts = self._counts + counts
-            self._range = (torch.minimum(self._range[0], span[0]), torch.maximum(self._range[1], span[1]))
+            lowest, highest = torch.minimum(self._range[0], span[0]), torch.maximum(self._range[1], span[1])
+            self._range = torch.stack([lowest, highest])
 
     def merge(self, other: Self) -> None:
         """Add the counts of other batches."""
@@ -157,13 +161,30 @@ class UnitCounter(Reducer):
 
     def result(self) -> UnitTally:
         """The counts."""
-        if self._counts is None or self._range is None:
+        n = int(self._n)
+        if self._counts is None or self._range is None or n == 0:
             raise NotApplicable("no unit was seen on any example")
-        anywhere, active, not_finite = self._counts
+        anywhere, active, not_finite = self._counts.cpu()
+        lowest, highest = self._range.cpu()
         return UnitTally(
-            self._n, self._positions, anywhere, active, *self._range, not_finite, self._rule, self._bounded,
+            n, int(self._positions), anywhere, active, lowest, highest, not_finite, self._rule, self._bounded,
             self._one_sided, self._leaky,
         )  # fmt: skip
+
+
+def _over_all(blocks: Float[Tensor, "n positions units"], extreme: Callable[..., Tensor]) -> Float[Tensor, " units"]:
+    """Smallest or largest of each unit; first over positions: four times faster than over both axes at once."""
+    rows: Tensor = extreme(blocks, 1) if blocks.shape[1] > 1 else blocks[:, 0]
+    found: Tensor = extreme(rows, 0)
+    return found
+
+
+def _not_finite(blocks: Tensor, mask: Tensor | None, span: Tensor) -> Int[Tensor, " units"]:
+    """How often each unit is NaN or infinite; the extremes tell whether it ever is, where asking them costs no waiting."""
+    if span.device.type == "cpu" and bool(torch.isfinite(span).all()):
+        return span.new_zeros(span.shape[1], dtype=torch.int64)
+    bad = ~torch.isfinite(blocks)
+    return (bad if mask is None else bad & mask[..., None]).sum((0, 1))
 
 
 def active_band(

@@ -122,9 +122,11 @@ class Separation(LayerInstrument):
         sizes = torch.unique(sample.labels, return_counts=True)[1]
         if int((sizes > 1).sum()) < 2:
             raise NotApplicable(f"{len(sizes)} classes in {len(sample.labels)} examples, and two of two are needed")
-        return self._quantities(
-            gdv(sample.features, sample.labels, permutations=self.permutations, seed=self.seed), sample.note
+        labels, settings = sample.labels, (self.permutations, self.seed)
+        result = sample.worked_out.once(
+            (gdv, settings), lambda: gdv(sample.features, labels, permutations=self.permutations, seed=self.seed)
         )
+        return self._quantities(result, sample.note)
 
     def _quantities(self, result: ClassSeparation, note: str) -> dict[str, Quantity]:
         numbers: dict[str, tuple[float, str]] = {
