@@ -217,11 +217,12 @@ def _said(metadata: Mapping[str, Any]) -> str:
 
 
 def open_gguf(path: Path) -> WeightSource:
-    """Open a GGUF file, or all parts of one that was split.
+    """Open a GGUF file, or all parts of one that was split: by one of them, or by the folder that holds no others.
 
     Raises:
         OpenError: if it is no complete GGUF file, or a part is missing.
     """
+    path = _parts_in(path)[0] if path.is_dir() else path
     part = _SPLIT.match(path.name)
     if part is None or int(part[3]) < 2:
         return GgufFile(path)
@@ -242,4 +243,11 @@ def open_gguf(path: Path) -> WeightSource:
     return whole
 
 
-FORMAT = Format("GGUF", (".gguf",), open_gguf, magic=b"GGUF")
+def _parts_in(folder: Path) -> list[Path]:
+    """The parts of the one split file that a folder holds; empty if it holds another `.gguf` too."""
+    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(".gguf") and path.is_file())
+    parts = [_SPLIT.match(path.name) for path in files]
+    return files if len({(part[1], part[3]) if part else None for part in parts} - {None}) == 1 and all(parts) else []
+
+
+FORMAT = Format("GGUF", (".gguf",), open_gguf, magic=b"GGUF", is_folder=lambda folder: bool(_parts_in(folder)))
