@@ -61,8 +61,9 @@ def measure(instrument=QUICK, **tensors):
 def recorded(*steps):
     group = {}
     for name in dict.fromkeys(name for measured in steps for name in measured):
-        parts = [m[name].to_xarray().expand_dims(step=[i]) for i, m in enumerate(steps) if name in m]
-        if parts[0].dims == ("step", "matrix"):
+        found = {i: m[name] for i, m in enumerate(steps) if name in m}
+        if all(quantity.dims == ("matrix",) for quantity in found.values()):
+            parts = [quantity.to_xarray().expand_dims(step=[i]) for i, quantity in found.items()]
             group[name] = xr.concat(parts, "step", join="outer")
     return group
 
