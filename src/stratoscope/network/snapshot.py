@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stratoscope.errors import OpenError
+from stratoscope.network.modes import as_umask_says
 from stratoscope.network.stores import SafetensorsFile
 from stratoscope.network.weights import ModuleWeights, StateDict, WeightSource
 
@@ -110,6 +111,7 @@ def _write(kept: dict[str, Tensor], aliases: dict[str, str], path: Path) -> None
         save_file(_apart(kept), str(unfinished), metadata=aliases or None)
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
+        as_umask_says(unfinished)
         unfinished.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratoscope.errors import RecordError
+from stratoscope.network.modes import as_umask_says
 from stratoscope.record.schema import ARRAYS
 
 _NAME = re.compile(r"[0-9]{4,9}-[0-9]{6,12}\.safetensors")
@@ -38,6 +39,7 @@ def write_arrays(folder: Path, name: str, tensors: Mapping[str, NDArray[Any]]) -
         save_file(dict(tensors), draft)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    as_umask_says(draft)
     sync(draft)
     os.replace(draft, folder / name)
     sync(folder)

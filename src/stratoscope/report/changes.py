@@ -11,14 +11,12 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from stratoscope.charts.numbers import TIMES, elide, format_number, short_names
+from stratoscope.charts.numbers import TIMES, elide, short_names
 from stratoscope.report.console import hanging, joined, safe
+from stratoscope.report.sides import SIDES, relative_text, sides_text
 from stratoscope.report.verdicts import NAME, WIDE
 
 MOST_ROWS = 30
-
-BEFORE_AND_AFTER = {"phase": "phase", "alpha": "alpha", "stable_rank": "stable rank", "num_spikes": "spikes"}
-"""What is told before and after, and what it is called."""
 
 
 def print_changes(comparison: Mapping[str, Any], out: Console, every: bool) -> None:
@@ -50,7 +48,7 @@ def print_changes(comparison: Mapping[str, Any], out: Console, every: bool) -> N
 
 
 def _grid(rows: Sequence[Mapping[str, Any]], width: int) -> Grid:
-    told = [key for key in BEFORE_AND_AFTER if any(_there(row, key) for row in rows)]
+    told = [key for key in SIDES if any(_there(row, key) for row in rows)]
     told = told if width >= WIDE else told[:2]
     grid = Grid(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     grid.add_column("Weights", no_wrap=True)
@@ -59,33 +57,16 @@ def _grid(rows: Sequence[Mapping[str, Any]], width: int) -> Grid:
     for name in ("change", "cosine"):
         grid.add_column(name, justify="right", no_wrap=True)
     for key in told:
-        grid.add_column(BEFORE_AND_AFTER[key], overflow="fold")
+        grid.add_column(SIDES[key], overflow="fold")
     names = [str(row["name"]) for row in rows]
     names = names if max(map(len, names)) <= NAME else short_names(names, NAME)
     for name, row in zip(names, rows, strict=True):
         shape = [safe(f"{row['kind']} {TIMES.join(map(str, row['shape']))}")] if width >= WIDE else []
         cosine = "" if row["cosine"] is None else f"{row['cosine']:.3f}"
-        grid.add_row(safe(name), *shape, safe(relative(row)), safe(cosine), *(safe(_sides(row, key)) for key in told))
+        grid.add_row(
+            safe(name), *shape, safe(relative_text(row)), safe(cosine), *(safe(sides_text(row, key)) for key in told)
+        )
     return grid
-
-
-def relative(row: Mapping[str, Any]) -> str:
-    """The relative change of a row as people read it.
-
-    >>> relative({"relative_change": 0.1234, "reason": ""}), relative({"relative_change": None, "reason": "NaN"})
-    ('12.3 %', 'NaN')
-    """
-    value = row["relative_change"]
-    return str(row["reason"]) if value is None else f"{format_number(100 * value)} %"
-
-
-def _sides(row: Mapping[str, Any], key: str) -> str:
-    before, after = (_shown(row[side].get(key)) for side in ("before", "after"))
-    return before if before == after else f"{before or '-'} to {after or '-'}"
-
-
-def _shown(value: object) -> str:
-    return format_number(value) if isinstance(value, int | float) else str(value or "")
 
 
 def _there(row: Mapping[str, Any], key: str) -> bool:

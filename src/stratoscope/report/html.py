@@ -21,9 +21,10 @@ from markupsafe import Markup
 
 from stratoscope.charts.svg import stylesheet
 from stratoscope.errors import RecordError
+from stratoscope.network.modes import as_umask_says
 from stratoscope.report import page
 from stratoscope.report.prose import prose, source_link
-from stratoscope.report.summary import verdict
+from stratoscope.report.summary import partial, series_sentence, verdict
 from stratoscope.report.table import table_of
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def to_html(record: Record, *, all_charts: bool = False) -> str:
         coverage=page.coverage(record, table),
         facts=page.facts(record),
         summary=page.summary(record),
+        partial=partial(record),
+        series=series_sentence(record) if "series" in record.meta else "",
+        comparison=page.comparison(record),
         data=json_in_script(page.data(table)),
         script=Markup(script),
         script_hash=base64.b64encode(seen).decode("ascii"),
@@ -100,7 +104,7 @@ def _replace(path: Path, text: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
+        as_umask_says(Path(temporary))
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -131,9 +135,3 @@ def _file(name: str) -> str:
     """One of our files, without indentation: it is half of a small page otherwise, and none of them needs it."""
     lines = files("stratoscope.report").joinpath(name).read_text(encoding="utf-8").splitlines()
     return "\n".join(line.strip() for line in lines if line.strip()) + "\n"
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -33,6 +33,9 @@ VERDICTS = {
 }
 """Every verdict, the worst first, and what it says."""
 
+QUIET_VERDICTS = ("not judged", "skipped", "not applicable")
+"""Verdicts that say nothing of a tensor; it is counted, and shown when all are."""
+
 VERY_HEAVY, HIGH = 2.0, 6.0
 """Exponents below and above which a tail is very heavy or thin, where the record does not say other limits."""
 

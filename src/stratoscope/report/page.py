@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ from stratoscope.charts.values import Chart, Line, Number
 from stratoscope.charts.variable import Variable, variables_of
 from stratoscope.findings import Finding
 from stratoscope.report.headline import headline, pictured, scalars
+from stratoscope.report.meaning import QUIET_VERDICTS, meaning_of
 from stratoscope.report.rows import plain_row
+from stratoscope.report.sides import SIDES, relative_text, sides_text
 from stratoscope.report.summary import (
     QUIET,
     by_instrument,
@@ -160,13 +163,26 @@ def _unit_and_source(variable: Variable) -> str:
 
 def tables(table: Table, every: Sequence[Finding]) -> list[dict[str, Any]]:
     """Tensors, and layers without params; each with its own columns."""
+    meanings = {id(row): meaning_of(table, row) for row in table.rows}
     numbered = list(enumerate(table.rows))
+    decided = any(meaning.verdict not in QUIET_VERDICTS for meaning in meanings.values())
+    if decided:  # the worst first
+        numbered.sort(key=lambda pair: meanings[id(pair[1])].rank)
     parts = (
         ("Tensors", [(number, row) for number, row in numbered if row.tensor is not None]),
         ("Layers without parameters", [(number, row) for number, row in numbered if row.tensor is None]),
     )
     said = _said(every, table)
-    return [_table(title, table, rows, said) for title, rows in parts if rows]
+    found = []
+    for title, rows in parts:
+        if rows:
+            shown = _table(title, table, rows, said)
+            shown["verdicts"] = decided and rows[0][1].tensor is not None
+            for plain, (_, row) in zip(shown["rows"], rows, strict=True):
+                meaning = meanings[id(row)]
+                plain |= {"verdict": meaning.verdict, "meaning": meaning.says, "rank": meaning.rank[0]}
+            found.append(shown)
+    return found
 
 
 def _said(every: Sequence[Finding], table: Table) -> dict[str, tuple[str, str]]:
@@ -230,6 +246,39 @@ def _cell(table: Table, row: Row, column: Column, sparks: bool) -> dict[str, Any
     path = spark_path(history, 44, 13, log=log) if sparks and len(history) > 2 and not column.variable.meanings else ""
     sort = f"{found[1]:.6g}" if math.isfinite(found[1]) else ""
     return {"text": column.shown(found[1]), "sort": sort, "path": path}
+
+
+# -- two checkpoints side by side -----------------------------------------------------------------------------------------
+
+
+def comparison(record: Record) -> dict[str, Any] | None:
+    """How far each tensor moved between two checkpoints, if the record says."""
+    found = record.meta.get("comparison")
+    if not found:
+        return None
+    rows = [row for row in found["layers"] if row["status"] == "measured"]
+    others = Counter(
+        f"{row['status'].replace('_', ' ')}: {row['reason']}" for row in found["layers"] if row not in rows
+    )
+    told = [key for key in SIDES if any(row[side].get(key) is not None for row in rows for side in ("before", "after"))]
+    return {
+        "before": str(found["before"]),
+        "after": str(found["after"]),
+        "columns": [SIDES[key] for key in told],
+        "rows": [
+            {
+                "name": row["name"],
+                "kind": row["kind"],
+                "shape": TIMES.join(map(str, row["shape"])),
+                "change": relative_text(row),
+                "sort": "" if row["relative_change"] is None else f"{row['relative_change']:.6g}",
+                "cosine": "" if row["cosine"] is None else f"{row['cosine']:.4f}",
+                "sides": [sides_text(row, key) for key in told],
+            }
+            for row in rows
+        ],
+        "others": [f"{count:,} {reason}" for reason, count in others.most_common()],
+    }
 
 
 # -- the charts -----------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
       rows.forEach((row) => {
-        const text = [row.cells[0], row.cells[1], ...all(".reason", row)].map((cell) => cell.textContent).join(" ").toLowerCase();
+        const text = [row.cells[0], ...all(".kind, .verdict, .meaning, .reason", row)].map((cell) => cell.textContent).join(" ").toLowerCase();
         row.hidden = !words.every((word) => text.includes(word));
         shown += !row.hidden;
       });

@@ -15,7 +15,7 @@ from rich.text import Text
 from stratoscope.charts.numbers import TIMES, format_number, short_names
 from stratoscope.charts.sparkline import sparkline
 from stratoscope.report.console import joined, safe
-from stratoscope.report.meaning import Meaning, meaning_of
+from stratoscope.report.meaning import QUIET_VERDICTS, Meaning, meaning_of
 
 if TYPE_CHECKING:
     from stratoscope.report.table import Column, Row, Table
@@ -38,9 +38,6 @@ STYLES = {
     "under-trained?": ("!", "yellow"),
     "trained": ("✓", "green"),
 }
-QUIET = ("not judged", "skipped", "not applicable")
-"""Verdicts of tensors that are counted and not shown, unless all are."""
-
 LETTERS = {
     "random-like": ("R", "yellow"),
     "flat": ("F", "yellow"),
@@ -68,7 +65,7 @@ def judged(table: Table) -> list[tuple[Row, Meaning]]:
 
 def has_verdicts(table: Table, alone: bool) -> bool:
     """Whether there is a verdict to show: any of a spectrum where weights are all there is, else one that decides."""
-    found = {meaning.verdict for _, meaning in judged(table)} - set(QUIET)
+    found = {meaning.verdict for _, meaning in judged(table)} - set(QUIET_VERDICTS)
     return bool(found if alone and _phase(table) else found - {"undecided"}) and _phase(table) is not None
 
 
@@ -81,8 +78,8 @@ def print_verdicts(table: Table, out: Console, every: bool) -> None:
         every: whether to show all rows, those without a matrix too.
     """
     pairs = judged(table)
-    shown = pairs if every else [pair for pair in pairs if pair[1].verdict not in QUIET]
-    out.print(_counts([pair for pair in pairs if pair[1].verdict not in QUIET]))
+    shown = pairs if every else [pair for pair in pairs if pair[1].verdict not in QUIET_VERDICTS]
+    out.print(_counts([pair for pair in pairs if pair[1].verdict not in QUIET_VERDICTS]))
     if shown:
         top = shown if every else shown[:MOST_ROWS]
         out.print(_grid(table, top, out.width))
@@ -120,7 +117,7 @@ def _grid(table: Table, pairs: Sequence[tuple[Row, Meaning]], width: int) -> Gri
     for name, (row, meaning) in zip(names, pairs, strict=True):
         sign, style = STYLES.get(meaning.verdict, (" ", "dim"))
         shape = [safe(f"{row.kind} {TIMES.join(map(str, row.shape or ()))}".strip())] if width >= WIDE else []
-        quiet = "dim" if meaning.verdict in (*QUIET, "undecided") else ""
+        quiet = "dim" if meaning.verdict in (*QUIET_VERDICTS, "undecided") else ""
         verdict = safe(f"{sign} {meaning.verdict}", style)
         grid.add_row(safe(name), *shape, verdict, safe(meaning.says, quiet), *(_cell(table, row, c) for c in further))
     return grid
