@@ -74,7 +74,10 @@ def _table(array: xr.DataArray, split: str | None, dim: str | None, labels: list
         array = array.sel(split=split)
     if dim is None:
         return array.values.astype(float).reshape(-1, 1)
-    return array.transpose("step", dim).reindex({dim: labels}).values.astype(float)
+    array = array.transpose("step", dim)
+    if list(map(str, array.coords[dim].values)) != labels:
+        array = array.reindex({dim: labels})
+    return array.values.astype(float)
 
 
 def passed_if_silent(

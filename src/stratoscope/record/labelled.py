@@ -35,9 +35,11 @@ def labelled(
     """
     import xarray as xr
 
-    coords = xr.Coordinates()
+    # plain labels in one go: putting them together one by one takes xarray a millisecond
+    coords = xr.Coordinates({dim: labels(axis) for dim, axis in zip(dims, axes, strict=True) if axis.depth == 1})
     for dim, axis in zip(dims, axes, strict=True):
-        coords = coords.assign(coordinate(dim, axis, (names or {}).get(dim) or levels(dim, axis.depth, dims)))
+        if axis.depth > 1:
+            coords = coords.assign(coordinate(dim, axis, (names or {}).get(dim) or levels(dim, axis.depth, dims)))
     return xr.DataArray(values, dims=tuple(dims), coords=coords, name=name, attrs=dict(attrs))
 
 
@@ -46,7 +48,7 @@ def coordinate(dim: str, axis: Axis, names: tuple[str, ...]) -> xr.Coordinates:
     import xarray as xr
 
     if axis.depth == 1:
-        return xr.Coordinates({dim: column(axis.members if axis.kind == "labels" else range(axis.size))})
+        return xr.Coordinates({dim: labels(axis)})
     import pandas as pd
 
     if axis.kind == "stacked":
@@ -68,7 +70,12 @@ def columns(axis: Axis) -> list[NDArray[Any]]:
         return [np.repeat(column(axis.firsts()), counts), np.concatenate(seconds)]
     if axis.kind == "tuples":
         return [column(part) for part in zip(*axis.members, strict=True)]
-    return [column(axis.members if axis.kind == "labels" else range(axis.size))]
+    return [labels(axis)]
+
+
+def labels(axis: Axis) -> NDArray[Any]:
+    """The labels of an axis that is not stacked."""
+    return column(axis.members if axis.kind == "labels" else range(axis.size))
 
 
 def column(labels: Sequence[Any]) -> NDArray[Any]:
