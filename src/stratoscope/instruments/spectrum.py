@@ -35,8 +35,9 @@ what training added.
 
 Names that weightwatcher has mean what they mean there. Where it has another meaning the name differs: its
 `spectral_norm` is `lambda_max` here (`spectral_norm` of the instrument `weights` is $\sqrt{\lambda_1}$), and its `norm`
-and `log_norm` are the squared Frobenius norm, as here. Its `sigma_mp`, `bulk_max`, `num_spikes` and `mp_softrank` fit a
-smoothed density by eye of a grid, ours are closed-form, so the values differ a little.
+and `log_norm` are those of the squared Frobenius norm, as here. Its `sigma_mp`, `bulk_max`, `num_spikes` and
+`mp_softrank` come from a fit to a smoothed density, ours from a closed form, so the values differ by some percent, and by
+more for square matrices.
 
 **The phases**, by the first that holds. More than 5 % zeros: `rank-collapse`. No spike: `random-like`, or `flat` where
 the eigenvalues are closer together than noise has them. Noise holds less than half of the variance, or is further
@@ -55,8 +56,10 @@ goes with better accuracy, with 2 to 6 the usual range.
 improves. Below 2 it does not say "stop": a network that diverged looks the same. A `fit_p` below 0.1 says that the tail
 is no power law; above it the tail may still be none, as short tails of most laws pass. The cuts were chosen on synthetic
 matrices of 384 x 1024 and were right there for 67 of 70, which is no accuracy, as the cuts were seen to fit. One matrix
-of noise in a hundred has a spike by construction. A common mean of the entries is a spike, and a trap. Spikes weaker
-than $(M/N)^{1/4}$ cannot be seen by anybody. In half precision, what rounding makes is not counted as rank.
+of noise in a hundred has a spike by construction. A common mean of the entries is a spike, and a trap; so are the few
+eigenvalues by which very sparse or very uneven noise reaches beyond its edge. A direction weaker than $(M/N)^{1/4}$
+cannot be seen by anybody, and a quarter above that it is seen in three draws of four at 256 x 512, and nearly always from
+1024 on. In half precision, what rounding makes is not counted as rank.
 
 **What to do.** Indistinguishable from noise: see whether the layer is trained at all, and whether weight decay is too
 strong. Rank collapse: lower the weight decay. Correlation traps: look for single huge entries, lower the learning rate.
