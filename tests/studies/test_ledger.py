@@ -83,6 +83,8 @@ def test_fields_of_a_later_minor_release_are_no_harm(tmp_path):
     table["rows"][0]["mood"] = "good"
     path.write_text(json.dumps(table))
     assert list(read(path).values()) == [ROW]
+    write([replace(ROW, study="r")], path)
+    assert [row.get("mood") for row in json.loads(path.read_text())["rows"]] == [None, "good"]
 
 
 def test_the_file_has_the_mode_that_the_umask_leaves(tmp_path):

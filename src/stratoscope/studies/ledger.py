@@ -119,7 +119,7 @@ def read(*paths: Path) -> dict[tuple[str, str, str], Row]:
     """
     found: dict[tuple[str, str, str], Row] = {}
     for path in paths or (SHIPPED, written_to()):
-        for row in _rows_in(path):
+        for row in map(_row, _items_in(path)):
             if row.key not in found or row.date >= found[row.key].date:
                 found[row.key] = row
     return found
@@ -146,8 +146,8 @@ def write(rows: Iterable[Row], path: Path | None = None) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):
-            kept = [row for row in _rows_in(path) if (row.study, row.budget) not in renewed]
-            _replace(path, _text([*kept, *new]))
+            kept = [item for item in _items_in(path) if (item["study"], item["budget"]) not in renewed]
+            _replace(path, _text([*kept, *map(_item, new)]))
     except OSError as error:
         raise RecordError(
             f"The ledger {path} cannot be written ({error.strerror}); name another file with {VARIABLE}."
@@ -164,7 +164,8 @@ def check() -> Path:
     return write(())
 
 
-def _rows_in(path: Path) -> list[Row]:
+def _items_in(path: Path) -> list[dict[str, Any]]:
+    """The rows as they stand there, with fields that a later release may have added."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -175,7 +176,10 @@ def _rows_in(path: Path) -> list[Row]:
         table = json.loads(text)
         if table["format"] > FORMAT:
             raise RecordError(f"The ledger {path} is of a newer release; install that, or name another: {VARIABLE}.")
-        return [_row(item) for item in table["rows"]]
+        items: list[dict[str, Any]] = table["rows"]
+        for item in items:
+            _row(item)
+        return items
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged(path, error) from error
 
@@ -195,10 +199,13 @@ def _damaged(path: Path, error: Exception) -> RecordError:
     return RecordError(f"The ledger {path} is damaged ({why}); mend it or move it away, nothing in it was changed.")
 
 
-def _text(rows: Iterable[Row]) -> str:
-    order = sorted(rows, key=lambda row: (row.study, row.budget))  # claims stay in the order of the study
-    items = [{name: value for name, value in asdict(row).items() if name in _FIELDS} for row in order]
-    return json.dumps({"format": FORMAT, "rows": items}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def _item(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in asdict(row).items() if name in _FIELDS}
+
+
+def _text(items: Iterable[Mapping[str, Any]]) -> str:
+    order = sorted(items, key=lambda item: (item["study"], item["budget"]))  # claims stay in the order of the study
+    return json.dumps({"format": FORMAT, "rows": order}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _replace(path: Path, text: str) -> None:
