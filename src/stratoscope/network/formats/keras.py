@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -61,26 +62,20 @@ class KerasWeights(WeightSource):
         else:
             named = [_Named(path, item) for path, item in file.sets.items()]
         self._sets = _by_name(named)
-        self._uses = {id(each.item): each.use for each in named}
+        self._infos = _infos(self._sets)
         if not self._sets:
             raise OpenError(f"{about} holds no weights; it holds {listed(list(file.sets)) or 'nothing'}.")
         self.about = f"{len(self._sets)} tensors in {about}{_left(file)}"
 
     def describe(self) -> Mapping[str, TensorInfo]:
         """In the order of the layers, where the file tells it."""
-        first: dict[int, str] = {}
-        found: dict[str, TensorInfo] = {}
-        for name, item in self._sets.items():
-            same = first.setdefault(item.address, name)
-            tied = None if same == name else same
-            found[name] = TensorInfo(item.shape, item.dtype, same_as=tied, reason=item.reason, use=self._uses[id(item)])
-        return found
+        return self._infos
 
     def load(self, name: str) -> Tensor:
         """Read one tensor."""
         if name not in self._sets:
             raise OpenError(f"There is no tensor {name!r} in {self.about}.")
-        return self._file.load(self._sets[name])
+        return self._file.load(self._sets[name].item)
 
 
 def open_keras(path: Path) -> WeightSource:
@@ -130,11 +125,22 @@ def _member_bytes(path: Path, name: str, size: int) -> bytes:
     return bytes(read_range(target, 0, size))
 
 
-def _by_name(named: Iterable[_Named]) -> dict[str, DataSet]:
+def _by_name(named: Iterable[_Named]) -> dict[str, _Named]:
     """No two data sets have one name: those that would, keep their path."""
-    found: dict[str, DataSet] = {}
+    found: dict[str, _Named] = {}
     for each in named:
-        found[each.item.path if each.name in found else each.name] = each.item
+        found[each.item.path if each.name in found else each.name] = each
+    return found
+
+
+def _infos(sets: Mapping[str, _Named]) -> dict[str, TensorInfo]:
+    """What is known of each tensor; two names of one data set are tied."""
+    first: dict[int, str] = {}
+    found: dict[str, TensorInfo] = {}
+    for name, each in sets.items():
+        item, same = each.item, first.setdefault(each.item.address, name)
+        tied = None if same == name else same
+        found[name] = TensorInfo(item.shape, item.dtype, same_as=tied, reason=item.reason, use=each.use)
     return found
 
 
@@ -177,7 +183,9 @@ def _called(owner: str, known: Mapping[str, str]) -> list[str]:
 
 def _place(called: list[str], items: list[DataSet], order: Mapping[str, int]) -> tuple[list[int], int]:
     """Where a layer stands: in the order of the config, and where that says nothing, in the order of the file."""
-    return [order.get(name, len(order)) for name in called], min(item.address for item in items)
+    largest = max(items, key=lambda item: prod(item.shape))  # small ones are gathered in blocks, out of their order
+    start = largest.address if largest.offset is None else largest.offset
+    return [order.get(name, len(order)) for name in called], start
 
 
 def _class_of(parts: list[str], called: list[str], layers: _Layers) -> tuple[str, Mapping[str, Any]]:
