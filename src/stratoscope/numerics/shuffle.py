@@ -11,7 +11,7 @@ from torch import Tensor
 AT_ONCE = 2**24
 """Entries up to which the whole order is drawn; beyond, it is computed place by place."""
 
-_ROUNDS = 4
+_ROUNDS = 2
 _BLOCK = 2**22
 _CHUNK = 2**17  # what fits a processor's cache is several times as fast
 
@@ -23,7 +23,7 @@ def shuffled_rows(
 
     Every entry comes exactly once. Up to `at_once` entries the order is uniform over all orders. Beyond, it is a random
     Feistel network over rows and columns: by turns, rows are moved by a random amount that their column decides, and
-    columns by one that their row decides, four times each (after Luby and Rackoff, doi:10.1137/0217022). It needs
+    columns by one that their row decides, twice each (after Luby and Rackoff, doi:10.1137/0217022). It needs
     memory for a few numbers a row alone.
 
     Args:
