@@ -51,10 +51,19 @@ def open_weights(path: str | Path, key: str | None = None) -> WeightSource:
     found = formats.format_of_file(place)
     if found is None:
         refuse_other_file(place)
-        known = ", ".join((*SAFETENSORS, *TORCH, INDEX, *formats.endings()))
+        known = ", ".join(endings())
         raise OpenError(f"{place} is of a kind that is not read here; weights can be opened from {known} or a folder.")
     _refuse_key(place, key, f"of the format {found.name}")
     return found.open(place)
+
+
+def endings() -> tuple[str, ...]:
+    """The endings, in lower case, of files that `open_weights` opens.
+
+    >>> ".safetensors" in endings(), ".gguf" in endings()
+    (True, True)
+    """
+    return (*SAFETENSORS, *TORCH, INDEX, *formats.endings())
 
 
 def _refuse_key(place: Path, key: str | None, what: str) -> None:
