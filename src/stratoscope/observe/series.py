@@ -74,11 +74,11 @@ def find_series(paths: Sequence[str | Path]) -> Series | Path:
     chosen = list(dict.fromkeys(_without_shards(places)))
     if not chosen:
         raise OpenError("No path was given; name a file, a folder or a pattern such as 'runs/*.pt'.")
-    if len(chosen) == 1:
-        return _within(chosen[0])
     for path in chosen:
         if not path.exists():
             raise OpenError(f"There is no file or folder {str(path)!r}; this runs in {Path.cwd()}.")
+    if len(chosen) == 1:
+        return _within(chosen[0])
     found = [_within(path, alone=False) for path in chosen]
     every = [path for one in found for path in _paths_of(one)]
     left_out = tuple(name for one in found if isinstance(one, Series) for name in one.left_out)
