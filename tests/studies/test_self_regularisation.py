@@ -100,7 +100,7 @@ class Written:
         self.spec, self.numbers = {"part": "batch size", "seed": seed, "batch": batch, "most_steps": 0}, numbers
 
     def number(self, key, variable, step=None, **labels):
-        return self.numbers[variable]
+        return {"train_accuracy": 1.0, **self.numbers}[variable]
 
 
 def runs(rise):

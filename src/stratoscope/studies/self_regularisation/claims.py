@@ -42,7 +42,8 @@ def soft_rank_rises(runs: StudyRuns) -> Evidence:
     return Evidence(
         runs.per_seed(_smallest_rise("mp_softrank")),
         "smallest rise of the soft rank from one batch size to the next larger",
-        numbers=_means(runs, "mp_softrank"),
+        numbers=_means(runs, "mp_softrank")
+        | {f"accuracy at batch {size}": _accuracies(some) for size, some in runs.by("batch")},
     )
 
 
@@ -233,7 +234,7 @@ def _mean(values: list[float]) -> float:
 BY_BATCH = {"part": "batch size"}
 
 CLAIMS = (
-    Claim("The MP soft rank falls steadily as the batch shrinks", BATCHES, soft_rank_rises, of=BY_BATCH),
+    Claim("The MP soft rank falls steadily as the batch shrinks", BATCHES, soft_rank_rises, of=BY_BATCH, note="training accuracies stand beside it: a batch so small that the network hardly learns at this rate lowers the ranks, too"),
     Claim("The stable rank falls steadily as the batch shrinks", BATCHES, stable_rank_rises, of=BY_BATCH),
     Claim("Smaller batches leave more spikes outside the bulk", f"{BATCHES}; counts from {NOTEBOOK}", spike_share_falls, of=BY_BATCH),
     Claim("The phases come in order as the batch shrinks: random-like, bleeding-out, bulk+spikes, bulk-decay, heavy-tailed", BATCHES, phases_in_order, of=BY_BATCH, note="a truth value for each seed, so it takes 6 seeds that agree"),
