@@ -1,11 +1,16 @@
-"""Operator norms against dense unrolled matrices."""
+"""Operator norms and whole spectra of convolutions against dense unrolled matrices."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stratoscope.numerics.convolution import circular_operator_norm, operator_norm
+from stratoscope.numerics.convolution import (
+    circular_operator_norm,
+    circular_singular_values,
+    kernel_slices,
+    operator_norm,
+)
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 KERNELS = [
@@ -26,11 +31,14 @@ def gaussian(*shape, seed=0):
     return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
 
 
-def dense_norm(forward, shape):
-    """The map's matrix, one basis image a column."""
+def dense_matrix(forward, shape):
+    """The map's matrix, one basis image a row."""
     basis = torch.eye(torch.Size(shape).numel(), dtype=torch.float64).reshape(-1, *shape)
-    columns = forward(basis).flatten(1)
-    return torch.linalg.matrix_norm(columns, 2).item()
+    return forward(basis).flatten(1)
+
+
+def dense_norm(forward, shape):
+    return torch.linalg.matrix_norm(dense_matrix(forward, shape), 2).item()
 
 
 def rolled_convolution(kernel, sizes, groups, dilation=1):
@@ -52,6 +60,36 @@ def test_fourier_norm_is_that_of_the_dense_circular_matrix(rank, shape, size, gr
     kernel = gaussian(*shape)
     dense = dense_norm(rolled_convolution(kernel, size, groups), (shape[1] * groups, *size))
     assert circular_operator_norm(kernel, size, groups=groups) == pytest.approx(dense, rel=1e-12)
+
+
+@pytest.mark.parametrize(("rank", "shape", "size", "groups"), KERNELS)
+def test_fourier_gives_every_singular_value_of_the_dense_circular_matrix(rank, shape, size, groups):
+    kernel = gaussian(*shape)
+    dense = dense_matrix(rolled_convolution(kernel, size, groups), (shape[1] * groups, *size))
+    values = circular_singular_values(kernel, size, groups=groups)
+    torch.testing.assert_close(values, torch.linalg.svdvals(dense), rtol=1e-9, atol=1e-9)
+    assert values[0].item() == pytest.approx(circular_operator_norm(kernel, size, groups=groups), rel=1e-12)
+
+
+def test_a_kernel_of_low_rank_has_exact_zeros_in_its_spectrum():
+    kernel = torch.einsum("o,ikl->oikl", gaussian(5), gaussian(4, 3, 3, seed=1))
+    values = circular_singular_values(kernel, 6)
+    assert len(values) == 36 * 4
+    assert (values > 1e-13 * values[0]).sum() == 36
+
+
+def test_slices_of_a_kernel():
+    kernel = gaussian(6, 2, 3, 2)
+    slices = kernel_slices(kernel, groups=3)
+    assert slices.shape == (18, 2, 2)
+    found = {tuple(matrix.flatten().tolist()) for matrix in slices}
+    naive = {
+        tuple(kernel[2 * g : 2 * g + 2, :, i, j].flatten().tolist())
+        for g in range(3) for i in range(3) for j in range(2)
+    }  # fmt: skip
+    assert found == naive
+    with pytest.raises(ValueError, match="do not divide into 4 groups"):
+        kernel_slices(kernel, groups=4)
 
 
 def test_fourier_norm_with_dilation():

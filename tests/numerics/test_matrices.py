@@ -14,6 +14,7 @@ from stratoscope.numerics.matrices import (
     not_finite,
     numerical_rank,
     singular_values,
+    singular_values_of_product,
     stable_rank,
     zero_share,
 )
@@ -76,6 +77,101 @@ def test_above_the_size_limit_noise_is_cut_to_zero_and_the_rest_stays():
 def test_blocks_of_rows_do_not_change_the_gram_matrix():
     tall = gaussian(50, 6)
     torch.testing.assert_close(matrices.lower_gram(matrices.widened_rows(tall, 1.0, rows=7)), tall.T @ tall)
+
+
+def test_panels_of_columns_do_not_change_the_lower_triangle(monkeypatch):
+    monkeypatch.setattr(matrices, "PANEL", 4)
+    tall = gaussian(50, 11)
+    torch.testing.assert_close(matrices.lower_gram(tall.split(20)).tril(), (tall.T @ tall).tril())
+    wide = torch.complex(gaussian(9, 6), gaussian(9, 6, seed=1))
+    torch.testing.assert_close(matrices.lower_gram([wide]).tril(), (wide.mH @ wide).tril())
+    with pytest.raises(ValueError, match="at least one block"):
+        matrices.lower_gram([])
+
+
+@pytest.mark.parametrize("shape", [(60, 17), (17, 60), (20, 20), (19, 18)])
+def test_small_blocks_panels_and_lapack_in_place_give_the_same(shape, monkeypatch):
+    """Of a well-conditioned matrix and of one that is decomposed by QR block by block."""
+    poor = with_spectrum([10.0**-i for i in range(15)], *shape)
+    good = gaussian(*shape)
+    truth = [np.linalg.svd(matrix.numpy(), compute_uv=False) for matrix in (good, poor)]
+    monkeypatch.setattr(matrices, "BLOCK", 40)
+    monkeypatch.setattr(matrices, "PANEL", 5)
+    monkeypatch.setattr(matrices, "IN_PLACE", 3)
+    for matrix, values in zip((good, poor), truth, strict=True):
+        np.testing.assert_allclose(singular_values(matrix), values, rtol=0, atol=1e-14 * 2 * values[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.bool, torch.int64])
+def test_types_without_arithmetic_of_their_own(dtype):
+    matrix = gaussian(12, 5).mul(3).to(dtype)
+    truth = np.linalg.svd(matrix.double().numpy(), compute_uv=False)
+    np.testing.assert_allclose(singular_values(matrix), truth, rtol=1e-9, atol=1e-9)
+    assert not_finite(matrix) == 0
+    assert zero_share(matrix) == pytest.approx(float((matrix.double() == 0).double().mean()))
+
+
+@given(seed=SEEDS, inner=st.integers(1, 9))
+@settings(deadline=None, max_examples=25)
+def test_a_product_is_decomposed_without_forming_it(seed, inner):
+    left, right = gaussian(6, inner, seed=seed), gaussian(inner, 7, seed=seed + 1)
+    values = singular_values_of_product(left, right)
+    truth = np.linalg.svd((left @ right).numpy(), compute_uv=False)
+    np.testing.assert_allclose(values, truth, atol=1e-12 * truth[0])
+    assert values[inner:].count_nonzero() == 0
+    turned = singular_values_of_product(right.T, left.T)
+    np.testing.assert_allclose(turned, values, atol=1e-12 * truth[0])
+
+
+def test_a_product_of_extreme_factors_does_not_overflow():
+    left, right = (torch.full(size, x, dtype=torch.float64) for size, x in (((3, 1), 1e200), ((1, 2), 1e-200)))
+    np.testing.assert_allclose(singular_values_of_product(left, right), [6**0.5, 0], atol=1e-12)
+    half = gaussian(30, 4, dtype=torch.float16)
+    np.testing.assert_allclose(
+        singular_values_of_product(half, half.T), singular_values(half.double() @ half.double().T), atol=1e-12 * 60
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "words"),
+    [
+        (torch.ones(2, 3), torch.ones(2, 3), "does not exist"),
+        (torch.ones(2, 0), torch.ones(0, 3), "with entries"),
+        (torch.full((2, 1), torch.inf), torch.ones(1, 3), "1 NaN and 2|0 NaN and 2 infinite"),
+    ],
+)
+def test_products_that_cannot_be_decomposed(left, right, words):
+    with pytest.raises(ValueError, match=words):
+        singular_values_of_product(left, right)
+
+
+@given(seed=SEEDS)
+@settings(deadline=None, max_examples=10)
+def test_gram_eigenvalues_of_blocks(seed):
+    tall = gaussian(20, 6, seed=seed)
+    found = matrices.gram_eigenvalues(tall.split(7), 2.0**-5)
+    np.testing.assert_allclose(found, singular_values(tall).square(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 3, 4), ()])
+def test_entries_come_once_whatever_the_axes(shape):
+    tensor = torch.arange(math.prod(shape), dtype=torch.float16).reshape(shape)
+    for seen in (tensor, tensor.permute(tuple(reversed(range(tensor.ndim)))), tensor[..., None][..., 0]):
+        blocks = list(matrices.entry_blocks(seen, 5))
+        assert max(map(len, blocks)) <= 5
+        assert torch.equal(torch.cat(blocks).sort().values, tensor.flatten().float())
+    gap = torch.arange(24.0).reshape(4, 6)[:, 1:4]
+    assert torch.equal(torch.cat(list(matrices.entry_blocks(gap, 5))).sort().values, gap.flatten())
+    assert list(matrices.entry_blocks(torch.empty(0, 3))) == []
+
+
+def test_squared_norm_and_largest_entry():
+    tensor = gaussian(7, 9, dtype=torch.float16)
+    assert matrices.squared_norm(tensor) == pytest.approx(float(tensor.double().square().sum()), rel=1e-12)
+    assert matrices.squared_norm(torch.full((4,), 6e4, dtype=torch.float16)) == pytest.approx(4 * 59999**2, rel=1e-3)
+    assert matrices.squared_norm(torch.empty(0)) == 0.0
+    assert matrices.largest_entry(tensor) == float(tensor.abs().max())
+    assert math.isnan(matrices.largest_entry(torch.tensor([1.0, math.nan])))
 
 
 @given(seed=SEEDS, exponent=st.integers(-300, 300))

@@ -40,6 +40,9 @@ class Tensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.tensors)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors  # without widening it
+
     def as_stored(self, name: str) -> Tensor:
         """One tensor without a wide copy of it."""
         return self.tensors[name]
@@ -80,6 +83,9 @@ class MatrixTensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.matrices)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.matrices  # without forming it
 
     def factors(self, name: str) -> tuple[Tensor, Tensor] | None:
         """The two factors of a product; `None` for what is no product."""

@@ -213,7 +213,8 @@ def _sketched(matrix: Tensor, name: str, known: Callable[..., Decomposition]) ->
     tall = matrix.T if matrix.shape[0] < matrix.shape[1] else matrix
     scale = power_of_two(largest_entry(tall))
     found = sketch(gram_product(tall, scale), tall.shape[1], generator=named_generator(name, tuple(matrix.shape)))
-    return known(found.top.sqrt() * scale, trace=squared_norm(tall), sketch=found, scale=scale)
+    rest = found if len(found.nodes) else None  # nothing is left where all were found
+    return known(found.top.sqrt() * scale, trace=squared_norm(tall), sketch=rest, scale=scale)
 
 
 def named_generator(*key: Hashable) -> torch.Generator:
