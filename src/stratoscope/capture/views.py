@@ -100,8 +100,9 @@ class Capture:
             return True
         first = re.sub(r"@\d+$", "", name)
         layer = self.subject.catalogue.layers.get(first)
-        parts = () if layer is None else (*layer.params, *layer.matrices)
-        names = (name, first, *(part.name for part in parts))
+        names = [name, first]
+        if layer is not None:
+            names += [param.name for param in layer.params] + [matrix.name for matrix in layer.matrices]
         return any(one == pattern or fnmatchcase(one, pattern) for one in names for pattern in self.patterns)
 
     def layers(self) -> list[Layer]:
@@ -229,7 +230,7 @@ class Capture:
             old = self.subject
             subject = Subject(
                 old.module, old.data, old.loss, old.labels, weights, None, old.name, old.probe, old.batch_size, old.seed,
-                old._probes,
+                heads=old.heads, config=old.config, _probes=old._probes,
             )  # fmt: skip
             self._others[key] = Capture(
                 subject, inner, self.memory, patterns=self.patterns, deadline=self.deadline, progress=self.progress
