@@ -137,13 +137,22 @@ class ShardedWeights(WeightSource):
 
 def listed(names: Sequence[str], most: int = 5) -> str:
     """The first few names, and how many more there are."""
-    shown = ", ".join(names[:most])
+    shown = ", ".join(printable(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def some(names: Sequence[str]) -> str:
     """The first few names with their verb."""
     return f"{listed(names, 3)} {'is' if len(names) == 1 else 'are'}"
+
+
+def printable(text: str, most: int = 200) -> str:
+    r"""A text of a file in one line, cut short, with what is not to be printed escaped.
+
+    >>> printable("a\nb")
+    'a\\nb'
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:most])
 
 
 def first_line(error: Exception) -> str:

@@ -117,9 +117,9 @@ def zip_members(path: Path, *, deflated: bool = False, max_bytes: int | None = N
 
 def _member(file: BinaryIO, info: zipfile.ZipInfo, path: Path) -> Member:
     end = file.seek(0, os.SEEK_END)
-    file.seek(min(info.header_offset, end))
+    file.seek(min(max(info.header_offset, 0), end))
     header = file.read(_LOCAL_HEADER.size)
-    if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL):
+    if info.header_offset < 0 or len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL):
         raise OpenError(
             f"{path} is a damaged zip archive ({info.filename!r} is not where it should be); copy it again."
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stratoscope.errors import OpenError
+from stratoscope.network.stores import printable
 
 MAX_STEPS = 50_000_000
 """Instructions of one pickle that are followed."""
@@ -112,7 +113,9 @@ class _Machine:
         """Push a name, if it is admitted."""
         found = Name(str(module), str(name))
         if not self._admits(found):
-            raise OpenError(f"its pickle names {str(found)[:100]}, which a description of tensors has no use for")
+            raise OpenError(
+                f"its pickle names {printable(str(found), 100)}, which a description of tensors has no use for"
+            )
         self.stack.append(found)
 
     def make(self) -> None:

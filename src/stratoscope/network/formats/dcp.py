@@ -18,7 +18,7 @@ from stratoscope.network.formats._pickled import Made, Name, read_pickle
 from stratoscope.network.formats._raw import MAX_INDEX, read_range, stored_sizes
 from stratoscope.network.formats._shards import Piece, PiecedWeights, claims_more
 from stratoscope.network.placing import plain_name
-from stratoscope.network.stores import first_line, listed
+from stratoscope.network.stores import first_line, listed, printable
 from stratoscope.network.torchfile import OTHERS, USUAL_KEYS
 from stratoscope.network.weights import TensorInfo, WeightSource
 from stratoscope.network.zipcheck import check_zip_file
@@ -153,7 +153,7 @@ def _stored(folder: Path, data: object) -> Iterator[tuple[tuple[str, tuple[int, 
         if start < 0 or not isinstance(index.get("fqn"), str):
             raise ValueError("where a tensor lies is no place in a file")
         file = folder / plain_name(info.get("relative_path"))
-        packed = ", ".join(str(how)[:40] for how in info.get("transform_descriptors") or ())
+        packed = ", ".join(printable(str(how), 40) for how in info.get("transform_descriptors") or ())
         yield (index.get("fqn"), _size(index.get("offset")) or ()), Piece((), (), file, start, length, packed)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from stratoscope.errors import OpenError
 from stratoscope.network.formats._format import Format
 from stratoscope.network.formats._raw import read_tensor, stored_sizes
-from stratoscope.network.stores import ShardedWeights, listed
+from stratoscope.network.stores import ShardedWeights, listed, printable
 from stratoscope.network.weights import NOT_TOLD, TensorInfo, Use, WeightSource
 
 _PLAIN: dict[int, tuple[str, torch.dtype]] = {
@@ -208,7 +208,7 @@ def _config(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _said(metadata: Mapping[str, Any]) -> str:
     """Architecture and heads, for people."""
     architecture = metadata.get("general.architecture")
-    said = [f"architecture {str(architecture)[:40]}"] if architecture else []
+    said = [f"architecture {printable(str(architecture), 40)}"] if architecture else []
     config = _config(metadata)
     if "num_attention_heads" in config:
         keys = config.get("num_key_value_heads", config["num_attention_heads"])

@@ -18,6 +18,7 @@ from stratoscope.network.formats._onnx_use import Usage, is_made_up, usages
 from stratoscope.network.formats._protobuf import unpacked
 from stratoscope.network.formats._raw import as_tensor, read_range, stored_sizes
 from stratoscope.network.placing import plain_name
+from stratoscope.network.stores import printable
 from stratoscope.network.weights import TensorInfo, WeightSource
 
 _TYPES: dict[int, tuple[torch.dtype, int]] = {
@@ -191,7 +192,7 @@ def _number(text: str) -> int:
 
 def _about(path: Path, graph: Graph, infos: Mapping[str, TensorInfo]) -> str:
     left = len(graph.tensors) - len(infos)
-    by = f" by {graph.producer[:40]}" if graph.producer else ""
+    by = f" by {printable(graph.producer, 40)}" if graph.producer else ""
     folded = "" if any(node.op == "BatchNormalization" for node in graph.nodes) else f"; {_ADVICE}"
     rest = f" (left out: {left} constants such as shapes and axes)" if left else ""
     return f"{len(infos)} tensors in {path}, an ONNX graph{by}{rest}{folded}"

@@ -22,6 +22,7 @@ from stratoscope.network.formats._raw import (
     scratch_file,
     stored_sizes,
 )
+from stratoscope.network.stores import printable
 from stratoscope.network.torchfile import open_torch
 from stratoscope.network.weights import TensorInfo, WeightSource
 from stratoscope.network.zipcheck import Member, extract_member, zip_members
@@ -205,7 +206,7 @@ def _unreadable(
     if meta.get("use_pickle"):
         return "a subclass of tensors, stored as a Python object, which is not loaded"
     if info.dtype is None:
-        return f"stored as type {told.get('dtype')}, which is not read here"
+        return f"stored as type {printable(str(told.get('dtype')), 40)}, which is not read here"
     if told.get("layout", _STRIDED) != _STRIDED:
         return "sparse: no dense matrix is stored"
     if member is None:
