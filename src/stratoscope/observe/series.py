@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stratoscope.errors import OpenError
-from stratoscope.network.opening import SAFETENSORS, TORCH, open_weights
+from stratoscope.network.opening import INDEX, endings, open_weights
 from stratoscope.network.stores import listed
 from stratoscope.network.torchfile import OTHERS
 from stratoscope.network.weights import WeightSource
@@ -148,7 +148,8 @@ def _opens(folder: Path) -> bool:
 
 def _is_weights(path: Path) -> bool:
     """Whether a file may hold the weights of a network, by its name."""
-    return path.suffix.lower() in (*SAFETENSORS, *TORCH) and not OTHERS.search(path.name)
+    name = path.name.lower()
+    return name.endswith(endings()) and not name.endswith(INDEX) and not OTHERS.search(path.name)
 
 
 def _shape(path: Path) -> str:
