@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -304,7 +305,10 @@ def lower_gram(blocks: Iterable[Shaped[Tensor, "n k"]]) -> Shaped[Tensor, "k k"]
     for block in blocks:
         k = block.shape[1]
         if gram is None:
-            gram = block.new_zeros(k, k)
+            gram = block.new_zeros(k, k).mT  # columns one after the other, as LAPACK has them
+        if block.device.type == "cpu" and block.dtype == torch.float64:
+            gram = _add_gram(gram, block)
+            continue
         for start in range(0, k, PANEL):
             panel = block[:, start : start + PANEL]
             gram[start:, start : start + PANEL].addmm_(block[:, start:].mH, panel)
@@ -329,15 +333,31 @@ def _tall(matrix: Tensor) -> Tensor:
     return matrix.mH if matrix.shape[0] < matrix.shape[1] else matrix
 
 
+def _add_gram(gram: Tensor, block: Tensor) -> Tensor:
+    """The sum of the lower triangles of a Gram matrix and of one more block's, in the memory of the first.
+
+    SciPy's library does this in half the time of torch's on many processors, and takes half of the products.
+    """
+    from scipy.linalg.blas import dsyrk
+
+    by_columns = block.mT.is_contiguous()
+    entries = block.numpy() if by_columns else block.contiguous().numpy().T
+    return torch.from_numpy(
+        dsyrk(1.0, entries, beta=1.0, c=gram.numpy(), trans=by_columns, lower=True, overwrite_c=True)
+    )
+
+
 def _descending_eigenvalues(gram: Tensor) -> Tensor:
     """Of a Hermitian matrix whose lower triangle is given, and which is not needed afterwards."""
-    if len(gram) <= IN_PLACE or gram.device.type != "cpu" or gram.is_complex():
+    if gram.device.type != "cpu" or gram.is_complex():
         values: Tensor = torch.linalg.eigvalsh(gram)
         return values.flip(0)
+    if len(gram) <= IN_PLACE:  # torch's library takes twice as long on many processors
+        return torch.from_numpy(np.linalg.eigvalsh(gram.numpy())).flip(0)
     from scipy.linalg import eigh
 
-    # torch copies the matrix first, which for a giant is half a gigabyte; its transpose is in LAPACK's order
-    found = eigh(gram.numpy().T, lower=False, eigvals_only=True, overwrite_a=True, check_finite=False, driver="ev")
+    # without a copy of the matrix, which for a giant is half a gigabyte
+    found = eigh(gram.numpy(), lower=True, eigvals_only=True, overwrite_a=True, check_finite=False, driver="ev")
     return torch.from_numpy(found).flip(0)
 
 
