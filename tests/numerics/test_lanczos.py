@@ -95,6 +95,13 @@ def test_what_stands_apart_is_found_to_many_digits(name, k):
     np.testing.assert_allclose(found.top[:k], truth[:k], rtol=1e-6)
 
 
+def test_the_largest_is_there_even_where_nothing_converged():
+    truth = torch.linspace(1, 0, 5000, dtype=torch.float64)
+    found = sketch(lambda v: truth[:, None] * v, 5000, generator=generator(), probes=2, steps=20)
+    assert len(found.top) == 1
+    assert 0.98 < float(found.top[0]) <= 1.0
+
+
 def test_an_eigenvalue_of_more_copies_than_probes_stays_in_the_rule():
     found = sketch(lambda v: v, N, generator=generator())
     assert found.products == 1

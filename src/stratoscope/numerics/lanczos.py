@@ -29,7 +29,8 @@ class SpectralSketch:
     """What is known of the spectrum of a symmetric positive semidefinite matrix of `n` rows.
 
     Attributes:
-        top: the largest eigenvalues, descending, each within `RESIDUAL` of itself.
+        top: the largest eigenvalues, descending, each within `RESIDUAL` of itself; the first one is always there, though
+            of a spectrum that is crowded at its edge it may be short of the largest eigenvalue by a little more.
         nodes: where the other `n - len(top)` eigenvalues lie, ascending.
         weights: how many of them each node stands for.
         error: bound on the distance between the estimated and the true share of them below any point; see `sketch`.
@@ -170,7 +171,7 @@ def _known(values: Tensor, residuals: Tensor, overlaps: Tensor, block: int, n: i
     """
     shares = overlaps.clone()
     good = residuals <= (RESIDUAL * values).clamp_min(_floor(values, n))
-    converged = int(good.long().cumprod(0).sum())
+    converged = max(1, int(good.long().cumprod(0).sum()))
     known = 0
     while known < converged:
         near = values[known] - values[known:converged] <= 1e-6 * values[0].abs()
