@@ -68,7 +68,7 @@ def test_the_table_has_a_verdict_and_a_line_for_each_matrix(cli, place):
     assert code == 0
     text = " ".join(out.split())
     assert "2 weight matrices: 1 undecided, 1 trained" in text
-    assert "too small for a phase (10 rows)" in text
+    assert "10 rows, too few for a phase" in text
     assert "bulk+spikes: 1 direction stands above noise" in text
     assert "fc.bias" not in text
     code, out, _ = cli("two.safetensors", "--all")

@@ -64,6 +64,14 @@ def test_a_lone_subfolder_is_one_checkpoint(tmp_path):
     assert find_series([tmp_path]) == tmp_path / "checkpoint-500"
 
 
+def test_a_folder_of_several_networks_is_no_checkpoint(tmp_path):
+    for name in ("net10", "other"):
+        (tmp_path / name).mkdir()
+        save_file(weights(), tmp_path / name / "model.safetensors")
+    with pytest.raises(OpenError, match="no weights that can be opened here"):
+        find_series([tmp_path])
+
+
 def test_shards_are_one_checkpoint(tmp_path):
     save_file({"a.weight": torch.ones(2, 2)}, tmp_path / "model-00001-of-00002.safetensors")
     save_file({"b.weight": torch.ones(2, 2)}, tmp_path / "model-00002-of-00002.safetensors")

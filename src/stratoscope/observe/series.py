@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stratoscope.errors import OpenError
 from stratoscope.network.opening import INDEX, endings, open_weights
-from stratoscope.network.stores import listed
+from stratoscope.network.stores import some
 from stratoscope.network.torchfile import OTHERS
 from stratoscope.network.weights import WeightSource
 
@@ -125,7 +125,8 @@ def _in_folder(folder: Path) -> Series | Path | None:
     """Files or subfolders of a folder whose names differ in a number; `None` where there are none."""
     children = sorted((child for child in folder.iterdir() if child.name[0] != "."), key=lambda one: natural(one.name))
     files = [child for child in children if child.is_file() and _is_weights(child)]
-    folders = [child for child in children if child.is_dir() and _NUMBER.search(child.name) and _opens(child)]
+    opening = [child for child in children if child.is_dir() and _opens(child)]
+    folders = [child for child in opening if _NUMBER.search(child.name)]
     for found in (files, folders):
         shapes = Counter(_shape(child) for child in found)
         common = [child for child in found if shapes and _shape(child) == shapes.most_common(1)[0][0]]
@@ -133,9 +134,7 @@ def _in_folder(folder: Path) -> Series | Path | None:
             common = [child for child in children if child.is_dir() and _shape(child) == _shape(common[0])]
         if len(common) > 1:
             return _series(common, tuple(child.name for child in found if child not in common))
-        if len(common) == 1 and found is folders:
-            return common[0]
-    return None
+    return opening[0] if len(opening) == 1 and not files else None
 
 
 def _opens(folder: Path) -> bool:
@@ -228,5 +227,5 @@ def different(first: WeightSource, other: WeightSource) -> str:
     if union == 0 or len(shared) >= ALIKE * union:
         return ""
     alone = [name for name in two if name not in shared]
-    what = f"{listed(alone, 2)} is not there so" if alone else "others are missing"
-    return f"only {len(shared)} of {union} tensors have the same name and shape in both; {what}"
+    what = f"; {some(alone)} not so in the first" if alone else ""
+    return f"only {len(shared)} of {union} tensors have the same name and shape in both{what}"

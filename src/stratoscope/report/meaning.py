@@ -42,6 +42,9 @@ VERY_HEAVY, HIGH = 2.0, 6.0
 LOW_P = 0.1
 """p-value below which a tail is not taken for a power law, where the record does not say."""
 
+NO_PHASE = ("too-small", "no-test")
+"""Phases of what is in none."""
+
 LEVEL = 0.99
 """Probability with which noise stays under its edge, where the record does not say."""
 
@@ -127,8 +130,11 @@ def meaning(numbers: Numbers, limits: Mapping[str, float] | None = None) -> Mean
         return constant
     found = _PHASES.get(str(numbers["phase"]), _unknown)(numbers, known)
     alpha = _number(numbers, "alpha")
-    if found.verdict in ("trained", "under-trained?") and alpha < known["very_heavy"]:
-        found = Meaning("over-trained?", f"{found.says}, very heavy: look at the loss", -alpha)
+    if numbers["phase"] in NO_PHASE:
+        pass  # an exponent of so few eigenvalues, or of what is no plain weight, decides nothing
+    elif found.verdict in ("trained", "under-trained?") and alpha < known["very_heavy"]:
+        heavy = "" if "very heavy" in found.says else ", very heavy"
+        found = Meaning("over-trained?", f"{found.says}{heavy}; look at the loss", -alpha)
     elif found.verdict == "trained" and alpha > known["high_alpha"]:
         found = Meaning("under-trained?", f"{found.says}, a thin one", alpha)
     if _number(numbers, "fit_p") < known["low_p"] and not math.isnan(alpha):
@@ -149,8 +155,9 @@ def _with_traps(found: Meaning, numbers: Numbers) -> Meaning:
     traps = _number(numbers, "num_traps")
     if not traps > 0 or found.verdict in ("collapsed", "over-trained?"):
         return found
-    said = f"{_count(traps, 'eigenvalue')} stand{'s' if traps == 1 else ''} out even with the entries shuffled"
-    return Meaning("suspect", f"{found.says}; {said}: huge entries, or a common mean", traps)
+    return Meaning(
+        "suspect", f"{found.says}; {_count(traps, 'correlation trap')}: huge entries, or a common mean", traps
+    )
 
 
 # -- one line for each phase ---------------------------------------------------------------------------------------------
@@ -195,17 +202,17 @@ def _heavy(numbers: Numbers, limits: Limits) -> Meaning:
 
 
 def _small(numbers: Numbers, limits: Limits) -> Meaning:
-    rows = _number(numbers, "M")
-    says = f"too small for a phase ({_count(rows, 'row')})"
-    if "num_spikes" in numbers:
-        spikes = _number(numbers, "num_spikes")
-        says += f": {_stand(numbers)} above noise" if spikes else ": nothing stands above noise"
-    elif "stable_rank" in numbers:
-        says += f": stable rank {_number(numbers, 'stable_rank'):.1f} of {rows:.0f}"
-    mass = _number(numbers, "zero_mass")
+    """Too few rows for a phase, yet noise may be told apart from what was learned."""
+    rows, spikes, mass = (_number(numbers, name) for name in ("M", "num_spikes", "zero_mass"))
+    says = f"{_count(rows, 'row')}, too few for a phase" if rows > 0 else "too few rows for a phase"
     if mass > limits["zero_mass"]:
-        return Meaning("undecided", f"{says}, {mass:.0%} of its directions are zero{_tail(numbers)}", mass)
-    return Meaning("undecided", says + _tail(numbers))
+        return Meaning("undecided", f"{says}; {mass:.0%} of its directions are zero{_tail(numbers)}", mass)
+    if spikes > 0:
+        return Meaning("trained", f"{_stand(numbers)} above noise; {says}{_tail(numbers)}")
+    if spikes == 0:
+        return Meaning("undecided", f"{says}; nothing stands above noise")
+    rank = _number(numbers, "stable_rank")
+    return Meaning("undecided", says if math.isnan(rank) else f"{says}; stable rank {rank:.1f} of {rows:.0f}")
 
 
 def _untested(numbers: Numbers, limits: Limits) -> Meaning:

@@ -15,14 +15,14 @@ from rich.text import Text
 from stratoscope.charts.numbers import TIMES, format_number, short_names
 from stratoscope.charts.sparkline import sparkline
 from stratoscope.report.console import joined, safe
-from stratoscope.report.meaning import QUIET_VERDICTS, Meaning, meaning_of
+from stratoscope.report.meaning import NO_PHASE, QUIET_VERDICTS, Meaning, meaning_of
 
 if TYPE_CHECKING:
     from stratoscope.report.table import Column, Row, Table
 
 MOST_ROWS = 30
 NAME = 28
-WIDE, BROAD = 96, 132
+WIDE, BROAD = 110, 132
 """From these widths on the table has shapes, and further numbers."""
 
 FURTHER = ("stable_rank", "mp_softrank")
@@ -182,7 +182,7 @@ def _tells(table: Table, row: Row, phase: Column) -> bool:
     meanings = phase.variable.meanings
     phases = {meanings[int(value)] for value in phase.history(row.cells[phase.key])[1] if np.isfinite(value)}
     exponents = [table.history(row, column.key) for column in _columns(table, ("alpha",))]
-    return bool(phases - {"too-small", "no-test"}) or any(np.isfinite(values).any() for values in exponents)
+    return bool(phases - set(NO_PHASE)) or any(np.isfinite(values).any() for values in exponents)
 
 
 def _letters(phase: Column, place: str) -> tuple[Text, list[str]]:
