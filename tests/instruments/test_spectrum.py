@@ -262,6 +262,17 @@ def test_a_trap_is_a_tip():
     assert found.evidence["max_rand_eval"] > found.evidence["noise_edge"]
 
 
+def test_a_trap_among_many_spikes_is_no_tip():
+    """A common mean beside twenty planted directions: shuffling leaves one of twenty-one, or two."""
+    left, right = gaussian(128, 20, seed=5), gaussian(20, 200, seed=6)
+    weight = gaussian(128, 200) + 0.4 * left @ right + 0.3
+    numbers = measure(w=weight)
+    traps, spikes = numbers["num_traps"].values[0], numbers["num_spikes"].values[0]
+    assert 0 < traps < 0.5 * spikes
+    assert "RM003" not in judged(numbers)
+    assert "RM003" in judged(numbers, instrument=replace(QUICK, trap_share=0.01))
+
+
 def test_a_very_heavy_tail_is_no_reason_to_stop():
     found = judged(measure(w=heavy(1.5)))["RM004"]
     assert found.outcome is Outcome.TIP

@@ -182,6 +182,7 @@ class EigenvalueSpectrum(LayerInstrument):
         min_values: eigenvalues other than zero below which no `alpha` is fitted.
         high_alpha: `alpha` above which a matrix may be under-trained.
         low_p: p-value below which a tail is not taken for a power law.
+        trap_share: traps over spikes from which the spikes may come from single entries or a common mean.
     """
 
     key: ClassVar[str] = "spectrum"
@@ -190,7 +191,7 @@ class EigenvalueSpectrum(LayerInstrument):
     codes: ClassVar[Mapping[str, str]] = {
         "RM001": "weight matrices cannot be told from noise",
         "RM002": "the rank of a weight matrix has collapsed",
-        "RM003": "a weight matrix has eigenvalues beyond noise even when its entries are shuffled",
+        "RM003": "eigenvalues of weight matrices beyond noise stay when the entries are shuffled",
         "RM004": "the tails of weight matrices are very heavy",
         "RM005": "weight matrices may be under-trained",
         "RM006": "the exponent of weight matrices rests on a tail that is no power law",
@@ -221,6 +222,7 @@ class EigenvalueSpectrum(LayerInstrument):
     min_values: int = Cuts.min_values
     high_alpha: float = 6.0
     low_p: float = 0.1
+    trap_share: float = 0.5
 
     @property
     def requires(self) -> set[Need]:
@@ -307,16 +309,21 @@ class EigenvalueSpectrum(LayerInstrument):
 
     def _traps(self, matrices: list[At]) -> Iterator[Finding]:
         shuffled = [at for at in matrices if not math.isnan(at["num_traps"])]
-        trapped = sorted((at for at in shuffled if at["num_traps"] > 0), key=lambda at: -at["num_traps"])
+        trapped = sorted((at for at in shuffled if self._is_trapped(at)), key=lambda at: -at["num_traps"])
         if trapped:
             yield self._gathered(
                 "RM003", Outcome.TIP, trapped, shuffled,
-                f"{_have(trapped)} eigenvalues beyond noise even when the entries are shuffled, which single huge "
-                "entries or a common mean make",
+                f"{_have(trapped)} eigenvalues beyond noise that stay when the entries are shuffled, so that single huge "
+                "entries or a common mean make them",
                 do="look for single huge entries (lower the learning rate, clip gradients) and for a common mean",
-                num_traps=trapped[0]["num_traps"], limit=0, tw_level=self.tw_level,
+                num_traps=trapped[0]["num_traps"], num_spikes=trapped[0]["num_spikes"], limit=self.trap_share,
+                tw_level=self.tw_level,
                 max_rand_eval=trapped[0]["max_rand_eval"], noise_edge=trapped[0]["noise_edge"],
             )  # fmt: skip
+
+    def _is_trapped(self, at: At) -> bool:
+        """Whether shuffling leaves many of the spikes; one trap beside many spikes, or without any, says nothing."""
+        return at["num_spikes"] > 0 and at["num_traps"] >= max(self.trap_share * at["num_spikes"], 1)
 
     def _heavy(self, matrices: list[At]) -> Iterator[Finding]:
         given = self._with_exponent(matrices)

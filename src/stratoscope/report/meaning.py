@@ -51,8 +51,21 @@ LEVEL = 0.99
 ZERO_MASS = 0.05
 """Share of zeros above which the rank has collapsed, where the record does not say."""
 
+BULK_DISTANCE = 0.1
+"""Distance above which eigenvalues do not follow the law of noise, where the record does not say."""
 
-LIMITS = {"very_heavy": VERY_HEAVY, "high_alpha": HIGH, "low_p": LOW_P, "tw_level": LEVEL, "zero_mass": ZERO_MASS}
+TRAP_SHARE = 0.5
+"""Traps over spikes from which the spikes may be no learning, where the record does not say."""
+
+LIMITS = {
+    "very_heavy": VERY_HEAVY,
+    "high_alpha": HIGH,
+    "low_p": LOW_P,
+    "tw_level": LEVEL,
+    "zero_mass": ZERO_MASS,
+    "bulk_distance": BULK_DISTANCE,
+    "trap_share": TRAP_SHARE,
+}
 
 
 @dataclass(frozen=True)
@@ -139,7 +152,7 @@ def meaning(numbers: Numbers, limits: Mapping[str, float] | None = None) -> Mean
         found = Meaning("under-trained?", f"{found.says}, a thin one", alpha)
     if _number(numbers, "fit_p") < known["low_p"] and not math.isnan(alpha):
         found = Meaning(found.verdict, f"{found.says} (no power law, p {_number(numbers, 'fit_p'):.2g})", found.urgency)
-    return _with_traps(found, numbers)
+    return _with_traps(found, numbers, known)
 
 
 def _constant(numbers: Numbers) -> Meaning | None:
@@ -151,9 +164,12 @@ def _constant(numbers: Numbers) -> Meaning | None:
     return Meaning("collapsed", "one and the same number everywhere: never trained", 1.0)
 
 
-def _with_traps(found: Meaning, numbers: Numbers) -> Meaning:
-    traps = _number(numbers, "num_traps")
-    if not traps > 0 or found.verdict in ("collapsed", "over-trained?"):
+def _with_traps(found: Meaning, numbers: Numbers, limits: Limits) -> Meaning:
+    """Spikes are no learning where shuffling the entries leaves many of them; one of many is harmless."""
+    traps, spikes = _number(numbers, "num_traps"), _number(numbers, "num_spikes")
+    if not (traps > 0 and spikes > 0) or found.verdict in ("collapsed", "over-trained?", "untrained"):
+        return found
+    if traps < limits["trap_share"] * spikes:
         return found
     return Meaning(
         "suspect", f"{found.says}; {_count(traps, 'correlation trap')}: huge entries, or a common mean", traps
@@ -210,7 +226,8 @@ def _small(numbers: Numbers, limits: Limits) -> Meaning:
     if spikes > 0:
         return Meaning("trained", f"{_stand(numbers)} above noise; {says}{_tail(numbers)}")
     if spikes == 0:
-        return Meaning("undecided", f"{says}; nothing stands above noise")
+        fits = not _number(numbers, "bulk_distance") > limits["bulk_distance"]
+        return Meaning("untrained" if fits else "undecided", f"nothing stands above noise; {says}", _size(numbers))
     rank = _number(numbers, "stable_rank")
     return Meaning("undecided", says if math.isnan(rank) else f"{says}; stable rank {rank:.1f} of {rows:.0f}")
 
