@@ -79,10 +79,13 @@ def test_blocks_of_rows_do_not_change_the_gram_matrix():
     torch.testing.assert_close(matrices.lower_gram(matrices.widened_rows(tall, 1.0, rows=7)), (tall.T @ tall).tril())
 
 
-def test_panels_of_columns_do_not_change_the_lower_triangle(monkeypatch):
-    monkeypatch.setattr(matrices, "PANEL", 4)
+def test_one_triangle_of_the_gram_matrix():
     tall = gaussian(50, 11)
-    torch.testing.assert_close(matrices.lower_gram(tall.split(20)).tril(), (tall.T @ tall).tril())
+    for blocks in (tall.split(20), tall.T.contiguous().T.split(20), tall[:, 0:11:1].split(7), [tall]):
+        torch.testing.assert_close(matrices.lower_gram(blocks).tril(), (tall.T @ tall).tril())
+    cut = gaussian(50, 22)[:, ::2]
+    torch.testing.assert_close(matrices.lower_gram([cut]).tril(), (cut.T @ cut).tril())
+    torch.testing.assert_close(matrices.lower_gram([cut.float()]).tril(), (cut.float().T @ cut.float()).tril())
     wide = torch.complex(gaussian(9, 6), gaussian(9, 6, seed=1))
     torch.testing.assert_close(matrices.lower_gram([wide]).tril(), (wide.mH @ wide).tril())
     with pytest.raises(ValueError, match="at least one block"):
@@ -90,13 +93,12 @@ def test_panels_of_columns_do_not_change_the_lower_triangle(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(60, 17), (17, 60), (20, 20), (19, 18)])
-def test_small_blocks_panels_and_lapack_in_place_give_the_same(shape, monkeypatch):
+def test_small_blocks_and_lapack_in_place_give_the_same(shape, monkeypatch):
     """Of a well-conditioned matrix and of one that is decomposed by QR block by block."""
     poor = with_spectrum([10.0**-i for i in range(15)], *shape)
     good = gaussian(*shape)
     truth = [np.linalg.svd(matrix.numpy(), compute_uv=False) for matrix in (good, poor)]
     monkeypatch.setattr(matrices, "BLOCK", 40)
-    monkeypatch.setattr(matrices, "PANEL", 5)
     monkeypatch.setattr(matrices, "IN_PLACE", 3)
     for matrix, values in zip((good, poor), truth, strict=True):
         np.testing.assert_allclose(singular_values(matrix), values, rtol=0, atol=1e-14 * 2 * values[0])

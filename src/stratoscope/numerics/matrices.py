@@ -16,9 +16,6 @@ GRAM_RATIO = 1e-10
 BLOCK = 2**22
 """Entries that are widened to float64 at a time."""
 
-PANEL = 512
-"""Columns of a Gram matrix that are computed at a time."""
-
 IN_PLACE = 4096
 """Longest side of a Gram matrix that is copied before it is decomposed."""
 
@@ -211,7 +208,7 @@ def not_finite(values: Shaped[Tensor, "*shape"]) -> int:
     >>> not_finite(torch.tensor([0.0, float("nan"), float("inf")]))
     2
     """
-    if not (values.is_floating_point() or values.is_complex()):
+    if not (values.is_floating_point() or values.is_complex()) or math.isfinite(largest_entry(values)):
         return 0
     return values.numel() - sum(int(torch.isfinite(block).sum()) for block in entry_blocks(values))
 
@@ -296,22 +293,18 @@ def widened_rows(matrix: Shaped[Tensor, "rows columns"], scale: float, rows: int
 def lower_gram(blocks: Iterable[Shaped[Tensor, "n k"]]) -> Shaped[Tensor, "k k"]:
     """The lower triangle of `A^H A` for a matrix in blocks of rows; above it stand numbers without a meaning.
 
-    Each panel of columns is multiplied with what lies at and below it alone, which saves half of the work.
-
     >>> lower_gram([torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.0]])])[1].tolist()
     [2.0, 4.0]
     """
     gram: Tensor | None = None
     for block in blocks:
-        k = block.shape[1]
         if gram is None:
+            k = block.shape[1]
             gram = block.new_zeros(k, k).mT  # columns one after the other, as LAPACK has them
         if block.device.type == "cpu" and block.dtype == torch.float64:
             gram = _add_gram(gram, block)
-            continue
-        for start in range(0, k, PANEL):
-            panel = block[:, start : start + PANEL]
-            gram[start:, start : start + PANEL].addmm_(block[:, start:].mH, panel)
+        else:
+            gram.addmm_(block.mH, block)
     if gram is None:
         raise ValueError("A Gram matrix needs at least one block of rows.")
     return gram
