@@ -243,7 +243,7 @@ def test_one_matrix_is_named():
 
 def test_many_names_are_cut_short():
     found = judged(measure(QUICK, **{f"w{i}": gaussian(100, 120, seed=40 + i) for i in range(12)}))
-    assert "and 4 more" in found["RM001"].says or found["RM001"].evidence["n_layers"] < 12
+    assert "and 8 more" in found["RM001"].says or found["RM001"].evidence["n_layers"] < 12
 
 
 def test_a_collapsed_rank_is_an_issue():
@@ -288,6 +288,15 @@ def test_what_hardly_stands_out_may_be_under_trained():
     assert found.evidence["alpha"] > found.evidence["limit"] or found.evidence["soft_rank"] >= 0.75
 
 
+def test_a_thin_tail_is_told_only_where_all_of_its_interval_is_high():
+    measured = dict(measure(w=planted(200, 400, 6.0, 5.0)))
+    assert "RM005" not in judged(measured)
+    measured["alpha"] = replace(measured["alpha"], values=np.array([7.2]))
+    for low, told in ((3.7, False), (6.1, True), (np.nan, True)):
+        measured["alpha_low"] = replace(measured["alpha_low"], values=np.array([low]))
+        assert ("RM005" in judged(measured)) == told
+
+
 def test_a_tail_that_is_no_power_law_is_told():
     measured = dict(measure(w=heavy(3.0)))
     assert "RM006" not in judged(measured)
@@ -301,6 +310,12 @@ def test_small_matrices_are_skipped_once_and_their_exponent_is_not_judged():
     found = judged(measure(a=heavy(1.5, 64, 100), b=gaussian(10, 10)))
     assert set(found) == {"RM007", "RM003"} or set(found) == {"RM007"}
     assert (found["RM007"].outcome, found["RM007"].evidence["too_small"]) == (Outcome.SKIPPED, 2)
+    assert "2 of 2 weight matrices get no phase: 2 with fewer than 100 rows (a, b)" in found["RM007"].says
+    broken = gaussian(128, 200)
+    broken[0, 0] = float("nan")
+    says = judged(measure(a=gaussian(10, 10), b=broken))["RM007"].says
+    assert "1 with fewer than 100 rows, 1 with entries that are not finite (a, b)" in says
+    assert judged(measure(b=broken))["RM007"].says == "b gets no phase: with entries that are not finite"
 
 
 def test_only_the_last_step_is_judged():

@@ -38,7 +38,9 @@ def of(phase, **more):
         ("heavy-tailed-very-heavy", {"alpha": 1.5}, "over-trained?", "; look at the loss"),
         ("bulk+spikes", {"alpha": 1.9}, "over-trained?", "tail alpha 1.9"),
         ("too-small", {"alpha": 1.9}, "trained", "tail alpha 1.9"),
-        ("bulk+spikes", {"alpha": 7.2}, "under-trained?", "a thin one"),
+        ("bulk+spikes", {"alpha": 7.2, "alpha_low": 6.3}, "under-trained?", "a thin one"),
+        ("bulk+spikes", {"alpha": 7.2, "alpha_low": float("nan")}, "under-trained?", "a thin one"),
+        ("bulk+spikes", {"alpha": 7.2, "alpha_low": 3.7}, "trained", "alpha 7.2 [3.7"),
         ("bulk+spikes", {"fit_p": 0.01}, "trained", "(no power law, p 0.01)"),
         ("bulk+spikes", {"num_traps": 2.0, "num_spikes": 3.0}, "suspect", "2 correlation traps: huge entries, or a"),
         ("bulk+spikes", {"num_traps": 2.0}, "trained", "12 directions"),
@@ -78,7 +80,8 @@ def test_every_phase_has_a_line_a_letter_and_no_number_of_its_own(phase):
 
 def test_limits_are_those_of_the_record():
     assert of("bulk+spikes", alpha=4.5).verdict == "trained"
-    assert meaning({**NUMBERS, "phase": "bulk+spikes", "alpha": 4.5}, {"high_alpha": 4.0}).verdict == "under-trained?"
+    thin = {**NUMBERS, "phase": "bulk+spikes", "alpha": 4.5, "alpha_low": 4.1}
+    assert meaning(thin, {"high_alpha": 4.0}).verdict == "under-trained?"
     assert "at 5 %" in meaning({"phase": "random-like"}, {"tw_level": 0.95}).says
     assert "at 0.10%" in meaning({"phase": "random-like"}, {"tw_level": 0.999}).says
 

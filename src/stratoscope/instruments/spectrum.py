@@ -149,7 +149,7 @@ JUDGED = ("num_evals", "phase", "zero_mass", *NOISE_NAMES, *TAIL_NAMES, "num_tra
 
 _HEADLINES = ("alpha", "num_spikes", "mp_softrank")
 _PICTURED = {*_HEADLINES, "bulk_share", "fit_p", "num_traps", "entropy"}
-_MOST_NAMES = 8
+_MOST_NAMES = 4
 
 
 @dataclass(frozen=True)
@@ -341,7 +341,7 @@ class EigenvalueSpectrum(LayerInstrument):
 
     def _under_trained(self, matrices: list[At]) -> Iterator[Finding]:
         given = self._with_exponent(matrices)
-        under = [at for at in given if at["alpha"] > self.high_alpha or _phase(at) == "bleeding-out"]
+        under = [at for at in given if self._has_thin_tail(at) or _phase(at) == "bleeding-out"]
         under.sort(key=lambda at: -at["alpha"])
         if under:
             yield self._gathered(
@@ -351,6 +351,10 @@ class EigenvalueSpectrum(LayerInstrument):
                 alpha=under[0]["alpha"], limit=self.high_alpha, alpha_low=under[0]["alpha_low"],
                 soft_rank=max(at["mp_softrank"] for at in under), soft_rank_limit=self.soft_rank,
             )  # fmt: skip
+
+    def _has_thin_tail(self, at: At) -> bool:
+        """Whether all of the interval of `alpha` is high; `alpha` itself where there is no interval."""
+        return (at["alpha"] if math.isnan(at["alpha_low"]) else at["alpha_low"]) > self.high_alpha
 
     def _no_power_law(self, matrices: list[At]) -> Iterator[Finding]:
         given = self._with_exponent(matrices)
@@ -367,9 +371,17 @@ class EigenvalueSpectrum(LayerInstrument):
         small = [at for at in matrices if _phase(at) == "too-small"]
         without = small + [at for at in matrices if _phase(at) == "no-test"]
         if without:
-            reasons = [f"{len(small)} with fewer than {self.min_rows} rows"] if small else []
-            if len(without) > len(small):
-                reasons += [f"{len(without) - len(small)} whose noise has no known law, or that are not finite"]
+            broken = [at for at in without[len(small) :] if math.isnan(at["lambda_max"])]
+            lawless = len(without) - len(small) - len(broken)
+            reasons = [
+                f"{number} {reason}" if len(without) > 1 else reason
+                for number, reason in (
+                    (len(small), f"with fewer than {self.min_rows} rows"),
+                    (lawless, "of a kind whose noise has no known law"),
+                    (len(broken), "with entries that are not finite"),
+                )
+                if number
+            ]
             yield self._gathered(
                 "RM007", Outcome.SKIPPED, without, matrices, f"{_get(without)} no phase: {', '.join(reasons)}",
                 too_small=len(small), limit=self.min_rows,

@@ -209,7 +209,8 @@ class WeightMatrices(LayerInstrument):
 
     def _not_finite(self, name: str, count: float, step: int) -> Finding:
         return self.finding(
-            "WT001", Outcome.ISSUE, f"{name}: {count:.0f} entries are NaN or infinite", layer=name, step=step,
+            "WT001", Outcome.ISSUE,
+            f"{name}: {count:,.0f} {'entry is' if count == 1 else 'entries are'} NaN or infinite", layer=name, step=step,
             do="go back to an earlier checkpoint, lower the learning rate, or train this part in float32",
             not_finite=int(count), limit=0,
         )  # fmt: skip

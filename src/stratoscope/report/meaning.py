@@ -142,13 +142,13 @@ def meaning(numbers: Numbers, limits: Mapping[str, float] | None = None) -> Mean
     if constant is not None:
         return constant
     found = _PHASES.get(str(numbers["phase"]), _unknown)(numbers, known)
-    alpha = _number(numbers, "alpha")
+    alpha, low = _number(numbers, "alpha"), _number(numbers, "alpha_low")
     if numbers["phase"] in NO_PHASE:
         pass  # an exponent of so few eigenvalues, or of what is no plain weight, decides nothing
     elif found.verdict in ("trained", "under-trained?") and alpha < known["very_heavy"]:
         heavy = "" if "very heavy" in found.says else ", very heavy"
         found = Meaning("over-trained?", f"{found.says}{heavy}; look at the loss", -alpha)
-    elif found.verdict == "trained" and alpha > known["high_alpha"]:
+    elif found.verdict == "trained" and (alpha if math.isnan(low) else low) > known["high_alpha"]:
         found = Meaning("under-trained?", f"{found.says}, a thin one", alpha)
     if _number(numbers, "fit_p") < known["low_p"] and not math.isnan(alpha):
         found = Meaning(found.verdict, f"{found.says} (no power law, p {_number(numbers, 'fit_p'):.2g})", found.urgency)

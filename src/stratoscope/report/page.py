@@ -26,6 +26,7 @@ from stratoscope.report.summary import (
     by_instrument,
     counted,
     coverage_sentence,
+    evidence_of,
     facts_of,
     grouped,
     sayings,
@@ -89,7 +90,7 @@ def _finding(finding: Finding, rows: dict[str, str], also: list[str]) -> dict[st
         "section": _anchor("i", finding.instrument),
         "evidence": [
             {"name": name.replace("_", " "), "value": _evidence(value), "limit": name in LIMITS}
-            for name, value in finding.evidence.items()
+            for name, value in evidence_of(finding).items()
         ],
     }
 

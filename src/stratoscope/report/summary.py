@@ -39,6 +39,11 @@ def grouped(findings: Iterable[Finding]) -> dict[Outcome, list[Finding]]:
     return {outcome: some for outcome, some in found.items() if some}
 
 
+def evidence_of(finding: Finding) -> dict[str, object]:
+    """The evidence to print beside a sentence: names that stand in the sentence are not said twice."""
+    return {k: v for k, v in finding.evidence.items() if not (isinstance(v, str) and v in finding.says)}
+
+
 @dataclass(frozen=True)
 class Saying:
     """Findings that say the same of several places and ask for the same.

@@ -31,6 +31,7 @@ from stratoscope.report.summary import (
     Saying,
     counted,
     coverage_sentence,
+    evidence_of,
     grouped,
     partial,
     sayings,
@@ -162,7 +163,7 @@ def _finding_grid() -> Grid:
 
 def _small(finding: Finding, also: list[str]) -> str:
     """The numbers that a finding rests on, and where it stands."""
-    evidence = ", ".join(f"{name} {_evidence(value)}" for name, value in finding.evidence.items())
+    evidence = ", ".join(f"{name} {_evidence(value)}" for name, value in evidence_of(finding).items())
     split = f"{finding.split}, also on {', '.join(also)}" if also else finding.split or ""
     step = f"step {finding.step:,}" if finding.step is not None else ""
     return " · ".join(part for part in (evidence, split, step, finding.source) if part)
