@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,11 +40,14 @@ PLAIN = Options(bootstrap=0, alternatives=False)
 FACTORS = (1e-6, 1e-3, 1.0, 1e3, 1e6)
 
 
-def read(matrix: torch.Tensor, options: Options = PLAIN) -> Reading:
+def spectrum_of(matrix: torch.Tensor) -> Spectrum:
     values = singular_values(matrix).square().numpy()
     short, long = sorted(matrix.shape)
-    spectrum = Spectrum(values, short, long, trace=float(values.sum()))
-    return spectrum_numbers(spectrum, options, matrix.dtype)
+    return Spectrum(values, short, long, trace=float(values.sum()))
+
+
+def read(matrix: torch.Tensor) -> Reading:
+    return spectrum_numbers(spectrum_of(matrix), PLAIN, matrix.dtype)
 
 
 def gaussian(rows: int, columns: int, *seed: int) -> torch.Tensor:
@@ -61,9 +62,9 @@ def noise(draws: int) -> None:
     for rows, columns in SHAPES:
         said, phases, given, well = [], Counter(), 0, 0
         for seed in range(draws):
-            matrix = gaussian(rows, columns, 1, seed)
-            reading = read(matrix)
-            alpha = read(matrix, replace(PLAIN, gate=False)).numbers["alpha"]
+            spectrum = spectrum_of(gaussian(rows, columns, 1, seed))
+            reading = spectrum_numbers(spectrum, PLAIN, torch.float32)
+            alpha = spectrum_numbers(spectrum, replace(PLAIN, gate=False), torch.float32).numbers["alpha"]
             phases[reading.verdict.phase] += 1
             given += reading.verdict.fit is not None
             well += 2 <= alpha <= 6
@@ -100,20 +101,20 @@ def spikes(draws: int, false: int) -> None:
     print(f"| all | {total / (each * len(FALSE_POSITIVES)):.2%} |\n\nbar: found 6 of 6; at most 2 % of noise")
 
 
-def measured(weights: dict[str, torch.Tensor], to: Path | None = None, **settings: object):
+def measured(weights: dict[str, torch.Tensor], **settings: object):
     """The group of one `inspect`, as arrays."""
     instrument = EigenvalueSpectrum(**{"bootstrap": 0, "alternatives": False, "shuffles": 0, **settings})
-    return inspect(weights, instruments=[instrument], to=to)["spectrum"]
+    return inspect(weights, instruments=[instrument])["spectrum"]
 
 
 def verdicts(weights: dict[str, torch.Tensor]) -> dict[str, tuple[str, int, float]]:
+    """Phase, spikes and alpha of each matrix."""
     group = measured(weights)
+    names, phases = group["phase"].matrix.values, group["phase"].values.ravel()
+    counts, alphas = group["num_spikes"].values.ravel(), group["alpha"].values.ravel()
     return {
         str(name): (PHASES[int(phase)], int(count), float(alpha))
-        for name, phase, count, alpha in zip(
-            *(group["phase"].matrix.values, *(group[key].values.ravel() for key in ("phase", "num_spikes", "alpha"))),
-            strict=True,
-        )
+        for name, phase, count, alpha in zip(names, phases, counts, alphas, strict=True)
     }
 
 
@@ -129,37 +130,27 @@ def scale(each: int) -> None:
         plain = verdicts({name: matrix.to(dtype) for name, matrix in matrices.items()})
         for factor in FACTORS:
             other = verdicts({name: matrix.to(dtype) * factor for name, matrix in matrices.items()})
-            changed = [
-                name
-                for name, (*said, alpha) in plain.items()
-                if said != [*other[name][:2]] or math.isnan(alpha) != math.isnan(other[name][2])
-            ]
-            moved = np.nanmax([abs(other[name][2] / alpha - 1) for name, (*_, alpha) in plain.items()])
-            print(
-                f"| {str(dtype)[6:]} | {len(plain)} | {factor:g} | {', '.join(changed) or 'none'} | {moved:.1e} |",
-                flush=True,
-            )
+            changed = sum(said(plain[name]) != said(other[name]) for name in plain)
+            moved = np.nanmax([abs(other[name][2] / plain[name][2] - 1) for name in plain])
+            print(f"| {str(dtype)[6:]} | {len(plain)} | {factor:g} | {changed} | {moved:.1e} |", flush=True)
+
+
+def said(verdict: tuple[str, int, float]) -> tuple[str, int, bool]:
+    phase, count, alpha = verdict
+    return phase, count, math.isnan(alpha)
 
 
 def seed() -> None:
+    kinds = {"a": "random-like", "b": "bulk+spikes", "c": "heavy-tailed-fat"}
     weights = {
-        "a.weight": gaussian(200, 300, 5),
-        "b.weight": torch.from_numpy(made("bulk+spikes", np.random.default_rng(6))),
+        f"{name}.weight": torch.from_numpy(made(kind, np.random.default_rng(6)).astype(np.float32))
+        for name, kind in kinds.items()
     }
-    weights["c.weight"] = torch.from_numpy(made("heavy-tailed-fat", np.random.default_rng(7)).astype(np.float32))
     settings = {"bootstrap": 50, "alternatives": True, "shuffles": 2}
-    with tempfile.TemporaryDirectory() as folder:
-        both = [measured(weights, Path(folder) / name, **settings) for name in "ab"]
-        other = measured(weights, seed=1, **settings)
-        same = [name for name in both[0] if both[0][name].values.tobytes() == both[1][name].values.tobytes()]
-        moved = [name for name in both[0] if both[0][name].values.tobytes() != other[name].values.tobytes()]
-        files = [
-            {f.relative_to(Path(folder) / name): f.read_bytes() for f in (Path(folder) / name).rglob("*.safetensors")}
-            for name in "ab"
-        ]
-    print(
-        f"\nThe same seed: {len(same)} of {len(list(both[0]))} arrays have the same bytes, and {sum(files[0][f] == files[1].get(f) for f in files[0])} of {len(files[0])} files of arrays."
-    )
+    first, second, other = (measured(weights, seed=seed, **settings) for seed in (0, 0, 1))
+    same = sum(first[name].values.tobytes() == second[name].values.tobytes() for name in first)
+    moved = [name for name in first if first[name].values.tobytes() != other[name].values.tobytes()]
+    print(f"\nThe same seed: {same} of {len(list(first))} arrays have the same bytes.")
     print(f"Another seed moves {', '.join(moved)}.")
 
 
