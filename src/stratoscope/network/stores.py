@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stratoscope.errors import OpenError
-from stratoscope.network.weights import TensorInfo, WeightSource
+from stratoscope.network.weights import TensorInfo, WeightSource, readable
 
 _DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -70,11 +70,7 @@ class SafetensorsFile(WeightSource):
 
     def load(self, name: str) -> Tensor:
         """Read one tensor: a mapping of its own, whose memory goes when the tensor does."""
-        info = self._infos.get(name)
-        if info is None:
-            raise OpenError(f"There is no tensor {name!r} in {self._path}.")
-        if info.reason:
-            raise OpenError(f"The tensor {name!r} in {self._path} cannot be read: {info.reason}.")
+        readable(self._infos, name, self._path)
         try:
             # one open file for all would keep every page that was ever read
             file: Any = safe_open(str(self._path), framework="pt", device="cpu")

@@ -226,6 +226,20 @@ def _stored_bytes(value: Tensor) -> int:
         return value.numel() * value.dtype.itemsize
 
 
+def readable(infos: Mapping[str, TensorInfo], name: str, where: object) -> tuple[tuple[int, ...], torch.dtype]:
+    """Sizes and type of a tensor whose numbers can be read.
+
+    Raises:
+        OpenError: if there is no such tensor, or its numbers cannot be read.
+    """
+    info = infos.get(name)
+    if info is None:
+        raise OpenError(f"There is no tensor {name!r} in {where}.")
+    if info.reason or info.dtype is None:
+        raise OpenError(f"The tensor {name!r} in {where} cannot be read: {info.reason}.")
+    return info.shape, info.dtype
+
+
 def _readable(name: str, value: Tensor | None, where: str) -> Tensor:
     if value is None:
         raise OpenError(f"There is no tensor {name!r} in {where}.")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import OpenError
-from stratoscope.network.weights import MUCH, TensorInfo, WeightSource
+from stratoscope.network.weights import MUCH, TensorInfo, WeightSource, readable
 
 _MOST_PIECES = 65_536
 
@@ -64,26 +64,22 @@ class PiecedWeights(WeightSource):
 
     def load(self, name: str) -> Tensor:
         """Read one tensor, block by block."""
-        info = self._infos.get(name)
-        if info is None:
-            raise OpenError(f"There is no tensor {name!r} in {self.about}.")
-        if info.reason or info.dtype is None:
-            raise OpenError(f"The tensor {name!r} cannot be read: {info.reason}.")
+        shape, dtype = readable(self._infos, name, self.about)
         whole: Tensor | None = None
         for piece in self._pieces[name]:
             block = self.read(name, piece)
-            if tuple(block.shape) != piece.sizes or block.dtype != info.dtype:
+            if tuple(block.shape) != piece.sizes or block.dtype != dtype:
                 raise OpenError(
                     f"A piece of {name!r} in {piece.file} is {block.dtype} of sizes {tuple(block.shape)}, where "
-                    f"{info.dtype} of {piece.sizes} should be; copy the checkpoint again."
+                    f"{dtype} of {piece.sizes} should be; copy the checkpoint again."
                 )
-            if piece.sizes == info.shape:
+            if piece.sizes == shape:
                 return block.detach()
             if whole is None:
-                whole = torch.zeros(info.shape, dtype=info.dtype)
+                whole = torch.zeros(shape, dtype=dtype)
             places = zip(piece.offsets, piece.sizes, strict=True)
             whole[tuple(slice(offset, offset + size) for offset, size in places)] = block
-        return torch.zeros(info.shape, dtype=info.dtype) if whole is None else whole
+        return torch.zeros(shape, dtype=dtype) if whole is None else whole
 
 
 def why_no_whole(shape: Sequence[int], pieces: Sequence[Piece]) -> str:

@@ -18,7 +18,7 @@ from stratoscope.errors import OpenError
 from stratoscope.network.formats._format import Format
 from stratoscope.network.formats._raw import read_tensor, stored_sizes
 from stratoscope.network.stores import ShardedWeights, listed, printable
-from stratoscope.network.weights import NOT_TOLD, TensorInfo, Use, WeightSource
+from stratoscope.network.weights import NOT_TOLD, TensorInfo, Use, WeightSource, readable
 
 _PLAIN: dict[int, tuple[str, torch.dtype]] = {
     0: ("F32", torch.float32),
@@ -133,12 +133,8 @@ class GgufFile(WeightSource):
 
     def load(self, name: str) -> Tensor:
         """Read one tensor."""
-        info = self._infos.get(name)
-        if info is None:
-            raise OpenError(f"There is no tensor {name!r} in {self._path}.")
-        if info.reason or info.dtype is None:
-            raise OpenError(f"The tensor {name!r} in {self._path} cannot be read: {info.reason}.")
-        return read_tensor(self._path, self._starts[name], info.dtype, info.shape)
+        shape, dtype = readable(self._infos, name, self._path)
+        return read_tensor(self._path, self._starts[name], dtype, shape)
 
     def _read(self, reader: _Reader) -> None:
         tensors, values = _head(reader)

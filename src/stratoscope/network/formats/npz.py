@@ -17,7 +17,7 @@ from stratoscope.errors import OpenError
 from stratoscope.network.formats._format import Format
 from stratoscope.network.formats._raw import stored_sizes
 from stratoscope.network.stores import first_line
-from stratoscope.network.weights import TensorInfo, WeightSource
+from stratoscope.network.weights import TensorInfo, WeightSource, readable
 from stratoscope.network.zipcheck import FREE_BYTES, MAX_RATIO, Member, zip_members
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, KeyError)
@@ -47,18 +47,14 @@ class NpzWeights(WeightSource):
 
     def load(self, name: str) -> Tensor:
         """Read one array."""
-        info = self._infos.get(name)
-        if info is None:
-            raise OpenError(f"There is no array {name!r} in {self._path}.")
-        if info.reason:
-            raise OpenError(f"The array {name!r} in {self._path} cannot be read: {info.reason}.")
+        shape, _ = readable(self._infos, name, self._path)
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
         except (*_DAMAGE, MemoryError) as error:
             raise OpenError(f"The array {name!r} in {self._path} cannot be read ({first_line(error)}).") from error
         native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
-        return torch.from_numpy(native).reshape(info.shape)
+        return torch.from_numpy(native).reshape(shape)
 
     def _add(self, member: str, place: Member) -> None:
         name = member.removesuffix(".npy")

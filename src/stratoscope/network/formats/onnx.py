@@ -19,7 +19,7 @@ from stratoscope.network.formats._protobuf import unpacked
 from stratoscope.network.formats._raw import as_tensor, read_range, stored_sizes
 from stratoscope.network.placing import plain_name
 from stratoscope.network.stores import printable
-from stratoscope.network.weights import TensorInfo, WeightSource
+from stratoscope.network.weights import TensorInfo, WeightSource, readable
 
 _TYPES: dict[int, tuple[torch.dtype, int]] = {
     1: (torch.float32, 4),
@@ -92,25 +92,21 @@ class OnnxWeights(WeightSource):
 
     def load(self, name: str) -> Tensor:
         """Read one tensor."""
-        info = self._infos.get(name)
-        if info is None:
-            raise OpenError(f"There is no tensor {name!r} in {self._path}.")
-        if info.reason or info.dtype is None:
-            raise OpenError(f"The tensor {name!r} in {self._path} cannot be read: {info.reason}.")
+        shape, dtype = readable(self._infos, name, self._path)
         place = self._places[name]
         if place.length == 0:
-            return torch.empty(info.shape, dtype=info.dtype)
+            return torch.empty(shape, dtype=dtype)
         data = read_range(place.path, place.start, place.length)
         if place.field in _FIXED_WIDTH:
-            return as_tensor(data, info.dtype, info.shape)
+            return as_tensor(data, dtype, shape)
         try:
             numbers = unpacked(data)
         except OpenError as error:
             raise OpenError(f"The tensor {name!r} in {self._path} cannot be read: {error}.") from None
-        if numbers.size != prod(info.shape):
-            raise OpenError(f"The tensor {name!r} in {self._path} has {numbers.size} numbers, not {prod(info.shape)}.")
-        octets = numbers.astype(f"<u{info.dtype.itemsize}", casting="unsafe").view(np.uint8)
-        return torch.from_numpy(octets).view(info.dtype).reshape(info.shape)
+        if numbers.size != prod(shape):
+            raise OpenError(f"The tensor {name!r} in {self._path} has {numbers.size} numbers, not {prod(shape)}.")
+        octets = numbers.astype(f"<u{dtype.itemsize}", casting="unsafe").view(np.uint8)
+        return torch.from_numpy(octets).view(dtype).reshape(shape)
 
     def _add(self, name: str, stored: Stored, usage: Usage) -> None:
         dtype, typed = _TYPES.get(stored.type, (None, 0))

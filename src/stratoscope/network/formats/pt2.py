@@ -24,7 +24,7 @@ from stratoscope.network.formats._raw import (
 )
 from stratoscope.network.stores import printable
 from stratoscope.network.torchfile import open_torch
-from stratoscope.network.weights import TensorInfo, WeightSource
+from stratoscope.network.weights import TensorInfo, WeightSource, readable
 from stratoscope.network.zipcheck import Member, extract_member, zip_members
 
 _DTYPES: dict[int, torch.dtype] = {
@@ -80,27 +80,24 @@ class ExportedWeights(WeightSource):
         self._places = dict(_with_twins(_places(path, members, root)))
         if not self._places:
             raise OpenError(f"{path} holds no weights: {_why_none(members, root)}.")
-        constants = sum(place.info.role == "transient" for place in self._places.values())
+        self._infos = {name: place.info for name, place in self._places.items()}
+        constants = sum(info.role == "transient" for info in self._infos.values())
         self.about = f"{len(self._places)} tensors in {path}" + (f", {constants} of them constants" * (constants > 0))
 
     def describe(self) -> Mapping[str, TensorInfo]:
         """Weights in the order of the archive, then constants."""
-        return {name: place.info for name, place in self._places.items()}
+        return self._infos
 
     def load(self, name: str) -> Tensor:
         """Read one tensor."""
-        place = self._places.get(name)
-        if place is None:
-            raise OpenError(f"There is no tensor {name!r} in {self._path}.")
-        info = place.info
-        if info.reason or info.dtype is None:
-            raise OpenError(f"The tensor {name!r} in {self._path} cannot be read: {info.reason}.")
+        shape, dtype = readable(self._infos, name, self._path)
+        place = self._places[name]
         member = self._members[place.member]
-        count = needed(info.shape, place.strides, place.start)
+        count = needed(shape, place.strides, place.start)
         if count == 0:
-            return torch.empty(info.shape, dtype=info.dtype)
-        flat = read_tensor(self._path, member.offset, info.dtype, (count,))
-        return flat.as_strided(info.shape, place.strides, place.start)
+            return torch.empty(shape, dtype=dtype)
+        flat = read_tensor(self._path, member.offset, dtype, (count,))
+        return flat.as_strided(shape, place.strides, place.start)
 
 
 class _Unpacked(WeightSource):
