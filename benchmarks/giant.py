@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -63,7 +64,8 @@ def report(folder: Path, args: argparse.Namespace, scratch: Path) -> None:
     print(
         f"{size / 1e9:.2f} GB of float16 in {total:.0f} s: {size / 1e6 / total:.1f} MB/s; peak {peak / 2**20:.2f} GiB"
     )
-    print(f"processor time {times['all']:.0f} s, {times['decompositions'] / times['all']:.0%} of it decompositions")
+    shares = ", ".join(f"{name} {times[name] / times['all']:.0%}" for name in times if name != "all")
+    print(f"processor time of the last process {times['all']:.0f} s: {shares}")
 
 
 def run(command: list[str], scratch: Path, stop: float | None) -> tuple[int, float, int]:
@@ -83,27 +85,30 @@ def run(command: list[str], scratch: Path, stop: float | None) -> tuple[int, flo
 
 def timed_inspect(arguments: list[str]) -> None:
     """`stratoscope inspect`, with the processor time of its decompositions written to the first argument."""
+    import numpy as np
     import scipy.linalg
     import torch
 
     from stratoscope.cli.main import main as stratoscope
+    from stratoscope.numerics import matrices
 
-    spent = {"decompositions": 0.0}
+    spent = {"decompositions": 0.0, "Gram matrices": 0.0}
 
-    def clocked(function):
+    def clocked(function, name="decompositions"):
         def call(*args, **kwargs):
             start = time.process_time()
             try:
                 return function(*args, **kwargs)
             finally:
-                spent["decompositions"] += time.process_time() - start
+                spent[name] += time.process_time() - start
 
         return call
 
     torch.set_num_threads(1)
-    torch.linalg.eigvalsh = clocked(torch.linalg.eigvalsh)
-    torch.linalg.svdvals = clocked(torch.linalg.svdvals)
+    np.linalg.eigvalsh = clocked(np.linalg.eigvalsh)
     scipy.linalg.eigh = clocked(scipy.linalg.eigh)
+    torch.linalg.svdvals = clocked(torch.linalg.svdvals)
+    matrices.lower_gram = clocked(matrices.lower_gram, "Gram matrices")
     sys.argv = ["stratoscope", "inspect", *arguments[1:]]
     try:
         stratoscope()
@@ -123,7 +128,7 @@ def generate(folder: Path, gigabytes: float, hidden: int) -> None:
     block |= {"mlp.down_proj": (hidden, 4 * hidden)}
     table = (VOCABULARY, hidden)
     each = 2 * sum(rows * columns for rows, columns in block.values())
-    count = max(1, round((gigabytes * 1e9 - 4 * VOCABULARY * hidden) / each))
+    count = max(1, math.ceil((gigabytes * 1e9 - 4 * VOCABULARY * hidden) / each))
     names = {"model.embed_tokens.weight": table}
     for number in range(count):
         names |= {f"model.layers.{number}.{name}.weight": shape for name, shape in block.items()}

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-AT_ONCE = 2**24
+AT_ONCE = 2**20
 """Entries up to which the whole order is drawn; beyond, it is computed place by place."""
 
 _ROUNDS = 2
