@@ -130,7 +130,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (
         *(TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn(), TimeElapsedColumn()),
-        *(TextColumn("left"), TimeRemainingColumn()),
+        *(TextColumn("so far,"), TimeRemainingColumn(), TextColumn("left")),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None, visible=False)
