@@ -187,7 +187,7 @@ def _collapse(numbers: Numbers, limits: Limits) -> Meaning:
 
 
 def _random(numbers: Numbers, limits: Limits) -> Meaning:
-    says = f"indistinguishable from noise at {1 - limits['tw_level']:.2%}: untrained, or never needed"
+    says = f"indistinguishable from noise at {1 - limits['tw_level']:.2%}"
     return Meaning("untrained", says.replace(".00%", " %"), _size(numbers))
 
 

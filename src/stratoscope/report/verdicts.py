@@ -20,7 +20,9 @@ from stratoscope.report.meaning import NO_PHASE, QUIET_VERDICTS, Meaning, meanin
 if TYPE_CHECKING:
     from stratoscope.report.table import Column, Row, Table
 
-MOST_ROWS = 30
+MOST_ROWS, SAME = 30, 5
+"""Rows that are shown at most, and of them those with the same verdict in the same words."""
+
 NAME = 28
 WIDE, BROAD = 110, 132
 """From these widths on the table has shapes, and further numbers."""
@@ -81,16 +83,28 @@ def print_verdicts(table: Table, out: Console, every: bool) -> None:
     shown = pairs if every else [pair for pair in pairs if pair[1].verdict not in QUIET_VERDICTS]
     out.print(_counts([pair for pair in pairs if pair[1].verdict not in QUIET_VERDICTS]))
     if shown:
-        top = shown if every else shown[:MOST_ROWS]
+        top = shown if every else _few(shown)[:MOST_ROWS]
         out.print(_grid(table, top, out.width))
-        left = Counter(meaning.verdict for _, meaning in shown[len(top) :])
-        if left:
-            said = ", ".join(f"{number:,} {verdict}" for verdict, number in left.items())
+        left = Counter(meaning.verdict for _, meaning in shown)
+        left.subtract(meaning.verdict for _, meaning in top)
+        if len(top) < len(shown):
+            said = ", ".join(f"{number:,} {verdict}" for verdict, number in left.items() if number)
             out.print(
                 Text(f"  ... and {said}: --all shows them; they are in the HTML report and in --json too.", "dim")
             )
             out.print()
-        print_over_steps(table, [row for row, _ in top], out)
+        print_over_steps(table, [row for row, _ in (shown if every else shown[:MOST_ROWS])], out)
+
+
+def _few(pairs: Sequence[tuple[Row, Meaning]]) -> list[tuple[Row, Meaning]]:
+    """Few of those of which the same is said in the same words, as of two hundred layers of noise."""
+    told: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for row, meaning in pairs:
+        told[meaning.verdict, meaning.says] += 1
+        if told[meaning.verdict, meaning.says] <= SAME:
+            kept.append((row, meaning))
+    return kept
 
 
 def _counts(pairs: Sequence[tuple[Row, Meaning]]) -> Text:
