@@ -83,6 +83,8 @@ def test_three_seeds_that_agree_to_the_last_digit_are_no_certainty():
     assert over([1.0] * 6).result == HELD
     assert over([0.1] * 6, margin=0.5).result == NOT
     assert over([0.0] * 6).result == NOT  # not above the margin for any seed
+    rounded = over([0.3, 0.1 + 0.2, 0.3])  # one differs in its last digit
+    assert (rounded.result, rounded.spread > 0) == (UNDECIDED, True)
 
 
 @pytest.mark.parametrize("values", [[5.0], [5.0, 5.1], [True], [True, True], [1.0, 1.0]])

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import stat
 import subprocess
@@ -46,6 +47,17 @@ def test_of_two_ledgers_the_newer_row_counts(tmp_path):
         found = read(*paths)
         assert found[ROW.key].reason == "newer"
         assert len(found) == 2
+    write([replace(ROW, date="2026-01-03", reason="of the same time")], two)
+    assert read(one, two)[ROW.key].reason == "of the same time"  # the last file is the one that is written
+
+
+def test_a_number_that_json_does_not_have_is_not_written(tmp_path):
+    path = write([ROW], tmp_path / "ledger.json")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        write([replace(ROW, numbers={"mean": math.nan})], path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["ledger.json"]
 
 
 def test_no_ledger_is_an_empty_one(tmp_path):

@@ -4,6 +4,7 @@ import collections
 import io
 import pickle
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from torch.distributed.checkpoint.metadata import (
 
 from stratoscope.errors import OpenError
 from stratoscope.network.formats._pickled import Made, read_pickle
+from stratoscope.network.formats._shards import Piece, why_no_whole
 from stratoscope.network.opening import open_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -174,6 +176,12 @@ def test_blocks_that_do_not_make_a_whole(tmp_path, blocks, reason):
     assert reason in source.describe()["w"].reason
     with pytest.raises(OpenError, match=reason):
         source.load("w")
+
+
+def test_more_blocks_than_anybody_writes_are_not_compared_with_each_other():
+    blocks = [Piece((at,), (1,), Path("a")) for at in range(65_537)]
+    assert why_no_whole((65_537,), blocks) == "it is in 65537 pieces, more than 65536"
+    assert why_no_whole((9,), blocks[:9]) == ""
 
 
 def test_an_empty_tensor(tmp_path, same):

@@ -108,6 +108,15 @@ def test_a_file_in_parts(tmp_path, same, refused):
     assert len(parts) == 3
     same(open_weights(parts[1]), wanted)
     same(open_weights(tmp_path), wanted)
+    assert open_weights(parts[1]).config == {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }  # the first part says it
+    part = parts[2].read_bytes()
+    parts[2].write_bytes(parts[1].read_bytes())
+    refused(parts[0], "two of which hold 'w2'")
+    parts[2].write_bytes(part)
+    same(open_weights(parts[0]), wanted)
     parts[2].unlink()
     refused(parts[0], "m-00003-of-00003.gguf", "not beside it")
 
