@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stratoscope.errors import RecordError
+from stratoscope.network.opening import endings
 from stratoscope.record.record import Record
 from stratoscope.record.schema import DATABASE
 from stratoscope.record.values import to_json
@@ -17,11 +18,8 @@ from stratoscope.record.writer import RecordWriter
 IDENTITY = "identity"
 """Where in a run's metadata it says what was inspected and how."""
 
-WEIGHTS = (
-    *(".safetensors", ".pt", ".pth", ".bin", ".th", ".ckpt", ".index.json"),
-    *(".pt2", ".onnx", ".h5", ".hdf5", ".keras", ".gguf", ".distcp", ".data", ".metadata"),
-)
-"""Endings of files that may belong to a checkpoint in a folder; a log that grows beside them does not count."""
+PARTS = (".distcp", ".data", ".metadata")
+"""Endings of files that belong to a checkpoint beside those that `open_weights` opens by themselves."""
 
 
 @dataclass
@@ -59,7 +57,8 @@ def _files(path: Path) -> list[Path]:
         folder = path.parent if path.name.endswith(".index.json") else None
         return [path] if folder is None else _files(folder)
     every = sorted(child for child in path.iterdir() if child.is_file())
-    return [child for child in every if child.name.endswith(WEIGHTS)] or every
+    weights = (*endings(), *PARTS)  # a log that grows beside them does not count
+    return [child for child in every if child.name.lower().endswith(weights)] or every
 
 
 def earlier(folder: Path, identity: Mapping[str, Any]) -> Record | None:

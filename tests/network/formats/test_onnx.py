@@ -333,6 +333,22 @@ class Net(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_no_name_is_given_twice(tmp_path):
+    made_up = [weight(f"onnx::MatMul_{number}", 3, 3, seed=number) for number in range(4)]
+    own = weight("own.weight", 3, 3, seed=9)
+    scopes = ["/fc/MatMul", "/fc/MatMul_1", "/own/MatMul", "/head/MatMul"]
+    nodes = [
+        helper.make_node("MatMul", [str(at), tensor.name], [str(at + 1)], name=scope)
+        for at, (tensor, scope) in enumerate(zip(made_up, scopes, strict=True))
+    ]
+    nodes.append(helper.make_node("MatMul", ["4", own.name], ["5"], name="/own/MatMul_1"))
+    source = open_weights(save(tmp_path / "m.onnx", [*made_up, own], nodes))
+    wanted = ["fc.weight", "onnx::MatMul_1", "onnx::MatMul_2", "head.weight", "own.weight"]
+    assert list(source.describe()) == wanted
+    for name, tensor in zip(wanted, [*made_up, own], strict=True):
+        assert torch.equal(source.load(name), as_torch(tensor)), name
+
+
 def test_the_older_exporter_of_torch(tmp_path):
     torch.manual_seed(0)
     net = Net().eval()
