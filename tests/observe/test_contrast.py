@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from stratoscope import inspect
 from stratoscope.errors import OpenError, SettingError, SubjectError
@@ -58,6 +59,18 @@ def test_what_cannot_be_compared_has_a_reason(pair):
     assert rows["n.running_mean"][0] == "not_applicable"
     assert rows["c.weight"] == ("measured", "an entry is NaN or infinite")
     assert rows["a.weight"] == ("measured", "")
+
+
+def test_a_fused_tensor_is_compared_by_its_parts_and_not_once_more_as_a_whole(tmp_path):
+    first = {f"attn.{name}": value for name, value in nn.MultiheadAttention(4, 2, bias=False).state_dict().items()}
+    second = {name: tensor.clone() for name, tensor in first.items()}
+    second["attn.in_proj_weight"][4:8] *= 2  # the keys
+    for name, tensors in (("one", first), ("two", second)):
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+    rows = compared(tmp_path / "one.safetensors", tmp_path / "two.safetensors")["layers"]
+    changes = {row["name"]: row["relative_change"] for row in rows}
+    fused = "attn.in_proj_weight"
+    assert changes == {f"{fused}:k": 1.0, f"{fused}:q": 0.0, f"{fused}:v": 0.0, "attn.out_proj.weight": 0.0}
 
 
 def test_a_checkpoint_has_not_moved_from_itself(pair):
