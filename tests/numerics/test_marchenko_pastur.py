@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.integrate import quad, simpson
 
 from stratoscope.numerics.marchenko_pastur import (
@@ -231,6 +232,26 @@ def test_the_variance_is_the_mean_of_what_is_no_spike():
     assert bulk.distance == pytest.approx(max(np.abs(law - steps[1:]).max(), np.abs(law - steps[:-1]).max()))
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("count", [0, 5, 20, 40])
+def test_all_that_is_left_lies_under_the_edge_and_the_spikes_beyond_it(count, seed):
+    values = spectrum(planted(100, 150, np.linspace(1.2, 4.0, count), seed))
+    bulk = fit_bulk(values, 100, 150)
+    assert values[bulk.spikes] <= bulk.noise_edge < (values[bulk.spikes - 1] if bulk.spikes else math.inf)
+    assert bulk.noise_edge == pytest.approx(noise_edge(100, 150, bulk.variance))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("power", [0.3, 1.0, 3.0])
+def test_the_distance_is_that_of_kolmogorov_and_smirnov_on_either_side(power, turned):
+    values = np.linspace(1.5, 0.5, 80) ** power
+    values = (values.max() + values.min() - values)[::-1] if turned else values
+    bulk = fit_bulk(values, 80, 160)
+    assert bulk.spikes == 0
+    law = stats.ks_1samp(values / (160 * bulk.variance), distribution, args=(0.5,))
+    assert bulk.distance == pytest.approx(law.statistic, abs=1e-12)
+
+
 def test_odd_spectra_are_decided():
     with pytest.raises(ValueError, match="at least one eigenvalue"):
         fit_bulk(np.empty(0), 3, 3)
@@ -241,5 +262,7 @@ def test_odd_spectra_are_decided():
     nothing = fit_bulk(np.zeros(100), 100, 100)
     assert (nothing.spikes, nothing.variance) == (0, 0.0)
     assert math.isnan(nothing.share)
+    none_left = fit_bulk(np.array([7.0]), 1, 1, level=1e-6)  # an edge below everything
+    assert (none_left.spikes, none_left.variance, none_left.distance) == (1, 0.0, 1.0)
     one = fit_bulk(np.array([7.0]), 1, 9)
     assert (one.spikes, one.variance) == (0, pytest.approx(7 / 9))
