@@ -46,7 +46,7 @@ def of(phase, **more):
         ("bulk+spikes", {"num_traps": 2.0}, "trained", "12 directions"),
         ("random-like", {"num_traps": 1.0, "num_spikes": 0.0}, "untrained", "indistinguishable from noise"),
         ("bleeding-out", {"mp_softrank": 0.9}, "under-trained?", "just above noise (soft rank 0.90)"),
-        ("random-like", {}, "untrained", "indistinguishable from noise at 1 %"),
+        ("random-like", {}, "untrained", "indistinguishable from noise at 1%"),
         ("flat", {}, "untrained", "an orthogonal start"),
         ("rank-collapse", {"zero_mass": 0.38, "nonzero_phase": "random-like"}, "collapsed",
          "rank-collapse: 38% of its directions are zero; the others are random-like; weight decay too strong, or pruned?"),
@@ -54,7 +54,8 @@ def of(phase, **more):
         ("too-small", {"M": 84.0, "num_spikes": 0.0, "bulk_distance": 0.05}, "untrained", "nothing stands above noise"),
         ("too-small", {"M": 84.0, "num_spikes": 0.0, "bulk_distance": 0.15}, "undecided", "nothing stands above noise"),
         ("too-small", {"zero_mass": 0.5}, "undecided", "50% of its directions are zero"),
-        ("no-test", {}, "undecided", "nobody knows what noise looks like"),
+        ("no-test", {}, "undecided", "noise of this kind has no known law; stable rank 9.0 of 128"),
+        ("no-test", {"full_rank": 12.0}, "undecided", "stable rank 9.0 of 12"),
         ("something new", {}, "undecided", "something new"),
         ("random-like", {"entry_std": 0.0, "zero_share": 1.0}, "collapsed", "all zero"),
         ("random-like", {"entry_std": 0.0}, "collapsed", "one and the same number"),
@@ -82,7 +83,7 @@ def test_limits_are_those_of_the_record():
     assert of("bulk+spikes", alpha=4.5).verdict == "trained"
     thin = {**NUMBERS, "phase": "bulk+spikes", "alpha": 4.5, "alpha_low": 4.1}
     assert meaning(thin, {"high_alpha": 4.0}).verdict == "under-trained?"
-    assert "at 5 %" in meaning({"phase": "random-like"}, {"tw_level": 0.95}).says
+    assert "at 5%" in meaning({"phase": "random-like"}, {"tw_level": 0.95}).says
     assert "at 0.10%" in meaning({"phase": "random-like"}, {"tw_level": 0.999}).says
 
 
@@ -162,6 +163,20 @@ def test_the_verdict_does_not_depend_on_the_scale():
         (row,) = rows_of(inspect({"fc.weight": scale * weight}, only="spectrum"))
         lines.add((row["verdict"], row["meaning"]))
     assert len(lines) == 1
+
+
+def test_what_has_no_spectrum_says_what_it_is():
+    weights = {"a.scale": torch.ones(()), "a.one": torch.ones(1), "a.some": torch.randn(5), "a.bias": torch.randn(5)}
+    found = {row["name"]: row["meaning"] for row in rows_of(inspect(weights))}
+    assert found["a.scale"] == found["a.one"] == "a single number, which has no spectrum"
+    assert found["a.some"] == "a vector, which has no spectrum"
+    assert found["a.bias"] == "a bias, which has no spectrum"
+
+
+def test_parts_of_a_normed_weight_are_no_matrices_of_their_own():
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(40, 50))
+    found = {row["tensor"]: row["meaning"] for row in rows_of(inspect(layer.state_dict()))}
+    assert found["parametrizations.weight.original1"] == "a part of the layer's weight, which is judged as a whole"
 
 
 def said(record, width=80, **options):

@@ -104,8 +104,18 @@ def meaning_of(table: Table, row: Row) -> Meaning:
     if "phase" in numbers:
         return meaning(numbers, limits_of(table, row))
     if "entry_std" not in numbers:
-        return Meaning("not judged", f"{_a(row.kind)}, which has no spectrum")
+        return Meaning("not judged", _no_spectrum(row))
     return _constant(numbers) or Meaning("not judged", "its spectrum was not measured")
+
+
+def _no_spectrum(row: Row) -> str:
+    """Why a measured tensor has none."""
+    long = [size for size in row.shape or () if size > 1]
+    if row.kind != "weight":
+        return f"{_a(row.kind)}, which has no spectrum"
+    if len(long) > 1:
+        return "a part of the layer's weight, which is judged as a whole"
+    return f"a {'vector' if long else 'single number'}, which has no spectrum"
 
 
 def numbers_of(table: Table, row: Row) -> dict[str, float | str]:
@@ -188,7 +198,7 @@ def _collapse(numbers: Numbers, limits: Limits) -> Meaning:
 
 def _random(numbers: Numbers, limits: Limits) -> Meaning:
     says = f"indistinguishable from noise at {1 - limits['tw_level']:.2%}"
-    return Meaning("untrained", says.replace(".00%", " %"), _size(numbers))
+    return Meaning("untrained", says.replace(".00%", "%"), _size(numbers))
 
 
 def _flat(numbers: Numbers, limits: Limits) -> Meaning:
@@ -233,9 +243,10 @@ def _small(numbers: Numbers, limits: Limits) -> Meaning:
 
 
 def _untested(numbers: Numbers, limits: Limits) -> Meaning:
-    says = "no phase: nobody knows what noise looks like in such a matrix"
+    says = "no phase: noise of this kind has no known law"
     if "stable_rank" in numbers:
-        says += f"; stable rank {_number(numbers, 'stable_rank'):.1f} of {_number(numbers, 'M'):.0f}"
+        rank = numbers.get("full_rank", numbers.get("M", math.nan))
+        says += f"; stable rank {_number(numbers, 'stable_rank'):.1f} of {rank:.0f}"
     return Meaning("undecided", says + _tail(numbers))
 
 
