@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
 from stratoscope.numerics.matrices import effective_rank, stable_rank
+from stratoscope.numerics.power_law import fit_power_law
+from stratoscope.numerics.power_law_errors import goodness_of_fit
 from stratoscope.numerics.spectral_numbers import ALTERNATIVES, Options, spectrum_numbers, thinned, whole
 from stratoscope.numerics.spectral_phase import Cuts
 from stratoscope.numerics.spectrum import Spectrum
+from stratoscope.numerics.tails import compare_tails
 
 QUICK = Options(bootstrap=0, alternatives=False)
 
@@ -123,10 +126,14 @@ def test_the_tail_has_an_interval_a_p_value_and_alternatives():
 def test_an_upper_limit_is_passed_on():
     values = np.sort(1 / np.random.default_rng(0).random(400))[::-1]
     spectrum = Spectrum(values, 400, 1000, trace=float(values.sum()))
-    limited = spectrum_numbers(spectrum, Options(xmax=20.0, bootstrap=20)).numbers
+    limited = spectrum_numbers(spectrum, Options(xmax=20.0, bootstrap=30, seed=3)).numbers
     assert limited["xmax"] == 20.0
     assert limited["num_pl_spikes"] <= (values <= 20).sum()
     assert limited["alpha_low"] < limited["alpha_high"]
+    fit = fit_power_law(values, xmax=20.0)
+    assert limited["fit_p"] == goodness_of_fit(values, fit, samples=30, seed=3).p
+    assert limited["fit_p"] != goodness_of_fit(values, fit, samples=30).p  # the seed is passed on, too
+    assert limited["lognormal_ratio"] == pytest.approx(compare_tails(values, fit)["lognormal"].R)
 
 
 def test_a_huge_exponent_overflows_nothing():
@@ -171,6 +178,18 @@ def test_rounding_of_the_stored_type_is_not_rank(dtype):
     assert reading.verdict.phase == "random-like"
 
 
+def test_rounding_is_the_same_in_each_of_several_pooled_matrices():
+    eps, sides = torch.finfo(torch.float16).eps, (math.sqrt(100) + math.sqrt(200)) ** 2
+    rounding = eps**2 / 12 * (50 / (100 * 200)) * sides
+    one = np.concatenate([np.ones(50), np.full(50, 3 * rounding)])
+    single = Spectrum(one, 100, 200, trace=float(one.sum()))
+    pooled = Spectrum(np.repeat(one, 9), 100, 200, copies=9, trace=9 * float(one.sum()))
+    for spectrum in (single, pooled):
+        assert spectrum_numbers(spectrum, QUICK, torch.float16).numbers["zero_mass"] == 0
+    below = Spectrum(np.where(one < 1, 0.9 * rounding, one), 100, 200, trace=50.0)
+    assert spectrum_numbers(below, QUICK, torch.float16).numbers["zero_mass"] == 0.5
+
+
 def test_a_sketch_stands_for_all():
     values = np.sort(np.random.default_rng(0).exponential(size=200))[::-1]
     nodes = values[100:][::-1].reshape(20, 5).mean(axis=1)
@@ -184,6 +203,30 @@ def test_a_sketch_stands_for_all():
     assert numbers["sketch_error"] == 0.02
     for name in ("norm", "stable_rank", "effective_rank", "entropy", "bulk_share"):
         assert numbers[name] == pytest.approx(exact[name], rel=0.05), name
+
+
+def test_weights_of_nodes_that_are_not_whole_numbers_still_make_up_the_number():
+    weights = np.full(10, 0.1)
+    assert np.cumsum(weights)[-1] < 1  # by rounding
+    sketch = Spectrum(np.array([9.0]), 2, 8, how="sketch", nodes=np.linspace(1, 2, 10), node_weights=weights)
+    assert len(whole(sketch)) == sketch.count
+
+
+@pytest.mark.parametrize("rows", [31, 32])
+def test_traps_are_looked_for_where_noise_is_tested_for(rows):
+    noise = spectrum_of(gaussian(rows, 64), shuffled=(spectrum_of(gaussian(rows, 64, seed=1)).eigenvalues,))
+    numbers = spectrum_numbers(noise, QUICK).numbers
+    assert numbers["max_rand_eval"] == noise.shuffled[0][0]
+    assert numbers.get("num_traps") == (None if rows == 31 else 0)
+    assert ("num_spikes" in numbers) == (rows == 32)
+
+
+def test_of_several_shuffles_the_traps_are_their_median_and_the_largest_eigenvalue_is_of_all():
+    plain = [spectrum_of(gaussian(64, 64, seed=seed)).eigenvalues for seed in range(3)]
+    plain[1] = np.concatenate([[1e3], plain[1][:-1]])
+    several = spectrum_of(gaussian(64, 64, seed=9), shuffled=tuple(plain))
+    numbers = spectrum_numbers(several, QUICK).numbers
+    assert (numbers["num_traps"], numbers["max_rand_eval"]) == (0, 1e3)
 
 
 @pytest.mark.parametrize(
