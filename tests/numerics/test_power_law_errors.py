@@ -147,6 +147,24 @@ def test_draws_without_two_distinct_values_are_left_out(monkeypatch):
     assert goodness_of_fit(values, fit, samples=9).p == pytest.approx(0.1)
 
 
+def test_what_is_left_out_changes_nothing_for_the_other_draws(monkeypatch):
+    values = 1 / np.random.default_rng(0).random(200)
+    fit = fit_power_law(values)
+    wanted = alpha_interval(values, fit, samples=40)
+    draw = power_law_errors._draw
+    monkeypatch.setattr(power_law_errors, "_draw", lambda *given: np.vstack([draw(*given), np.zeros((5, 200))]))
+    found = alpha_interval(values, fit, samples=40)
+    assert (found.low, found.high, found.corrected) == (wanted.low, wanted.high, wanted.corrected)
+
+
+def test_a_law_that_is_uniform_in_the_logarithm_can_be_drawn():
+    values = np.exp(np.linspace(0, 3, 100))
+    fit = dataclasses.replace(fit_power_law(values, xmax=math.exp(3)), alpha=1.0, xmin=1.0, n_tail=100)
+    drawn = bootstrap_fits(values, fit, samples=50)
+    assert np.isfinite(drawn.alpha).all()
+    assert abs(np.median(drawn.alpha) - 1) < 0.3
+
+
 def test_impossible_settings_are_refused():
     values = law(20, 0)
     fit = fit_power_law(values)

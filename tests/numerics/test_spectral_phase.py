@@ -248,6 +248,14 @@ def test_pooled_matrices_are_tested_together():
     assert found.ratio == 0.5
 
 
+def test_pooled_matrices_of_collapsed_rank_are_tested_by_what_is_left_of_each():
+    rest = [spectrum(gaussian(128, 256, seed)) for seed in range(4)]
+    values = np.sort(np.concatenate([*rest, np.zeros(4 * 40)]))[::-1]
+    found = spectral_phase(values, 168, 256, copies=4)
+    assert (found.phase, found.nonzero_phase, found.ratio) == ("rank-collapse", "random-like", 0.5)
+    assert found.bulk.variance == pytest.approx(1, rel=0.02)
+
+
 def test_every_answer_is_in_the_lists():
     names = {v for v in (*PHASES, *WHY, *TESTED)}
     assert all(" " not in name for name in names)
