@@ -30,6 +30,7 @@ def statistics(samples, **more):
         "weight_norm": np.ones(params),
         "update_norm": np.full(params, 0.01),
         "not_finite": np.zeros(params, bool),
+        "full": np.ones(params, bool),
         **more,
     }
     return StepStatistics(**values)

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from stratoscope import Subject, examine
 from stratoscope.errors import SettingError
+from stratoscope.findings import Outcome
 
 
 def network():
@@ -68,3 +70,29 @@ def test_time_that_is_up_ends_the_pass_after_a_batch_and_says_so():
     assert (about["n"], about["forward_calls"]) == (10, 1)
     assert any("time budget" in note for note in about["notes"])
     assert told[0] == ("passing over test", 1, 5)
+
+
+class MakesItsOwn(nn.Module):
+    """Makes a tensor on the default device, as a model written for one does."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.made = nn.Linear(6, 3), None
+
+    def forward(self, x):
+        self.made = torch.zeros(1).device
+        return self.inner(x)
+
+
+def test_a_default_device_is_the_networks_and_not_ours():
+    model, x = MakesItsOwn(), torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    torch.set_default_device("meta")
+    try:
+        record = examine(model, (x, (x[:, 0] > 0).long().cpu()))
+        assert model.made.type == "meta"
+        assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_device(None)
+    assert not [finding for finding in record.findings if finding.outcome is Outcome.FAILED]
+    assert np.isfinite(record["separation"]["gdv"].values).all()
+    assert record["weights"]["stable_rank"].size

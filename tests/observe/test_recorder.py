@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from stratoscope.observe.recorder import StepRecorder
+from stratoscope.observe.traces import DeviceTrace, HostTrace
 
 
 def small(dtype=torch.float32, seed=0):
@@ -300,3 +301,65 @@ def test_nothing_is_kept_after_the_end():
     assert not [
         value for value in vars(recorder).values() if isinstance(value, list) and value and torch.is_tensor(value[0])
     ]
+
+
+def test_gradients_of_a_closure_are_those_of_its_last_evaluation():
+    model = small(torch.float64)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=3)
+    recorder = StepRecorder(model, optimizer, 2, lambda: True)
+    seen = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(batches(1, torch.float64)[0]).square().mean()
+        loss.backward()
+        seen.append([float(p.grad.norm()) for p in model.parameters()])
+        return loss
+
+    for number in range(2):
+        before = [p.detach().clone() for p in model.parameters()]
+        optimizer.step(closure)
+        taken = recorder.take()
+        np.testing.assert_allclose(taken.norm, seen[-1], rtol=1e-12)
+        moved = [float((p.detach() - b).norm()) for p, b in zip(model.parameters(), before, strict=True)]
+        np.testing.assert_allclose(taken.update_norm, moved, rtol=1e-12)
+        np.testing.assert_allclose(taken.weight_norm, [float(b.norm()) for b in before], rtol=1e-12)
+        assert taken.window == (2 if number else 0)
+    assert len(seen) > 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_trace_of_an_accelerator_gives_what_that_of_the_processor_gives(dtype):
+    params = [p.detach() for p in small(dtype).parameters()]
+    here, there = HostTrace(params), DeviceTrace(params)
+    for number, x in enumerate(batches(5, dtype)):
+        gradients = [x.mean() * p.cos() for p in params]
+        found = []
+        for trace in (here, there):
+            trace.before(params)
+            trace.add(gradients, first=number % 4 == 0)
+        for p, g in zip(params, gradients, strict=True):
+            p.sub_(0.1 * g)
+        found = [np.asarray(trace.after(params, full=number % 4 == 3)) for trace in (here, there)]
+        assert len(found[0]) == (5 if number % 4 == 3 else 3)
+        np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-12)
+        if number == 1:  # somebody else writes, and steps go by unseen
+            params[0].data.mul_(2)
+        if number == 2:
+            here.interrupted()
+            there.interrupted()
+            params[1].add_(1)
+
+
+def test_params_that_do_not_lie_densely_in_memory_are_read_at_every_step():
+    weight = torch.nn.Parameter(torch.ones(4, 6)[:, ::2])
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    model = torch.nn.Module()
+    model.weight = weight
+    recorder = StepRecorder(model, optimizer, 9, lambda: True)
+    for value in (1.0, 0.5):
+        weight.grad = torch.ones(4, 3)
+        optimizer.step()
+        taken = recorder.take()
+        assert taken.weight_norm[0] == pytest.approx(value * 12**0.5)
+        assert taken.update_norm[0] == pytest.approx(0.5 * 12**0.5)

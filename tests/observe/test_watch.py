@@ -16,14 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stratoscope import NotApplicable, Record, Subject, examine, quantity, watch
+from stratoscope import NotApplicable, Record, examine, quantity, watch
 from stratoscope.capture.needs import Initial, Previous
 from stratoscope.capture.weights import Weights
 from stratoscope.errors import RecordError, SettingError, SubjectError
+from stratoscope.findings import Outcome
 from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import choose
+from stratoscope.instruments.training import Training
+from stratoscope.observe.live import SilentWatch
 from stratoscope.observe.settings import Settings
-from stratoscope.observe.watch import _Inert
 
 
 def problem(seed=0, n=120):
@@ -205,8 +207,6 @@ def test_an_optimizer_of_another_model_is_noticed(tmp_path):
         watch(model, optimizer=optimizer, to=tmp_path / "r"),
     ):
         pass
-    with pytest.raises(SubjectError, match=r"one torch\.optim\.Optimizer, not list"):
-        watch(model, optimizer=[optimizer])
 
 
 def test_own_numbers_are_kept(tmp_path):
@@ -487,8 +487,7 @@ def test_an_instrument_that_gives_something_else_fails_alone(tmp_path):
 
 
 def test_the_other_processes_of_a_distributed_training_may_ask_the_same():
-    inert = _Inert(Subject(problem()[0]), None, [])
-    with inert as w:
+    with SilentWatch() as w:
         w.step(1, loss=0.5)
         w.log("accuracy", 0.5)
     assert (w.share, w.spent, w.committed) == (0.0, 0.0, -1)
@@ -539,3 +538,74 @@ def test_every_param_is_covered_by_the_instruments_of_every_step(tmp_path):
     }
     assert covered["0.weight"] == ("not_applicable", "no gradient reaches it")
     assert {name for name, (status, _) in covered.items() if status == "measured"} == {"0.bias", "2.weight", "2.bias"}
+
+
+def two_nets():
+    torch.manual_seed(0)
+    return nn.ModuleDict({"g": nn.Linear(3, 4), "d": nn.Linear(4, 2)})
+
+
+def test_several_optimizers_are_recorded_each_with_its_own_window(tmp_path):
+    nets, x = two_nets(), torch.randn(16, 3, generator=torch.Generator().manual_seed(0))
+    slow, fast = torch.optim.SGD(nets["g"].parameters(), lr=0.1), torch.optim.Adam(nets["d"].parameters(), lr=0.01)
+    only = [Training(window=3)]
+    with watch(nets, optimizer=[slow, fast], to=tmp_path / "run", budget=math.inf, instruments=only) as w:
+        for i in range(1, 10):
+            loss = nets["d"](nets["g"](x)).square().mean()
+            nets.zero_grad()
+            loss.backward()
+            fast.step()
+            if i % 2:
+                slow.step()
+            w.step(i, loss=loss)
+    group = w.record["training"]
+    norms = group["gradient_norm"]
+    assert set(norms.coords["param"].values) == {"g.weight", "g.bias", "d.weight", "d.bias"}
+    known = {name: np.flatnonzero(group.measured("gradient_norm").sel(param=name)) + 1 for name in ("g.bias", "d.bias")}
+    assert known["d.bias"].tolist() == list(range(1, 10))
+    assert known["g.bias"].tolist() == [1, 3, 5, 7, 9]
+    snr = group.measured("gradient_snr")
+    full = {name: snr.coords["step"].values[snr.sel(param=name).values].tolist() for name in ("g.bias", "d.bias")}
+    assert full == {"g.bias": [5], "d.bias": [3, 6, 9]}
+    rates = group["group_rate"]
+    assert rates.coords["group"].values.tolist() == ["0:0", "1:0"]
+    assert rates.values[-1].tolist() == [0.1, 0.01]
+
+
+def test_groups_of_one_optimizer_have_their_rates_by_name(tmp_path):
+    nets = two_nets()
+    groups = [{"params": nets["g"].parameters(), "name": "body"}, {"params": nets["d"].parameters(), "lr": 0.5}]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    with watch(nets, optimizer=optimizer, to=tmp_path / "run", budget=math.inf, only=["training"]) as w:
+        nets["d"](nets["g"](torch.ones(2, 3))).sum().backward()
+        optimizer.step()
+        w.step(loss=1.0)
+    rates = w.record["training"]["group_rate"]
+    assert rates.sel(group="body").values.tolist() == [0.1]
+    assert rates.sel(group="1").values.tolist() == [0.5]
+    assert w.record["training"]["learning_rate"].values.tolist() == [0.1]
+
+
+def test_what_is_no_optimizer_is_refused():
+    with pytest.raises(SubjectError, match=r"a torch\.optim\.Optimizer or a list of them, not str"):
+        watch(two_nets(), optimizer=["sgd"])
+
+
+def test_a_default_device_of_the_users_changes_nothing(tmp_path):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    values = []
+    for device in ("cpu", "meta"):
+        torch.set_default_device(device)
+        try:
+            with watch(
+                model, {"train": (x, y)}, optimizer=optimizer, to=tmp_path / device, budget=math.inf, every=1,
+                only=["units", "separation", "performance", "training"],
+            ) as w:  # fmt: skip
+                F.cross_entropy(model(x), y).backward()
+                w.step(loss=1.0)
+        finally:
+            torch.set_default_device(None)
+        assert not [f for f in w.record.findings if f.outcome is Outcome.FAILED]
+        values.append(w.record["separation"]["gdv"].values)
+    np.testing.assert_array_equal(*values)

@@ -72,10 +72,11 @@ class StepStatistics:
         norm: Euclidean norm of this mini-batch's gradient.
         sum_norm: norm of the sum of the gradients in the window.
         square_sum: sum of the squared norms in the window.
-        window: mini-batches in the window.
+        window: mini-batches in the window; 0 where none is full.
         weight_norm: norm of the weights before the step.
         update_norm: norm of the change that the step made.
         not_finite: whether the gradient holds NaN or infinity.
+        full: whether the window of the param is full, so that there is a sum: of several optimizers, each has its own.
     """
 
     params: tuple[str, ...]
@@ -86,6 +87,7 @@ class StepStatistics:
     weight_norm: NDArray[np.float64]
     update_norm: NDArray[np.float64]
     not_finite: NDArray[np.bool_]
+    full: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,20 @@ class TrainingGradients(Live):
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """The optimizer's settings of each group of params at this step."""
+    """The settings of each group of params at this step.
+
+    Attributes:
+        kind: the optimizer's class; of several, with commas between.
+        learning_rate: rate of each group.
+        weight_decay: decay of each group.
+        groups: a name for each group: its own or its place; of several optimizers with the optimizer's place before it,
+            `"1:0"`.
+    """
 
     kind: str
     learning_rate: tuple[float, ...]
     weight_decay: tuple[float, ...]
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -83,6 +85,29 @@ def _eagerly() -> AbstractContextManager[None]:
         return nullcontext()
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
+
+
+_DEFAULT: ContextVar[torch.device | None] = ContextVar("the user's default device", default=None)
+
+
+@contextmanager
+def on_host() -> Iterator[None]:
+    """What we make ourselves lies on the CPU, whatever `torch.set_default_device` says; the network's own is its own."""
+    given = torch.get_default_device()
+    if given.type == "cpu":
+        yield  # entering a device costs something at every function that is called
+        return
+    token = _DEFAULT.set(given)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        _DEFAULT.reset(token)
+
+
+def as_given() -> AbstractContextManager[Any]:
+    """Inside `on_host`, the default device as it was outside: for calls of the network."""
+    return _DEFAULT.get() or nullcontext()
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from stratoscope.capture.restore import as_given
+
 if TYPE_CHECKING:
     from stratoscope.network.sources import Batch
 
@@ -28,9 +30,10 @@ def call(model: nn.Module, batch: Batch, weights: Mapping[str, Tensor] | None = 
     kwargs = dict(batch.kwargs)
     if "labels" in kwargs and not takes(model, "labels"):
         del kwargs["labels"]
-    if weights is None:
-        return model(*batch.args, **kwargs)
-    return functional_call(model, dict(weights), batch.args, kwargs)
+    with as_given():
+        if weights is None:
+            return model(*batch.args, **kwargs)
+        return functional_call(model, dict(weights), batch.args, kwargs)
 
 
 def takes(model: nn.Module, name: str) -> bool:

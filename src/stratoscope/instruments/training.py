@@ -1,6 +1,7 @@
 """Training: what every optimizer step does, per parameter.
 
-At every step: the loss that the loop handed over, the learning rate, and for each param the norm of the mini-batch
+At every step: the loss that the loop handed over, the learning rate (where an optimizer has several groups of params, or
+there are several optimizers, also `group_rate` of each), and for each param the norm of the mini-batch
 gradient (`gradient_norm`) and the **update-to-weight ratio** `|w_after - w_before| / |w_before|`. Over windows of
 `window` steps, with g the mini-batch gradient: `gradient_mean` = |E g|, `gradient_deviation` = sqrt(E|g - E g|^2), and
 their ratio, the **signal-to-noise ratio** `gradient_snr`. The square of |E g| is estimated without bias, so pure noise
@@ -52,6 +53,7 @@ FloatArray = NDArray[np.float64]
 _NAMES = {
     "loss": "loss of the mini-batch",
     "learning_rate": "learning rate of the first group",
+    "group_rate": "learning rate of each group",
     "gradient_norm": "norm of the mini-batch gradient",
     "update_ratio": "norm of the update over norm of the weights",
     "gradient_mean": "norm of the mean gradient over a window",
@@ -59,7 +61,11 @@ _NAMES = {
     "gradient_snr": "signal-to-noise ratio of the gradient over a window",
 }
 _ATTRS: dict[str, dict[str, Any]] = {
-    name: {"units": "1", "long_name": text, **({"scale": "log"} if name not in ("loss", "learning_rate") else {})}
+    name: {
+        "units": "1",
+        "long_name": text,
+        **({"scale": "log"} if name not in ("loss", "learning_rate", "group_rate") else {}),
+    }
     for name, text in _NAMES.items()
 }
 _ATTRS["update_ratio"]["headline"], _ATTRS["gradient_snr"]["headline"] = 1, 2
@@ -82,6 +88,9 @@ class Training(NetworkInstrument):
     title: ClassVar[str] = "Training steps"
     source: ClassVar[str] = "arXiv:1703.00810"
     every_step: ClassVar[bool] = True
+    dims: ClassVar[Mapping[str, str]] = {
+        "group": "group of params of an optimizer: its name or place; of several optimizers with theirs before it"
+    }
     codes: ClassVar[Mapping[str, str]] = {
         "TR001": "the loss or a gradient is NaN or infinite",
         "TR002": "updates are large against the weights: the learning rate is too high",
@@ -117,20 +126,19 @@ class Training(NetworkInstrument):
             found["loss"] = _scalar("loss", loss)
         if isinstance(optimizer, OptimizerState) and optimizer.learning_rate:
             found["learning_rate"] = _scalar("learning_rate", optimizer.learning_rate[0])
+            if len(optimizer.learning_rate) > 1 and len(optimizer.groups) == len(optimizer.learning_rate):
+                rates = np.array(optimizer.learning_rate)
+                found["group_rate"] = Quantity(rates, ("group",), {"group": optimizer.groups}, _ATTRS["group_rate"])
         if not found:
             raise NotApplicable("this is measured in a training: there is no optimizer and no loss")
         return found
 
     def _of_gradients(self, step: StepStatistics) -> dict[str, Quantity]:
-        found = {"gradient_norm": _of_params(step, "gradient_norm", step.norm)}
+        found = {"gradient_norm": _of_params(step.params, "gradient_norm", step.norm)}
         with np.errstate(divide="ignore", invalid="ignore"):
-            found["update_ratio"] = _of_params(step, "update_ratio", step.update_norm / step.weight_norm)
-            if step.window >= self.window:
-                of_sum = torch.from_numpy(step.sum_norm**2)
-                noise = gradient_noise(of_sum, torch.from_numpy(step.square_sum), step.window)
-                found["gradient_mean"] = _of_params(step, "gradient_mean", noise.signal.numpy())
-                found["gradient_deviation"] = _of_params(step, "gradient_deviation", noise.deviation.numpy())
-                found["gradient_snr"] = _of_params(step, "gradient_snr", noise.snr.numpy())
+            found["update_ratio"] = _of_params(step.params, "update_ratio", step.update_norm / step.weight_norm)
+            if step.window >= self.window and step.full.any():
+                found |= _of_window(step)
         return found
 
     def judge(self, measured: Group) -> Iterator[Finding]:
@@ -268,8 +276,17 @@ class Training(NetworkInstrument):
             )  # fmt: skip
 
 
-def _of_params(step: StepStatistics, name: str, values: FloatArray) -> Quantity:
-    return Quantity(values, ("param",), {"param": step.params}, _ATTRS[name])
+def _of_window(step: StepStatistics) -> dict[str, Quantity]:
+    """Signal and noise of those params whose window is full; of several optimizers, each has its own."""
+    of_sum, energy = (torch.from_numpy(values[step.full]) for values in (step.sum_norm**2, step.square_sum))
+    params = tuple(name for name, full in zip(step.params, step.full, strict=True) if full)
+    noise = gradient_noise(of_sum, energy, step.window)
+    named = {"gradient_mean": noise.signal, "gradient_deviation": noise.deviation, "gradient_snr": noise.snr}
+    return {name: _of_params(params, name, values.numpy()) for name, values in named.items()}
+
+
+def _of_params(params: tuple[str, ...], name: str, values: FloatArray) -> Quantity:
+    return Quantity(values, ("param",), {"param": params}, _ATTRS[name])
 
 
 def _scalar(name: str, value: float) -> Quantity:

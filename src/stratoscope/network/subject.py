@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ class Subject:
         loss: `loss(output, labels)`; the usual one of the task where it is left out.
         labels: labels that belong to `data`, where `data` does not hold them.
         weights: a state dict, an opened source or a path. With a model, its forward passes run on these weights.
-        optimizer: the optimizer of a training.
+        optimizer: the optimizer of a training, or several.
         name: for people.
         probe: examples drawn from each split, once, and held.
         batch_size: examples a forward pass.
@@ -48,7 +48,7 @@ class Subject:
     loss: Callable[..., Any] | None = None
     labels: Any = None
     weights: WeightSource | Mapping[str, Tensor] | str | Path | None = None
-    optimizer: torch.optim.Optimizer | None = None
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None
     name: str = ""
     probe: int = 2000
     batch_size: int = 128
@@ -64,11 +64,11 @@ class Subject:
             raise SubjectError(f"The model must be a torch.nn.Module, not {type(self.model).__name__}.")
         if self.probe < 1 or self.batch_size < 1:
             raise SubjectError(f"probe={self.probe} and batch_size={self.batch_size} must both be at least 1.")
-        if self.optimizer is not None and not hasattr(self.optimizer, "register_step_post_hook"):
-            raise SubjectError(
-                f"The optimizer must be one torch.optim.Optimizer, not {type(self.optimizer).__name__}; "
-                "of several, give the one whose params are to be watched."
-            )
+        for optimizer in self.optimizers:
+            if not hasattr(optimizer, "register_step_post_hook"):
+                raise SubjectError(
+                    f"The optimizer must be a torch.optim.Optimizer or a list of them, not {type(optimizer).__name__}."
+                )
         if self.loss is not None and not callable(self.loss):
             raise SubjectError(f"The loss must be callable as loss(output, labels), not {type(self.loss).__name__}.")
 
@@ -81,6 +81,13 @@ class Subject:
         """
         more = {"name": Path(path).stem, "config": config_beside(path)} | more
         return cls(weights=open_weights(path), **more)
+
+    @property
+    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        """Every optimizer of the training; none where it has none."""
+        if self.optimizer is None:
+            return ()
+        return tuple(self.optimizer) if isinstance(self.optimizer, Sequence) else (self.optimizer,)
 
     @cached_property
     def module(self) -> nn.Module | None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stratoscope.capture.restore import on_host
 from stratoscope.capture.views import MEMORY, Capture
 from stratoscope.errors import Cancelled, SettingError
 from stratoscope.instruments.base import Instrument
@@ -27,6 +28,7 @@ from stratoscope.record.writer import RecordWriter
 from stratoscope.version import __version__
 
 
+@on_host()
 def examine(
     model: nn.Module | None = None,
     data: Any = None,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stratoscope.capture.gradients import OptimizerState, StepStatistics
+from stratoscope.observe.coming import Coming
+from stratoscope.observe.traces import Trace, trace_of
 
-Number = float | Tensor
 FloatArray = NDArray[np.float64]
-
-SAMPLE = 4096
-"""Entries of a param that are looked at, to see whether somebody else has changed it."""
 
 
 class StepRecorder:
     """Hooks on an optimizer: gradients are read just before its step, the change of the weights just after.
 
-    One small transfer a step brings them to the CPU. Nothing is written to the params or their gradients. Params that
-    are not the model's have no name here and are left out. Under a gradient scaler that leaves its scale to the
-    optimizer (fused ones), gradients are read without it, and a step that it skips is not recorded.
+    On an accelerator nothing waits for the numbers: one small transfer a step brings them to the CPU. Nothing is written
+    to the params or their gradients. Params that are not the model's have no name here and are left out.
+
+    An optimizer that is given a closure (`LBFGS`) works out gradients within its step, perhaps many times: recorded are
+    those of the last time, and one update for the whole step. Under a gradient scaler that leaves its scale to the
+    optimizer (fused ones), gradients are read without it, and a step that it skips is not recorded; to know that, the
+    CPU has to wait for the device.
 
     Args:
         model: the model, for the names of the params.
@@ -38,18 +41,18 @@ class StepRecorder:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, window: int, wanted: Callable[[], bool]
     ) -> None:
         self.seconds = 0.0
-        self.latest: StepStatistics | None = None
-        self._model, self._names = model, _names(model)
+        self.latest: Coming[StepStatistics] | None = None
+        self._model, self._names = model, names_of(model)
         self._optimizer, self._window, self._wanted = optimizer, window, wanted
         self._params: list[Tensor] = []
-        self._given: list[tuple[Tensor, int]] = []
+        self._given: list[tuple[Tensor | None, int]] = []
         self._keys: tuple[str, ...] = ()
-        self._before: list[Tensor] = []
-        self._versions: list[int] = []
-        self._sums: list[Tensor] = []
-        self._norms: list[Number] = []
-        self._weights: list[Number] = []
-        self._squares: list[Number] = []
+        self._followed: list[int] = []
+        self._held: list[Tensor] = []
+        self._homes: list[torch.device] = []
+        self._trace: Trace | None = None
+        self._inside = False
+        self._scale = 1.0
         self._count = 0
         self._handles = [
             optimizer.register_step_pre_hook(self._on_pre_step),
@@ -60,165 +63,154 @@ class StepRecorder:
         """Take the hooks away, and let go of the memory."""
         for handle in self._handles:
             handle.remove()
-        self._handles, self._params, self._given, self._before, self._sums = [], [], [], [], []
-        self._keys, self._count = (), 0
+        self._handles, self._params, self._given, self._trace = [], [], [], None
+        self._keys, self._followed, self._held, self._count = (), [], [], 0
 
     def state(self) -> OptimizerState:
         """Learning rate and weight decay of each group, now."""
-        groups = self._optimizer.param_groups
-        return OptimizerState(
-            type(self._optimizer).__name__,
-            tuple(float(group.get("lr", float("nan"))) for group in groups),
-            tuple(float(group.get("weight_decay", 0.0)) for group in groups),
-        )
+        return state_of([self._optimizer])
 
     def take(self) -> StepStatistics | None:
-        """The statistics of the last recorded step, once."""
+        """The statistics of the last recorded step, once; waits for them."""
         latest, self.latest = self.latest, None
-        return latest
+        return None if latest is None else latest.get()
 
     @torch.no_grad()
-    def _on_pre_step(self, *_: Any) -> None:
+    def _on_pre_step(self, optimizer: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         if self._params and self._goes_on():
             return
         self._params = []
         if not self._wanted():
-            self._versions = [-1] * len(self._versions)
+            if self._trace is not None:
+                self._trace.interrupted()
             return
         start = time.perf_counter()
-        scale, skipped = self._scaling()
+        self._inside = any(callable(given) and given is not optimizer for given in (*args, *kwargs.values()))
+        self._scale, skipped = self._scaling()
         # not detached: an optimizer may put another tensor into a param's `.data`
         self._params = [] if skipped else self._trained()
-        self._given = [(p.grad, p.grad._version) for p in self._params if p.grad is not None]
+        self._given = [(g := p.grad, -1 if g is None else g._version) for p in self._params]
         if self._params:
-            self._follow(tuple(self._names[id(p)] for p in self._params))
-            self._look([_dense(p.grad) / scale if scale != 1 else _dense(p.grad) for p in self._params])
+            trace = self._follow()
+            trace.before(self._params)
+            if not self._inside:
+                self._look(trace)
         self.seconds += time.perf_counter() - start
-
-    def _look(self, grads: list[Tensor]) -> None:
-        """Norms before the step; one param after the other, so that what was just read is still in the cache."""
-        if self._count == 0:
-            self._sums = [torch.zeros_like(g, dtype=_wide(g)) for g in grads]
-            self._squares = [0.0] * len(grads)
-        self._norms = []
-        for place, (gradient, param) in enumerate(zip(grads, self._params, strict=True)):
-            self._norms.append(_square(gradient))
-            self._sums[place].add_(gradient)
-            if self._versions[place] != param._version or not _alike(self._before[place], param):
-                self._weights[place] = _square(param)
-                self._before[place].copy_(param)
-        self._squares = [total + norm for total, norm in zip(self._squares, self._norms, strict=True)]
-        self._count += 1
 
     @torch.no_grad()
     def _on_post_step(self, *_: Any) -> None:
-        if not self._params:
+        if not self._params or self._trace is None:
             return
         start = time.perf_counter()
-        moved, weights = [], list(self._weights)
-        for place, (before, param) in enumerate(zip(self._before, self._params, strict=True)):
-            moved.append(_square(before.sub_(param)))
-            # for the next step, while the param is in the cache
-            self._weights[place] = _square(param)
-            before.copy_(param)
-            self._versions[place] = param._version
-        rows = [self._norms, weights, moved]
+        if self._inside:
+            self._look(self._trace)
         full = self._count >= self._window
+        rows = self._trace.after(self._params, full=full)
         if full:
-            rows += [[_square(total) for total in self._sums], self._squares]
             self._count = 0
-        self._publish(_numbers(rows), full)
+        keys, window = self._keys, self._window
+        self.latest = Coming(rows, lambda numbers: _statistics(keys, numbers, window))
         self._params, self._given = [], []
         self.seconds += time.perf_counter() - start
+
+    def _look(self, trace: Trace) -> None:
+        gradients = [_dense(param) for param in self._params]
+        if self._scale != 1:
+            gradients = [gradient / self._scale for gradient in gradients]
+        trace.add(gradients, first=self._count == 0)
+        self._count += 1
 
     def _goes_on(self) -> bool:
         """Whether this is a step within the step that began: of its parent class, for which torch calls hooks too."""
         pairs = zip(self._params, self._given, strict=True)
-        return all(p.grad is gradient and gradient._version == version for p, (gradient, version) in pairs)
+        return all(
+            p.grad is gradient and (gradient is None or gradient._version == version)
+            for p, (gradient, version) in pairs
+        )
 
     def _trained(self) -> list[Tensor]:
         """The model's params that are about to be changed."""
-        every = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if any(id(p) not in self._names for p in every):
-            self._names = _names(self._model)  # layers may have come since
-        return [p for p in every if id(p) in self._names]
+        inside = self._inside
+        every = [
+            param
+            for group in self._optimizer.param_groups
+            for param in group["params"]
+            if param.grad is not None or (inside and param.requires_grad)
+        ]
+        if list(map(id, every)) == self._followed:
+            return every
+        if any(id(param) not in self._names for param in every):
+            self._names = names_of(self._model)  # layers may have come since
+        return [param for param in every if id(param) in self._names]
 
     def _scaling(self) -> tuple[float, bool]:
         """What a gradient scaler leaves to the optimizer: the scale of the gradients, and whether to skip the step."""
         scale, infinite = getattr(self._optimizer, "grad_scale", None), getattr(self._optimizer, "found_inf", None)
         return 1.0 if scale is None else float(scale), infinite is not None and bool(infinite)
 
-    def _follow(self, keys: tuple[str, ...]) -> None:
-        """Make room for the params that have a gradient now; a change of them begins a new window."""
-        if keys == self._keys and all(b.device == p.device for b, p in zip(self._before, self._params, strict=True)):
-            return
-        self._keys, self._count = keys, 0
-        self._before = [torch.empty_like(p, memory_format=torch.preserve_format) for p in self._params]
-        self._versions = [-1] * len(self._params)
-        self._weights = [0.0] * len(self._params)
-
-    def _publish(self, rows: FloatArray, full: bool) -> None:
-        nothing = np.full(rows.shape[1], np.nan)
-        self.latest = StepStatistics(
-            params=self._keys,
-            norm=np.sqrt(rows[0]),
-            weight_norm=np.sqrt(rows[1]),
-            update_norm=np.sqrt(rows[2]),
-            sum_norm=np.sqrt(rows[3]) if full else nothing,
-            square_sum=rows[4] if full else nothing,
-            window=self._window if full else 0,
-            not_finite=~np.isfinite(rows[0]),
-        )
+    def _follow(self) -> Trace:
+        """The trace of the params that have a gradient now; a change of them begins a new window."""
+        followed, homes = list(map(id, self._params)), [param.device for param in self._params]
+        if self._trace is None or followed != self._followed or homes != self._homes:
+            # held, so that no other param can take the place of one of them in memory
+            self._followed, self._held, self._homes, self._count = followed, list(self._params), homes, 0
+            self._keys = tuple(self._names[one] for one in followed)
+            self._trace = trace_of(self._params)
+        return self._trace
 
 
-def _names(model: nn.Module) -> dict[int, str]:
-    return {id(p): name for name, p in model.named_parameters()}
+def state_of(optimizers: Sequence[torch.optim.Optimizer]) -> OptimizerState:
+    """Learning rate and weight decay of each group of params of some optimizers, now."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    names = [str(group.get("name", place)) for o in optimizers for place, group in enumerate(o.param_groups)]
+    if len(optimizers) > 1:
+        numbers = [number for number, o in enumerate(optimizers) for _ in o.param_groups]
+        names = [f"{number}:{name}" for number, name in zip(numbers, names, strict=True)]
+    return OptimizerState(
+        ", ".join([type(optimizer).__name__ for optimizer in optimizers]),
+        tuple([float(group.get("lr", math.nan)) for group in groups]),
+        tuple([float(group.get("weight_decay", 0.0)) for group in groups]),
+        tuple(names),
+    )
 
 
-def _alike(before: Tensor, param: Tensor) -> bool:
-    """Whether a param is as it was, so that it need not be read again; told by a sample of its entries.
-
-    Whoever writes through `.data` leaves torch's version counter as it is. A clip that touches one entry in a thousand,
-    here and there, is seen in 98 of 100 cases. On an accelerator reading it again is cheap, and asking would make the CPU wait.
-    """
-    if param.device.type != "cpu" or before.stride() != param.stride():
-        return False
-    # sixteen stretches and not single entries, since each entry far from the last one is a wait for memory
-    length = SAMPLE // 16
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    if param.numel() <= SAMPLE:
-        size, stride = (param.numel(),), (1,)
-    else:
-        size, stride = (16, length), ((param.numel() - length) // 15, 1)
-    return torch.equal(before.as_strided(size, stride), param.as_strided(size, stride))
+def together(steps: Sequence[StepStatistics]) -> StepStatistics | None:
+    """What several optimizers did between two counts of the loop; `None` where none did anything."""
+    if len(steps) < 2:
+        return steps[0] if steps else None
+    return StepStatistics(
+        params=tuple(name for step in steps for name in step.params),
+        window=max(step.window for step in steps),
+        **{
+            name: np.concatenate([getattr(step, name) for step in steps])
+            for name in ("norm", "sum_norm", "square_sum", "weight_norm", "update_norm", "not_finite", "full")
+        },
+    )
 
 
-def _dense(gradient: Tensor | None) -> Tensor:
-    assert gradient is not None
+def names_of(model: nn.Module) -> dict[int, str]:
+    """The key of each param of a model, by the identity of the tensor."""
+    return {id(param): name for name, param in model.named_parameters()}
+
+
+def _statistics(keys: tuple[str, ...], rows: FloatArray, window: int) -> StepStatistics:
+    full = len(rows) > 3
+    roots, nothing = np.sqrt(rows[:4]), rows[0] * math.nan
+    return StepStatistics(
+        params=keys,
+        norm=roots[0],
+        weight_norm=roots[1],
+        update_norm=roots[2],
+        sum_norm=roots[3] if full else nothing,
+        square_sum=rows[4] if full else nothing,
+        window=window if full else 0,
+        not_finite=~np.isfinite(rows[0]),
+        full=np.ones(len(keys), np.bool_) if full else np.zeros(len(keys), np.bool_),
+    )
+
+
+def _dense(param: Tensor) -> Tensor:
+    gradient = param.grad
+    if gradient is None:  # a closure has not reached it
+        return torch.zeros_like(param)
     return gradient.coalesce().to_dense() if gradient.is_sparse else gradient
-
-
-def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.float32 if tensor.dtype.itemsize < 4 else tensor.dtype
-
-
-def _square(tensor: Tensor) -> Number:
-    """The squared norm: a float on a CPU; on an accelerator a tensor, so that nobody has to wait for it.
-
-    Summed in float64 where float32 would overflow or vanish.
-    """
-    flat = tensor.to(_wide(tensor)).reshape(-1)
-    if tensor.device.type != "cpu":
-        return flat.double().square().sum()
-    square = torch.dot(flat, flat).item()
-    return square if 1e-30 < square < 1e30 else flat.double().square().sum().item()
-
-
-def _numbers(rows: list[list[Number]]) -> FloatArray:
-    """Rows of numbers in float64, brought to the CPU in one transfer."""
-    flat = [number for row in rows for number in row]
-    if any(isinstance(number, Tensor) for number in flat):
-        home = next(number.device for number in flat if isinstance(number, Tensor))
-        flat = torch.stack([torch.as_tensor(number, dtype=torch.float64, device=home) for number in flat]).tolist()
-    return np.array(flat, dtype=np.float64).reshape(len(rows), -1)

@@ -54,12 +54,14 @@ class Budget:
 
     Attributes:
         share: the limit; infinity for none.
-        spent: seconds spent so far.
+        spent: seconds spent so far, apart from those within the optimizer's steps.
+        within_steps: seconds spent within the optimizer's steps.
         costs: seconds of every full measurement so far.
     """
 
     share: float
     spent: float = 0.0
+    within_steps: float = 0.0
     costs: list[float] = field(default_factory=list)
 
     def add(self, seconds: float, full: bool = False) -> None:
@@ -80,5 +82,17 @@ class Budget:
 
     def used(self, elapsed: float) -> float:
         """The share that has been used after so many seconds in all."""
-        training = elapsed - self.spent
-        return self.spent / training if training > 0 else math.inf
+        training = self._training(elapsed)
+        return (self.spent + self.within_steps) / training if training > 0 else math.inf
+
+    def affords(self, elapsed: float) -> bool:
+        """Whether the next full measurement is within the share."""
+        cost = self.spent + self.within_steps + self.next_cost
+        return math.isinf(self.share) or cost <= self.share * self._training(elapsed)
+
+    def allows_step(self, elapsed: float) -> bool:
+        """Whether to record one more step; half of the share is left to full measurements."""
+        return math.isinf(self.share) or self.within_steps <= 0.5 * self.share * max(self._training(elapsed), 0.0)
+
+    def _training(self, elapsed: float) -> float:
+        return elapsed - self.spent - self.within_steps

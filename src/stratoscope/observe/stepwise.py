@@ -32,7 +32,8 @@ class Stepwise:
         self._subject = subject
         self._labels = {i: label for i, label in labels.items() if i.every_step and isinstance(i, NetworkInstrument)}
         self._failed: set[Instrument] = set()
-        self._covered: dict[Instrument, frozenset[Any]] = {}
+        self._captures = {i: Capture(subject, frozenset(i.requires | i.uses)) for i in self._labels}
+        self._covered: dict[Instrument, tuple[list[Any], frozenset[Any]]] = {}
         self.gradient_needs = [need for need in needs_of(self._labels) if isinstance(need, TrainingGradients)]
 
     def record(self, writer: RecordWriter, step: int, live: Mapping[Need, Any], epoch: float | None) -> None:
@@ -44,8 +45,8 @@ class Stepwise:
             try:
                 found = self._measure(instrument, live)
                 entries += entries_of(instrument, found, None, label)
-                rows = frozenset(name for value in found.values() for name in value.coords.get("param", ()))
-                coverage += self._new_coverage(step, instrument, rows)
+                labels = [value.coords.get("param", ()) for value in found.values()]
+                coverage += self._new_coverage(step, instrument, labels)
             except NotApplicable:
                 continue
             except Exception as error:
@@ -60,14 +61,19 @@ class Stepwise:
     def _measure(self, instrument: NetworkInstrument, live: Mapping[Need, Any]) -> Any:
         if instrument in self._failed:
             raise NotApplicable("it failed before")
-        capture = Capture(self._subject, frozenset(instrument.requires | instrument.uses), live=live)
+        capture = self._captures[instrument]
+        capture.live = live
         return instrument.measure(Seen(None, capture))
 
-    def _new_coverage(self, step: int, instrument: NetworkInstrument, rows: frozenset[Any]) -> list[Coverage]:
+    def _new_coverage(self, step: int, instrument: NetworkInstrument, labels: list[Any]) -> list[Coverage]:
         """Of every param whether it has a row, where that is new."""
-        if not rows or self._covered.get(instrument) == rows:
+        before, known = self._covered.get(instrument, ([], frozenset()))
+        if labels == before:
             return []
-        self._covered[instrument] = rows
+        rows = frozenset(name for along in labels for name in along)
+        if not rows or known == rows:
+            return []
+        self._covered[instrument] = (labels, rows)
         return [
             Coverage(instrument.key, self._labels[instrument], param.layer, param.name, "", step, *status)
             for param in self._subject.catalogue.params.values()

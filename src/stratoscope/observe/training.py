@@ -1,0 +1,311 @@
+"""A training that is recorded: what every step does, and a full measurement as often as the budget allows."""
+
+from __future__ import annotations
+
+import operator
+import time
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor
+
+from stratoscope.capture.gradients import Optimizer, TrainingLoss
+from stratoscope.capture.needs import Need, Previous
+from stratoscope.capture.restore import on_host
+from stratoscope.capture.views import MEMORY, Capture
+from stratoscope.errors import RecordError, SettingError
+from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.base import Instrument
+from stratoscope.network.subject import Subject
+from stratoscope.network.weights import WeightSource
+from stratoscope.observe.beginning import keep_beginning
+from stratoscope.observe.coming import Coming, InOrder
+from stratoscope.observe.entries import labels_of
+from stratoscope.observe.examine import data_meta, run_meta
+from stratoscope.observe.judging import judge
+from stratoscope.observe.live import Watch
+from stratoscope.observe.recorder import StepRecorder, names_of, state_of, together
+from stratoscope.observe.round import Round, needs_of
+from stratoscope.observe.schedule import Budget, Schedule
+from stratoscope.observe.settings import Settings
+from stratoscope.observe.stepwise import Stepwise
+from stratoscope.record.entry import Entry
+from stratoscope.record.quantity import quantity
+from stratoscope.record.record import Record
+from stratoscope.record.writer import RecordWriter
+
+ALWAYS = 50
+"""Steps at the beginning that are recorded whatever they cost: a learning rate that is too high shows there."""
+
+
+@final
+class RecordedTraining(Watch):
+    """The watch of the process that records.
+
+    Attributes:
+        folder: where the record lies.
+        subject: the network, its data and optimizer.
+        instruments: those that run on the schedule, and those that run at every step.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        folder: Path | None,
+        instruments: list[Instrument],
+        *,
+        budget: float = 0.05,
+        every: int | None = None,
+        snapshot: bool | None = None,
+        memory: int = MEMORY,
+        settings: Settings | None = None,
+        resume: bool | int = False,
+    ) -> None:
+        if not budget > 0:
+            raise SettingError(f"budget={budget} must be above 0: the share of training time that may be spent.")
+        if every is not None and every < 1:
+            raise SettingError(f"every={every} must be at least 1 step.")
+        self.subject, self.folder = subject, folder
+        self.instruments = instruments
+        self._scheduled = [i for i in instruments if not i.every_step]
+        self._stepwise = Stepwise(subject, labels_of(instruments))
+        self._needs = needs_of(self._scheduled)
+        self._snapshot, self._memory = snapshot, memory
+        self._settings, self._resume = settings or Settings(), resume
+        self._budget, self._schedule = Budget(budget), Schedule(every)
+        self._step, self._measured = 0, -1
+        self._offset: int | None = None
+        self._previous: dict[tuple[Need, str, str | None], Any] = {}
+        self._initial: WeightSource | None = None
+        self._recorders: list[StepRecorder] = []
+        self._in_order = InOrder()
+        self._writer: RecordWriter | None = None
+        self._capture: Capture | None = None
+        self._ended = False
+
+    # -- the life of a run ------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._began = time.perf_counter()
+        meta = run_meta(self.subject, self.instruments)
+        if self._resume is not False and self.folder is not None and (self.folder / "run.db").exists():
+            self._go_on(self.folder)
+        else:
+            self._writer = RecordWriter.create(self.folder, meta)
+        self._open_writer().write_meta("watched", True)
+        try:
+            self._initial = keep_beginning(
+                self._open_writer(), self.folder, self.subject.module, new=self._step == 0, wanted=self._snapshot
+            )
+            self._attach()
+            if self._step == 0:
+                self._measure_fully()
+        except BaseException as error:  # Python calls no __exit__ for what __enter__ did not finish
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        for recorder in self._recorders:
+            recorder.remove()
+        self._in_order.settle(wait=True)
+        if kind is None and self._measured < self._step:
+            self._measure_fully()
+        writer = self._open_writer()
+        writer.flush()
+        self._sum_up(writer)
+        status = "finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+        writer.close(status)
+        self._ended = True
+        self._capture, self._previous = None, {}
+
+    def step(self, i: int | None = None, *, loss: Tensor | float | None = None, epoch: float | None = None) -> None:
+        """Say that an optimizer step is done."""
+        self._check_open()
+        start = time.perf_counter()
+        value = None if loss is None else _number(loss, "loss")
+        self._count(i)
+        self._record_step(value, epoch)
+        self._budget.add(time.perf_counter() - start)
+        if self._scheduled and self._schedule.due(self._step) and self._affordable():
+            self._measure_fully(epoch)
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Keep a number of your own at this step, in the record's group `logged`."""
+        if not name:
+            raise SettingError("A logged number needs a name.")
+        self._check_open()
+        number, step, writer = _number(value, name), self._step, self._open_writer()
+
+        def keep() -> None:
+            writer.append(step, [Entry("logged", name, quantity(number.get(), units="1", long_name=name))])
+
+        self._in_order.add([number], keep)
+
+    # -- what it says of itself -------------------------------------------------------------------------------------
+
+    @property
+    def committed(self) -> int:
+        """The highest step that is safe: everything recorded at or before it survives `kill -9`."""
+        return self._open_writer().committed
+
+    @property
+    def spent(self) -> float:
+        """Seconds spent on measuring so far."""
+        return self._budget.spent + self._budget.within_steps
+
+    @property
+    def share(self) -> float:
+        """Time spent on measuring over the rest of the time."""
+        return self._budget.used(time.perf_counter() - self._began)
+
+    @property
+    def record(self) -> Record:
+        """The record, readable while it is written."""
+        if self._ended and self.folder is not None:
+            return Record.open(self.folder)
+        self._in_order.settle(wait=True)
+        return Record.from_writer(self._open_writer())
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _open_writer(self) -> RecordWriter:
+        if self._writer is None:
+            raise RecordError("This watch has not begun; use it as: with watch(model) as w: ...")
+        return self._writer
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise RecordError("This watch has ended with its `with`; steps belong inside of it.")
+
+    def _go_on(self, folder: Path) -> None:
+        """Open the record of an earlier attempt; what it holds beyond the step at which this one begins is replaced."""
+        kept = Record.open(folder)
+        self._offset = int(kept.meta.get("step_offset", 0))
+        last = max(kept.steps, default=0)
+        begin = last if self._resume is True else int(self._resume) + self._offset
+        if not 0 <= begin <= last:
+            raise SettingError(f"resume={self._resume} is no step of this run, which ends at {last - self._offset}.")
+        self._writer = RecordWriter.resume(folder, begin + 1)
+        self._step = self._measured = begin
+
+    def _count(self, i: int | None) -> None:
+        if i is None:
+            self._step += 1
+            return
+        try:
+            i = operator.index(i)
+        except TypeError as error:
+            raise SettingError(f"A step is a whole number, not {i!r:.40}.") from error
+        if self._offset is None:
+            self._offset = 1 if i == 0 else 0
+            self._open_writer().write_meta("step_offset", self._offset)
+        if i + self._offset < self._step:
+            raise SettingError(
+                f"Step {i} comes after step {self._step - self._offset}; steps must not go backwards. "
+                "To train again from a checkpoint, pass its step: watch(..., resume=STEP)."
+            )
+        self._step = i + self._offset
+
+    def _attach(self) -> None:
+        model = self.subject.module
+        window = max((need.window for need in self._stepwise.gradient_needs), default=None)
+        if model is None or window is None:
+            return
+        own = names_of(model)
+        for optimizer in self.subject.optimizers:
+            self._recorders.append(StepRecorder(model, optimizer, window, self._recording))
+            if not any(id(param) in own for group in optimizer.param_groups for param in group["params"]):
+                warnings.warn(
+                    f"The optimizer holds no param of this {type(model).__name__}, so its steps cannot be recorded; "
+                    "is it another model's?",
+                    stacklevel=3,
+                )
+
+    def _recording(self) -> bool:
+        """Whether there is budget to record this step; half of it is left to the full measurements."""
+        self._budget.within_steps = sum(recorder.seconds for recorder in self._recorders)
+        return self._step < ALWAYS or self._budget.allows_step(time.perf_counter() - self._began)
+
+    def _affordable(self) -> bool:
+        self._budget.within_steps = sum(recorder.seconds for recorder in self._recorders)
+        return self._budget.affords(time.perf_counter() - self._began)
+
+    def _record_step(self, loss: Coming[float] | None, epoch: float | None) -> None:
+        """Hand the step over to be recorded, as soon as its numbers have come from the device."""
+        latest = [recorder.latest for recorder in self._recorders if recorder.latest is not None]
+        for recorder in self._recorders:
+            recorder.latest = None
+        state = state_of(self.subject.optimizers) if self._recorders else None
+        step, writer = self._step, self._open_writer()
+
+        def record() -> None:
+            live: dict[Need, Any] = {} if state is None else {Optimizer(): state}
+            if loss is not None:
+                live[TrainingLoss()] = loss.get()
+            taken = together([statistics.get() for statistics in latest])
+            if taken is not None:
+                live |= dict.fromkeys(self._stepwise.gradient_needs, taken)
+            self._stepwise.record(writer, step, live, epoch)
+
+        self._in_order.add([*latest, *([loss] if loss is not None else [])], record)
+
+    @on_host()
+    def _measure_fully(self, epoch: float | None = None) -> None:
+        if self._measured == self._step or not self._scheduled:
+            return
+        if self.subject.device.type != "cpu":
+            # what the device still has to do is the training's own time
+            torch.accelerator.synchronize(self.subject.device)
+        start = time.perf_counter()
+        # in the record, too, one step comes after the other
+        self._in_order.settle(wait=True)
+        writer = self._open_writer()
+        capture = Capture(self.subject, self._needs, self._memory, initial=self._initial, previous=self._previous)
+        try:
+            Round(capture, self._scheduled, writer, self._step, by_layer=False, epoch=epoch).run()
+            if any(isinstance(need, Previous) for need in self._needs):
+                self._previous = capture.remember()
+        except Exception as error:
+            warnings.warn(f"Measuring step {self._step} failed and training goes on: {error}", stacklevel=4)
+            writer.commit(self._step, [], findings=[_capture_failed(self._step, error)])
+        self._capture = capture
+        self._measured = self._step
+        self._schedule.done(self._step)
+        self._budget.add(time.perf_counter() - start, full=True)
+
+    def _sum_up(self, writer: RecordWriter) -> None:
+        writer.write_meta("share_spent", round(self.share, 5))
+        writer.write_meta("seconds_spent", round(self.spent, 4))
+        if self._capture is not None:
+            writer.write_meta("data", data_meta(self.subject, self._capture))
+        try:
+            record = Record.from_writer(writer)
+            writer.replace_findings(judge(record, self.instruments, self._settings))
+        except Exception as error:
+            warnings.warn(f"The findings of this run could not be written: {error}", stacklevel=3)
+
+
+def _number(value: Tensor | float, what: str) -> Coming[float]:
+    """A number, on its way if it is on a device."""
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise SettingError(f"The {what} has shape {tuple(value.shape)}; hand over one number, such as its mean.")
+        value = value.detach()
+        if value.is_complex():
+            raise SettingError(f"The {what} must be one number, not {value!r:.40}.")
+        if value.device.type != "cpu":
+            return Coming(value.reshape(()), float)
+    try:
+        return Coming(float(value), float)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"The {what} must be one number, not {value!r:.40}.") from error
+
+
+def _capture_failed(step: int, error: Exception) -> Finding:
+    return Finding(
+        "ST000", "capture", None, step, Outcome.FAILED, str(error), "check the data that were given to watch"
+    )
