@@ -219,8 +219,9 @@ def largest_entry(values: Shaped[Tensor, "*shape"]) -> float:
     >>> largest_entry(torch.tensor([[1.0, -3.0]]))
     3.0
     """
-    largest = [block.abs().max() for block in entry_blocks(values)]
-    return float(torch.stack(largest).max()) if largest else 0.0
+    # as numbers at once: small tensors that are kept would hold on to the memory of the blocks around them
+    sizes = [float(block.abs().max()) for block in entry_blocks(values)]
+    return math.nan if any(map(math.isnan, sizes)) else max(sizes, default=0.0)
 
 
 def squared_norm(values: Shaped[Tensor, "*shape"]) -> float:
