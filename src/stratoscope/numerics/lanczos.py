@@ -47,6 +47,8 @@ class SpectralSketch:
 def gram_product(tall: Float[Tensor, "rows n"], scale: float) -> Apply:
     """Multiplication with `A^T A / scale^2` in float64, where `A` is read in blocks of rows of its stored type.
 
+    The products are made where `A` lies; the vectors stay where they are.
+
     >>> gram_product(torch.tensor([[3.0, 4.0]]), 1.0)(torch.eye(2, dtype=torch.float64)).tolist()
     [[9.0, 12.0], [12.0, 16.0]]
     """
@@ -54,8 +56,9 @@ def gram_product(tall: Float[Tensor, "rows n"], scale: float) -> Apply:
     def apply(vectors: Tensor) -> Tensor:
         result = torch.zeros_like(vectors)
         for block in widened_rows(tall, scale):
-            result.addmm_(block.T, block @ vectors)
-        return result
+            here, result = vectors.to(block.device), result.to(block.device)
+            result.addmm_(block.T, block @ here)
+        return result.to(vectors.device)
 
     return apply
 
