@@ -7,7 +7,12 @@ from torch import nn
 
 from stratoscope.capture.needs import Site
 from stratoscope.capture.taps import MAX_CALLS, Taps
+from stratoscope.capture.unit_counts import UnitCounts
+from stratoscope.capture.views import Capture
+from stratoscope.errors import NotApplicable
 from stratoscope.network.catalogue import catalogue_of
+from stratoscope.network.layers import ROOT
+from stratoscope.network.subject import Subject
 
 
 def watched(model, *inputs, listen=None):
@@ -165,3 +170,33 @@ def test_hooks_of_the_users_own_stay():
     assert calls == [1]
     assert len(model.linear._forward_hooks) == 1
     handle.remove()
+
+
+class ManyRectifiers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor([0.2]))
+
+    def forward(self, x):
+        F.threshold(x, 0.5, -1.0)
+        F.threshold(x, 0.0, 20.0)
+        F.prelu(x, self.slope)
+        F.rrelu(x)
+        F.threshold_(x.clone(), 0.0, 0.0)
+        return torch.prelu(x, self.slope)
+
+
+def test_rectifiers_that_are_called_as_functions_are_sites_with_the_settings_of_their_call():
+    x = torch.tensor([[-1.0, 0.2], [0.3, 0.7], [2.0, 3.0]])
+    capture = Capture(Subject(ManyRectifiers(), x), frozenset({UnitCounts()}))
+    capture.run("data")
+    found = {}
+    for layer in capture.layers():
+        try:
+            found[layer.name] = capture.value(UnitCounts(), layer, "data").active.tolist()
+        except NotApplicable:
+            found[layer.name] = None
+    assert found == {
+        ":threshold": [1, 2], ":threshold@2": None, ":threshold@3": [2, 3], ":prelu": [2, 3], ":prelu@2": [2, 3],
+        ":rrelu": [2, 3], ROOT: None,
+    }  # fmt: skip

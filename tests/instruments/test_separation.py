@@ -120,17 +120,21 @@ def test_noise_reads_as_uninformative_and_gets_the_tip():
     flags = [int(m["uninformative"].values) for m in layers.values()]
     assert sum(flags) >= 29
     findings = judged(layers)
-    assert {code for code, _ in spoken(findings)} == {"SP001"}
-    assert len(spoken(findings)) == sum(flags)
+    assert spoken(findings) == [("SP001", None)]
     evidence = findings[0].evidence
+    assert (evidence["count"], evidence["of"]) == (sum(flags), 30)
+    assert evidence["layers"].split(", ") == [name for name, flag in zip(layers, flags, strict=True) if flag]
+    assert evidence["z"] == min(float(m["z"].values) for m, flag in zip(layers.values(), flags, strict=True) if flag)
     assert evidence["z"] > evidence["limit"] == -3
     assert (evidence["n"], findings[0].split, findings[0].step) == (200, "test", 0)
+    assert findings[0].says.startswith(f"{sum(flags)} of 30 layers give distances that cannot tell the classes")
 
 
 def test_what_is_said_of_the_last_layer_is_not_said_of_the_network_again():
     last, other = measure(*sample(0.0, seed=1)), measure(*sample(0.0, seed=2))
     assert [f.layer for f in judged({"fc": last, "(root)": last}) if f.code == "SP001"] == ["fc"]
-    assert [f.layer for f in judged({"fc": last, "(root)": other}) if f.code == "SP001"] == ["fc", "(root)"]
+    (both,) = [f for f in judged({"fc": last, "(root)": other}) if f.code == "SP001"]
+    assert (both.layer, both.evidence["layers"]) == (None, "fc, (root)")
 
 
 def test_clear_classes_pass():
@@ -143,6 +147,10 @@ def test_sp001_a_layer_of_constants_tells_nothing():
     measured = measure(torch.ones(40, 3), torch.arange(40) % 2)
     assert int(measured["uninformative"].values) == 1
     assert spoken(judged({"dead": measured})) == [("SP001", "dead")]
+    noise = measure(*sample(0.0))
+    found = judged({"dead": measured, "buried": measured, "noise": noise})
+    assert spoken(found) == [("SP001", None), ("SP001", "noise")]
+    assert found[0].says == "2 of 3 layers give the same output for every example: dead, buried"
 
 
 def test_sp002_depth_that_undoes_separation():

@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stratoscope import examine
-from stratoscope.capture.unit_counts import UnitTally
+from stratoscope.capture.batch import SiteBatch
+from stratoscope.capture.needs import Site
+from stratoscope.capture.unit_counts import UnitCounts, UnitTally
 from stratoscope.findings import Outcome
 from stratoscope.instruments.units import Units, census
+from stratoscope.network.layers import Layer
+from stratoscope.network.sources import Batch
 from stratoscope.network.subject import Subject
 from stratoscope.numerics.intervals import upper_bound
 from stratoscope.record.assemble import assemble
@@ -159,6 +163,29 @@ def test_nan_is_counted_and_is_an_issue():
     assert finding.outcome is Outcome.ISSUE
     assert finding.evidence == {"not_finite": 3, "limit": 0}
     assert found["dead_share"].item() == 1
+
+
+def test_units_that_give_nothing_finite_are_not_called_dead():
+    inputs = torch.ones(40, 4)
+    inputs[:, 0], inputs[:, 1], inputs[:, 2] = torch.nan, torch.inf, -1
+    made = census(counted(inputs))
+    found = {name: value.values for name, value in made.items()}
+    assert (found["dead_share"], found["on_share"], found["working_share"], found["unknown_share"]) == (
+        0.25,
+        0.25,
+        0,
+        0.5,
+    )
+    np.testing.assert_array_equal(found["active_share"], [np.nan, np.nan, 0, 1])
+    inputs[0] = 1  # once finite, it was active on all examples on which something can be said
+    assert census(counted(inputs))["unknown_share"].values == 0
+
+
+def counted(value):
+    layer = Layer("at", "activation", 0, activation="relu")
+    counter = UnitCounts().reducer(Site(layer))
+    counter.update(SiteBatch(Site(layer), value, value, Batch(n=len(value), ids=torch.arange(len(value)))))
+    return counter.result()
 
 
 def test_a_network_without_a_nonlinearity_has_no_units():

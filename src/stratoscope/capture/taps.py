@@ -37,6 +37,9 @@ _FUNCTIONAL: dict[str, tuple[str, ...]] = {
     "hardsigmoid": ("hardsigmoid",),
     "tanh": ("tanh", "tanh_"),
     "sigmoid": ("sigmoid", "sigmoid_"),
+    "threshold": ("threshold", "threshold_"),
+    "prelu": ("prelu",),
+    "rrelu": ("rrelu", "rrelu_"),
 }
 _OWN_FUNCTIONS = ("activation", "recurrent", "attention")
 """Kinds of layers whose calls of these functions are their own business."""
@@ -133,9 +136,9 @@ class Taps:
         name = f":{activation}" if home == ROOT else f"{home}:{activation}"
         depth = len(self.catalogue) + len(self._found)
         layer = self._found.setdefault(name, Layer(name, "activation", depth, activation=activation))
-        if activation == "hardtanh":
+        if activation in _SET_BY_THE_CALL:
             # two calls in one place may differ in their bounds
-            layer = replace(layer, module=_hardtanh(args, kwargs))
+            layer = replace(layer, module=_SET_BY_THE_CALL[activation](args, kwargs))
         self._calls[name] += 1
         if self.flow is not None:
             self.flow.enter(name, args)
@@ -162,6 +165,19 @@ def _hardtanh(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Hardtanh:
     # set, not passed: the function takes two equal bounds, the module's constructor does not
     module.min_val, module.max_val = float(given.get("min_val", -1.0)), float(given.get("max_val", 1.0))
     return module
+
+
+def _threshold(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Threshold:
+    """The module that cuts off as this call of the function did."""
+    given = {**dict(zip(("input", "threshold", "value"), args, strict=False)), **kwargs}
+    return nn.Threshold(float(given["threshold"]), float(given["value"]))
+
+
+_SET_BY_THE_CALL: dict[str, Callable[[tuple[Any, ...], Mapping[str, Any]], nn.Module]] = {
+    "hardtanh": _hardtanh,
+    "threshold": _threshold,
+}
+"""Functions whose outputs are read by the bounds of the call, and the modules that have these."""
 
 
 class _FunctionWatch(TorchFunctionMode):

@@ -48,7 +48,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -57,7 +57,7 @@ from stratoscope.capture.needs import Need
 from stratoscope.errors import NotApplicable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
-from stratoscope.instruments.reading import At, last_of, passed_if_silent
+from stratoscope.instruments.reading import At, last_of, passed_if_silent, some
 from stratoscope.network.layers import ROOT
 from stratoscope.numerics.matrices import not_finite
 from stratoscope.numerics.separation import ClassSeparation, gdv
@@ -170,10 +170,14 @@ class Separation(LayerInstrument):
     def _judge(self, measured: Group) -> Iterator[Finding]:
         for in_order in _by_split(measured):
             yield from self._about_the_sample(in_order[0])
-            for at in in_order:
-                # a layer of constants has no spread under shuffles either: its z is NaN, and it tells nothing
-                if math.isfinite(at["null_sd"]) and not at["z"] <= -self.noise_z:
-                    yield self._like_noise(at)
+            # a layer of constants has no spread under shuffles either: its z is NaN, and it tells nothing
+            noise = [at for at in in_order if math.isfinite(at["null_sd"]) and not at["z"] <= -self.noise_z]
+            constant = [at for at in noise if math.isnan(at["z"])]
+            yield from self._like_noise(constant, len(in_order), "the same output for every example")
+            noise = [at for at in noise if not math.isnan(at["z"])]
+            yield from self._like_noise(
+                noise, len(in_order), "distances that cannot tell the classes from shuffled labels"
+            )
             yield from self._worse_with_depth(_comparable(in_order))
 
     def _about_the_sample(self, at: At) -> Iterator[Finding]:
@@ -189,14 +193,27 @@ class Separation(LayerInstrument):
                 step=at.step, split=at.split, do="set permutations to 2 or more", limit=-self.noise_z, n=int(at["n"]),
             )  # fmt: skip
 
-    def _like_noise(self, at: At) -> Finding:
-        constant = at["z"] != at["z"]
-        why = "gives every example the same output" if constant else "cannot tell the classes from shuffled labels"
-        numbers = "" if constant else f" (z = {at['z']:.1f}, n = {at['n']:.0f})"
-        return self.finding(
-            "SP001", Outcome.TIP, f"{at.layer} {why}{numbers}",
-            do="check that labels and examples belong together; probe more examples, or train longer",
-            gdv=at["gdv"], z=at["z"], p_value=at["p_value"], limit=-self.noise_z, n=int(at["n"]), **at.place,
+    def _like_noise(self, layers: list[At], of: int, what: str) -> Iterator[Finding]:
+        """One finding for one layer, and one for many: an untrained network is one fact and not one a layer."""
+        if not layers:
+            return
+        best = min(layers, key=lambda at: at["z"])
+        numbers = "" if math.isnan(best["z"]) else f" (z = {best['z']:.1f}, n = {best['n']:.0f})"
+        do = "check that labels and examples belong together; probe more examples, or train longer"
+        numbered: dict[str, Any] = {
+            "gdv": best["gdv"], "z": best["z"], "p_value": best["p_value"], "limit": -self.noise_z, "n": int(best["n"])
+        }  # fmt: skip
+        if len(layers) == 1:
+            says = f"{best.layer} gives {what}{numbers}"
+            yield self.finding("SP001", Outcome.TIP, says, do=do, **numbered, **best.place)
+            return
+        names = [str(at.layer) for at in layers]
+        says = f"{len(names)} of {of} layers give {what}: {some(names)}"
+        if numbers:
+            says += f"; {best.layer} comes closest{numbers}"
+        yield self.finding(
+            "SP001", Outcome.TIP, says, do=do, step=best.step, split=best.split,
+            layers=", ".join(names), count=len(names), of=of, closest=best.layer, **numbered,
         )  # fmt: skip
 
     def _worse_with_depth(self, layers: list[At]) -> Iterator[Finding]:

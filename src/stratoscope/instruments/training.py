@@ -39,7 +39,7 @@ from stratoscope.capture.views import Seen
 from stratoscope.errors import NotApplicable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import NetworkInstrument
-from stratoscope.instruments.reading import passed_if_silent
+from stratoscope.instruments.reading import passed_if_silent, some
 from stratoscope.numerics.noise import gradient_noise
 from stratoscope.record.quantity import Quantity
 
@@ -194,7 +194,7 @@ class Training(NetworkInstrument):
         if silent:
             yield self.finding(
                 "TR005", Outcome.ISSUE,
-                f"{_some(silent)} got a gradient of exactly zero in the last {len(norms)} steps",
+                f"{some(silent)} got a gradient of exactly zero in the last {len(norms)} steps",
                 do="look for dead units behind it, a detached graph or a mask",
                 layer=silent[0] if len(silent) == 1 else None, step=steps[-1],
                 params=len(silent), steps=len(norms), limit=0.0,
@@ -238,7 +238,7 @@ class Training(NetworkInstrument):
         still = [name for name, median in medians.items() if median < self.low_ratio]
         if still:
             yield self.finding(
-                "TR003", Outcome.TIP, f"{_some(still)} changed by less than {self.low_ratio:.0e} of its norm a step all along",
+                "TR003", Outcome.TIP, f"{some(still)} changed by less than {self.low_ratio:.0e} of its norm a step all along",
                 do="raise the learning rate for it, or look at the gradients that reach it",
                 layer=still[0] if len(still) == 1 else None, step=steps[-1],
                 params=len(still), update_ratio=min(medians[name] for name in still), limit=self.low_ratio,
@@ -302,11 +302,6 @@ def _judged_by_ratio(ratio: xr.DataArray) -> list[int]:
 def _recorded(rows: FloatArray) -> int:
     """Steps at which there is a finite number."""
     return int(np.isfinite(rows).any(1).sum())
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:

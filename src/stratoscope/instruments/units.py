@@ -9,7 +9,8 @@ depends on the function and is written beside the result:
   saturated; Hardtanh, ReLU6, Hardsigmoid: not at a bound.
 
 A unit is **dead** if it was active for no example, **always on** if it was active at every position of every example
-(a ReLU that is always on is linear: Grosse's "undead" unit), and **working** otherwise. For sequences every real token
+(a ReLU that is always on is linear: Grosse's "undead" unit), and **working** otherwise. A unit that gives nothing but NaN
+or infinity is none of these: it counts in `unknown_share`. For sequences every real token
 counts as an example; for maps an example counts once, with its most active position. `sparsity` is the share of
 (example, position) pairs that are not active.
 
@@ -159,9 +160,10 @@ def census(tally: UnitTally) -> dict[str, Quantity]:
     0.5
     """
     units = len(tally.active)
-    dead = tally.anywhere == 0
-    always = tally.active == tally.positions
-    active = tally.anywhere.double() / tally.n
+    known = tally.not_finite < tally.positions
+    dead = (tally.anywhere == 0) & known
+    always = (tally.active == tally.positions) & known
+    active = torch.where(known, tally.anywhere.double() / tally.n, torch.nan)
     constant = tally.lowest == tally.highest
     share: dict[str, Any] = {"units": "1", "valid_min": 0.0, "valid_max": 1.0, "rule": tally.rule}
 
@@ -174,7 +176,8 @@ def census(tally: UnitTally) -> dict[str, Quantity]:
         "active_share": quantity(active, dims="unit", long_name="share of examples on which the unit is active", **share),
         "dead_share": part("share of units active for no example", dead, headline=1),
         "on_share": part("share of units active at every position of every example", always, headline=2),
-        "working_share": part("share of units neither dead nor always on", ~dead & ~always),
+        "working_share": part("share of units neither dead nor always on", ~dead & ~always & known),
+        "unknown_share": part("share of units that give nothing but NaN or infinity", ~known, chart="none"),
         "constant_share": part("share of units with one and the same output", constant),
         "sparsity": quantity(
             1 - float(tally.active.double().sum()) / (tally.positions * units),
