@@ -24,6 +24,7 @@ from stratoscope.findings import Outcome
 from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import choose
 from stratoscope.instruments.training import Training
+from stratoscope.observe.judging import rejudge
 from stratoscope.observe.live import SilentWatch
 from stratoscope.observe.settings import Settings
 
@@ -384,14 +385,32 @@ def test_kill_nine_twenty_times_loses_nothing_that_was_acknowledged(tmp_path):
 
 
 def test_findings_of_a_killed_run_can_be_made_from_what_was_saved(tmp_path):
-    from stratoscope.observe.judging import rejudge
-
     record, _ = watched(tmp_path / "run")
     again = rejudge(record, Settings())
     kept = [(f.code, f.layer, f.step) for f in record.findings]
     assert sorted(kept, key=str) == sorted(((f.code, f.layer, f.step) for f in again), key=str)
     strict = rejudge(record, Settings(instruments={"units": {"some_dead": 0.0, "dead_limit": 0.0}}))
     assert any(f.code == "UN001" and f.outcome == "issue" for f in strict)
+
+
+def test_a_training_that_ends_before_its_second_measurement_gets_no_tips(tmp_path):
+    torch.manual_seed(3)
+    x, y = torch.randn(120, 6), torch.randint(0, 3, (120,))
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    only = ["separation", "performance", "units"]
+    again = rejudge(examine(model, (x, y), only=only), Settings())
+    assert {"SP001", "PF002"} <= {f.code for f in again if f.outcome is Outcome.TIP}
+    with pytest.raises(MemoryError), watch(model, (x, y), to=tmp_path / "run", only=only):
+        raise MemoryError
+    found = Record.open(tmp_path / "run").findings
+    assert not [f for f in found if f.outcome is Outcome.TIP]
+    skipped = {f.code: f for f in found if f.outcome is Outcome.SKIPPED}
+    assert {"SP001", "PF002"} <= set(skipped)
+    assert skipped["SP001"].says.endswith("this is the network before training")
+    assert "longer" not in skipped["SP001"].do
+    with watch(model, (x, y), to=tmp_path / "whole", only=only) as w:
+        w.step(1)
+    assert "SP001" in {f.code for f in Record.open(tmp_path / "whole").findings if f.outcome is Outcome.TIP}
 
 
 def test_a_network_instrument_may_give_a_dataset(tmp_path):
@@ -514,7 +533,6 @@ def test_why_an_instrument_was_not_measured_is_said_once_a_run(tmp_path):
 
 def test_two_settings_of_one_instrument_are_kept_apart(tmp_path):
     from stratoscope.instruments.units import Units
-    from stratoscope.observe.judging import rejudge
 
     both = [Units(dead_limit=0.5), Units(dead_limit=0.0, some_dead=0.0), Units(dead_limit=0.5)]
     record, _ = watched(tmp_path / "run", instruments=both)

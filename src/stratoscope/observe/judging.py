@@ -57,8 +57,18 @@ def _judge(record: Record, groups: Mapping[str, Instrument], settings: Settings)
     }.values()
     for group, instrument in groups.items():
         found += (dataclasses.replace(f, instrument=group) for f in _of(record, instrument, group))
+    if record.meta.get("watched"):
+        found = [_of_a_beginning(f) for f in found]
     muted = [f if not settings.mutes(f.code) else dataclasses.replace(f, outcome=Outcome.MUTED) for f in found]
     return sorted(muted, key=lambda f: (ORDER.index(f.outcome), f.code))
+
+
+def _of_a_beginning(finding: Finding) -> Finding:
+    """A run that ended before a second measurement knows the untrained network only, to which no tip applies."""
+    if finding.outcome is not Outcome.TIP or finding.step != 0:
+        return finding
+    says = f"{finding.says}; this is the network before training"
+    return dataclasses.replace(finding, outcome=Outcome.SKIPPED, says=says, do="judge it when it has been trained")
 
 
 def _kept(record: Record, key: str) -> dict[str, object]:
