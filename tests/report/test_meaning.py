@@ -56,6 +56,8 @@ def of(phase, **more):
         ("too-small", {"zero_mass": 0.5}, "undecided", "50% of its directions are zero"),
         ("no-test", {}, "undecided", "noise of this kind has no known law; stable rank 9.0 of 128"),
         ("no-test", {"full_rank": 12.0}, "undecided", "stable rank 9.0 of 12"),
+        ("too-small", {"M": 9.0, "num_spikes": float("nan"), "num_evals": 81.0}, "undecided", "stable rank 9.0 of 81"),
+        ("too-small", {"M": 48.0, "num_spikes": float("nan"), "full_rank": 16.0}, "undecided", "stable rank 9.0 of 16"),
         ("something new", {}, "undecided", "something new"),
         ("random-like", {"entry_std": 0.0, "zero_share": 1.0}, "collapsed", "all zero"),
         ("random-like", {"entry_std": 0.0}, "collapsed", "one and the same number"),

@@ -238,16 +238,11 @@ def _small(numbers: Numbers, limits: Limits) -> Meaning:
     if spikes == 0:
         fits = not _number(numbers, "bulk_distance") > limits["bulk_distance"]
         return Meaning("untrained" if fits else "undecided", f"nothing stands above noise; {says}", _size(numbers))
-    rank = _number(numbers, "stable_rank")
-    return Meaning("undecided", says if math.isnan(rank) else f"{says}; stable rank {rank:.1f} of {rows:.0f}")
+    return Meaning("undecided", says + _rank(numbers))
 
 
 def _untested(numbers: Numbers, limits: Limits) -> Meaning:
-    says = "no phase: noise of this kind has no known law"
-    if "stable_rank" in numbers:
-        rank = numbers.get("full_rank", numbers.get("M", math.nan))
-        says += f"; stable rank {_number(numbers, 'stable_rank'):.1f} of {rank:.0f}"
-    return Meaning("undecided", says + _tail(numbers))
+    return Meaning("undecided", f"no phase: noise of this kind has no known law{_rank(numbers)}{_tail(numbers)}")
 
 
 def _unknown(numbers: Numbers, limits: Limits) -> Meaning:
@@ -287,6 +282,13 @@ def _count(number: float, thing: str) -> str:
 def _stand(numbers: Numbers) -> str:
     spikes = _number(numbers, "num_spikes")
     return f"{_count(spikes, 'direction')} stand{'s' if spikes == 1 else ''}"
+
+
+def _rank(numbers: Numbers) -> str:
+    """The stable rank, of what it could be: of pooled spectra the number of eigenvalues, of products their rank."""
+    rank, count, rows = (_number(numbers, name) for name in ("stable_rank", "num_evals", "M"))
+    full = count if count > rows else min(rows, _number(numbers, "full_rank"))
+    return "" if math.isnan(rank) or math.isnan(full) else f"; stable rank {rank:.1f} of {full:,.0f}"
 
 
 def _tail(numbers: Numbers) -> str:
