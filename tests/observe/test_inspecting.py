@@ -250,6 +250,13 @@ def test_a_series_goes_on_where_it_stopped(series, stops, loads, tmp_path):
     assert np.isfinite(record["norms"]["norm"].values).all()
 
 
+def test_what_was_opened_is_kept(tmp_path):
+    torch.save({"epoch": 3, "model": weights()}, tmp_path / "m.pt")
+    record = inspect(tmp_path / "m.pt", instruments=[Norms()])
+    assert record.meta["opened"] == f"5 tensors in {tmp_path / 'm.pt'}, under 'model' (left out: epoch)"
+    assert "opened" not in inspect(weights(), instruments=[Norms()]).meta
+
+
 def test_a_finished_inspection_is_read_and_not_redone(path, stops, loads, tmp_path):
     inspect(path, instruments=[Norms()], to=tmp_path / "out").close()
     loads.clear()

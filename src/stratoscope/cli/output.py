@@ -34,7 +34,7 @@ def as_json(record: Record) -> dict[str, Any]:
         "layers": rows_of(record),
         "findings": [asdict(finding) for finding in record.findings],
     }
-    return found | {key: meta[key] for key in ("series", "comparison", "notes") if meta.get(key)}
+    return found | {key: meta[key] for key in ("opened", "series", "comparison", "notes") if meta.get(key)}
 
 
 def print_json(value: Any) -> None:

@@ -180,9 +180,12 @@ def _finished(folder: Path, identity: dict[str, Any] | None) -> Record | None:
 
 
 def _meta(plan: _Plan, targets: Targets) -> dict[str, Any]:
-    about = run_meta(targets.readable[-1].make(), plan.instruments) | {"name": targets.name}
+    subject = targets.readable[-1].make()
+    about = run_meta(subject, plan.instruments) | {"name": targets.name}
     if targets.series is not None:
         about["series"] = targets.about()
+    elif targets.paths:
+        about["opened"] = subject.source.about  # which part of a file was taken, and what was left out
     if targets.catalogue.notes:
         about["notes"] = list(targets.catalogue.notes)
     return about
