@@ -254,6 +254,17 @@ def test_a_collapsed_rank_is_an_issue():
     assert "RM002" not in judged(measure(w=gaussian(150, 300)))
 
 
+@pytest.mark.parametrize("stored", [torch.float8_e5m2, torch.float8_e4m3fn, torch.bfloat16, torch.float16])
+def test_coarse_rounding_is_no_collapse(stored):
+    """Eight bits hide a tenth of a square matrix of noise, and a real collapse is still seen."""
+    noise = measure(w=gaussian(128, 128, seed=9).to(stored))
+    assert category(noise, "phase") == ["random-like"]
+    low = gaussian(128, 60, seed=10) @ gaussian(60, 128, seed=11) / 60**0.5
+    collapsed = measure(w=low.to(stored))
+    assert category(collapsed, "phase") == ["rank-collapse"]
+    assert collapsed["zero_mass"].values[0] == pytest.approx(68 / 128, abs=0.15)
+
+
 def test_a_trap_is_a_tip():
     trapped = gaussian(128, 200)
     trapped[5, 7] = 80.0

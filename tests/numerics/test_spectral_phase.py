@@ -189,7 +189,7 @@ def test_rounding_is_no_rank():
     [
         (np.eye(128), "flat", "flat", "flatter_than_noise"),
         (np.linalg.qr(gaussian(400, 200))[0].T, "flat", "flat", "flatter_than_noise"),
-        (np.ones((128, 256)), "rank-collapse", "too-small", "too_few_rows"),
+        (np.ones((128, 256)), "rank-collapse", "too-small", "too_few_eigenvalues"),
         (np.zeros((128, 256)), "rank-collapse", "too-small", "all_zero"),
         (np.zeros((12, 25)), "too-small", "too-small", "all_zero"),
         (gaussian(1, 500), "too-small", "too-small", "too_few_rows"),

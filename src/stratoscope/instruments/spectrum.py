@@ -438,7 +438,7 @@ def columns(read: Mapping[str, Reading]) -> dict[str, Quantity]:
         **_numbers(read, TAIL_NAMES, why="alpha_why"),
         **_numbers(read, NOISE_NAMES, why="noise_why"),
         **_numbers(read, SIZE_NAMES),
-        **_numbers(read, SHUFFLE_NAMES),
+        **_numbers(read, SHUFFLE_NAMES, why="noise_why"),
     }
     others = [r.verdict.nonzero_phase for r in read.values()]
     found["nonzero_phase"] = _category(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratoscope.numerics.marchenko_pastur import Bulk, fit_bulk
+from stratoscope.numerics.marchenko_pastur import Bulk, distribution, fit_bulk
 from stratoscope.numerics.power_law import PowerLaw, fit_power_law
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ WHY = (
 )
 """Why a matrix has no exponent; the first says that it has one."""
 
-TESTED = ("tested", "too_few_rows", "noise_has_no_known_law", "all_zero", "not_finite")
+TESTED = ("tested", "too_few_rows", "noise_has_no_known_law", "all_zero", "not_finite", "too_few_eigenvalues")
 """Why noise was not tested for; the first says that it was."""
 
 
@@ -167,12 +167,12 @@ def spectral_phase(
     zero = max(cuts.zero * float(eigenvalues[0]), floor)
     nonzero = eigenvalues[eigenvalues > zero]
     zero_mass = 1 - len(nonzero) / len(eigenvalues)
-    collapsed = zero_mass > cuts.zero_mass
+    collapsed = zero_mass - (_below(floor, eigenvalues, rows, columns) if testable else 0.0) > cuts.zero_mass
     part, left = (nonzero, max(round(len(nonzero) / copies), 1)) if collapsed else (eigenvalues, rows)
     left = min(left, rows)
-    tested = TESTED[2] if not testable else TESTED[1] if left < cuts.min_test_rows else TESTED[0]
+    tested = _tested(rows, left, testable, cuts)
     bulk = fit_bulk(part, left, columns, level=cuts.tw_level, copies=copies) if tested == TESTED[0] else None
-    kind = "noise_has_no_known_law" if not testable else _kind(bulk, cuts)
+    kind = tested if bulk is None else _kind(bulk, cuts)
     fitted = nonzero if known is None else known[known > zero]
     fit, why = (None, kind) if gate and kind in WHY else _tail(fitted, cuts, xmax)
     share = bulk.spikes / max(len(part) - bulk.spikes, 1) if bulk else math.nan
@@ -192,10 +192,23 @@ def _without_spectrum(eigenvalues: Vector, rows: int, cuts: Cuts) -> Verdict:
     return Verdict(phase, "too-small", 1.0, why="all_zero", tested="all_zero")
 
 
-def _kind(bulk: Bulk | None, cuts: Cuts) -> str:
-    """How a spectrum differs from noise; one of `WHY` where it does not, or where nobody can say."""
-    if bulk is None:
-        return "too_few_rows"
+def _below(floor: float, eigenvalues: Vector, rows: int, columns: int) -> float:
+    """Share of the eigenvalues of noise that coarse rounding hides: a tenth of a square matrix's in eight bits."""
+    variance = float(np.mean(eigenvalues)) / columns
+    return float(distribution(floor / columns, rows / columns, variance)) if floor > 0 else 0.0
+
+
+def _tested(rows: int, left: int, testable: bool, cuts: Cuts) -> str:
+    """Whether noise is tested for, and else why not; one of `TESTED`."""
+    if not testable:
+        return "noise_has_no_known_law"
+    if left < cuts.min_test_rows:
+        return "too_few_rows" if rows < cuts.min_test_rows else "too_few_eigenvalues"
+    return TESTED[0]
+
+
+def _kind(bulk: Bulk, cuts: Cuts) -> str:
+    """How a spectrum differs from noise; one of `WHY` where it does not."""
     if bulk.spikes == 0:
         return "flatter_than_noise" if bulk.distance > cuts.bulk_distance else "cannot_be_told_from_noise"
     return "heavy" if bulk.share < cuts.bulk_share or bulk.distance > cuts.bulk_distance else "spikes"
