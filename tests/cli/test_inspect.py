@@ -251,7 +251,7 @@ def test_files_are_as_readable_as_the_umask_says(cli, place):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from stratoscope.capture.views import Capture
 from stratoscope.cli.main import main
 drop = Capture.drop
@@ -260,6 +260,7 @@ def slowly(self, layer):
     print("layer", layer.name, file=sys.stderr, flush=True)
     time.sleep(0.4)
 Capture.drop = slowly
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell tells what runs in its background to ignore it
 main()
 """
 

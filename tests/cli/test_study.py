@@ -61,8 +61,16 @@ def place(tmp_path):
     return tmp_path
 
 
+MAIN = """
+import signal
+from stratoscope.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell tells what runs in its background to ignore it
+main()
+"""
+
+
 def begin(place, *arguments):
-    command = [sys.executable, "-W", "error", "-m", "stratoscope.cli.main", *arguments]
+    command = [sys.executable, "-W", "error", "-c", MAIN, *arguments]
     # a group of its own, as a terminal makes one: Ctrl-C goes to all of it
     environment = {
         **os.environ,
@@ -71,7 +79,7 @@ def begin(place, *arguments):
         "COLUMNS": "100",
     }
     return subprocess.Popen(
-        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
 

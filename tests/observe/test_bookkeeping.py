@@ -197,8 +197,9 @@ class Holds(LayerInstrument):
         return {self.need}
 
     def measure_layer(self, view):
-        self.alive.append(sum(ref() is not None for ref in self.kept))
-        self.kept.append(weakref.ref(view[self.need]))
+        sample = view[self.need]  # the last layer and the whole network give the same, and share one sample
+        self.alive.append(sum(ref() not in (None, sample) for ref in self.kept))
+        self.kept.append(weakref.ref(sample))
         return {"one": quantity(1.0, units="1", long_name="one")}
 
     def judge(self, measured):

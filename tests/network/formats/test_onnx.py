@@ -349,6 +349,7 @@ def test_no_name_is_given_twice(tmp_path):
         assert torch.equal(source.load(name), as_torch(tensor)), name
 
 
+@pytest.mark.filterwarnings("ignore:You are using the legacy:DeprecationWarning")
 def test_the_older_exporter_of_torch(tmp_path):
     torch.manual_seed(0)
     net = Net().eval()
