@@ -212,6 +212,12 @@ def test_the_page_has_the_verdicts_too(record):
     assert "32,768 entries are NaN or infinite" in page
 
 
+def test_the_page_says_why_a_number_is_missing(record):
+    page = to_html(record)
+    assert re.search('title="cannot be told from noise"> *\N{EN DASH}</td>', page)
+    assert re.search('title="too few rows"> *\N{EN DASH}</td>', page)
+
+
 def test_a_record_without_spectra_has_no_table_of_verdicts():
     record = inspect({"fc.weight": torch.randn(8, 8)}, only="weights")
     assert "how one can tell" not in said(record)

@@ -23,6 +23,9 @@ SLANTS = ((40, 18.7), (60, 14.0))
 
 LABEL_GAP = 13.0
 ROW = 14.0
+TICKS = 4
+"""How many numbers stand beside an axis, about."""
+
 MAP_HEIGHT = (56.0, 330.0)
 
 
@@ -198,7 +201,7 @@ def _left(chart: Chart, names: tuple[str, ...]) -> float:
     if names:
         return 12.0 + LETTER * max(map(len, names), default=1)
     low, high, log = limits(chart)
-    texts = [text for _, text in Ruler(low, high, 0, 1, log).ticks(5)]
+    texts = [text for _, text in Ruler(low, high, 0, 1, log).ticks(TICKS)]
     return 14.0 + LETTER * max(map(len, texts), default=1)
 
 

@@ -13,6 +13,7 @@ from stratoscope.charts.frame import (
     LETTER,
     NAME_LETTERS,
     SLANTS,
+    TICKS,
     WIDTH,
     Frame,
     Ruler,
@@ -102,7 +103,7 @@ def _axes(chart: Chart, frame: Frame) -> str:
         kept = shown_names(names, bottom - top, apart=LABEL_GAP)
         drawn += [_text(left - 6, float(frame.y(float(n))) + 4, names[n], "end", chart.y.labels[n]) for n in kept]
     else:
-        ticks = [(float(frame.y(tick)), label) for tick, label in frame.y.ticks(4)]
+        ticks = [(float(frame.y(tick)), label) for tick, label in frame.y.ticks(TICKS)]
         lines = "".join(f"M{place(left)} {place(y)}H{place(right)}" for y, _ in ticks)
         drawn.append(f'<path class="ss-grid" d="{lines}"/>')
         drawn += [_text(left - 6, y + 4, label, "end") for y, label in ticks]
@@ -116,7 +117,7 @@ def _axes(chart: Chart, frame: Frame) -> str:
 
 def _x_ticks(frame: Frame) -> str:
     _, _, right, bottom = frame.box
-    ticks = [(float(frame.x(tick)), label) for tick, label in frame.x.ticks(4)]
+    ticks = [(float(frame.x(tick)), label) for tick, label in frame.x.ticks(TICKS)]
     lines = "".join(f"M{place(x)} {place(bottom)}v4" for x, _ in ticks)
     sides = ["end" if x > right - 4 and len(label) > 2 else "middle" for x, label in ticks]
     names = [_text(x, bottom + 16, label, side) for (x, label), side in zip(ticks, sides, strict=True)]

@@ -19,7 +19,7 @@ from stratoscope.charts.variable import Variable, variables_of
 from stratoscope.findings import Finding
 from stratoscope.report.headline import headline, pictured, scalars
 from stratoscope.report.meaning import QUIET_VERDICTS, meaning_of
-from stratoscope.report.rows import plain_row
+from stratoscope.report.rows import plain_row, why_not
 from stratoscope.report.sides import SIDES, relative_text, sides_text
 from stratoscope.report.summary import (
     QUIET,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 8
 MOST_SPARKS = 200
 POINTS = 900
+MISSING = "\N{EN DASH}"
 """Points of all curves of a chart together, so that a page stays small."""
 
 LIMITS = ("limit", "threshold")
@@ -241,12 +242,13 @@ def _row(
 def _cell(table: Table, row: Row, column: Column, sparks: bool) -> dict[str, Any]:
     found = table.value(row, column.key)
     if found is None:
-        return {"text": "", "sort": "", "path": ""}
+        return {"text": "", "sort": "", "path": "", "why": None}
     history = table.history(row, column.key)
     log = column.variable.scale == "log"
     path = spark_path(history, 44, 13, log=log) if sparks and len(history) > 2 and not column.variable.meanings else ""
     sort = f"{found[1]:.6g}" if math.isfinite(found[1]) else ""
-    return {"text": column.shown(found[1]), "sort": sort, "path": path}
+    why = None if sort else why_not(column, row.cells[column.key], found[0])
+    return {"text": MISSING if why else column.shown(found[1]), "sort": sort, "path": path, "why": why}
 
 
 # -- two checkpoints side by side -----------------------------------------------------------------------------------------
@@ -311,7 +313,7 @@ def _section(record: Record, key: str, charts: list[Chart], all_charts: bool) ->
         if isinstance(settings, dict)
         else [str(settings)],
         "variables": [_variable(variable, str(attrs.get("source") or "")) for variable in variables.values()],
-        "numbers": [_fact(chart) for chart in numbers],
+        "numbers": _once([_fact(chart) for chart in numbers]),
         "charts": [_figure(chart) for chart in chosen],
         "left_out": len(pictures) - len(chosen),
     }
@@ -337,6 +339,14 @@ def _variable(variable: Variable, source: str) -> dict[str, str]:
         "dims": ", ".join(dims) or "one number",
         "source": variable.source if variable.source != source else "",
     }
+
+
+def _once(facts: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Facts in the same words once, as of a matrix and of the tensor that it is."""
+    told: dict[tuple[str, str], dict[str, str]] = {}
+    for fact in facts:
+        told.setdefault((fact["name"], fact["value"]), fact)
+    return list(told.values())
 
 
 def _fact(chart: Chart) -> dict[str, str]:

@@ -65,12 +65,17 @@ def plain_row(table: Table, row: Row) -> dict[str, Any]:
 def _reason(column: Column, place: str, found: tuple[int, float]) -> str:
     """Why a value is not a number."""
     step, value = found
+    return why_not(column, place, step) or "the measured value is " + ("NaN" if math.isnan(value) else "infinite")
+
+
+def why_not(column: Column, place: str, step: int) -> str | None:
+    """The reason that the record gives for a value that is missing; `None` where it gives none."""
     why = column.variable.companions.get(str(column.variable.attrs.get("why")))
     if why is not None and why.meanings and place in why.names and step in why.steps and column.split < len(why.splits):
         category = why.values[why.steps.index(step), column.split, why.names.index(place)]
         if category > 0:
             return why.meanings[int(category)]
-    return "the measured value is " + ("NaN" if math.isnan(value) else "infinite")
+    return None
 
 
 def _judged(table: Table, row: Row) -> dict[str, str]:
