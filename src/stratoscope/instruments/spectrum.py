@@ -467,7 +467,9 @@ def eigenvalues(spectra: Mapping[str, Spectrum], keep: int) -> dict[str, Quantit
             counts[name] = count
     found = {}
     if any(len(values) for values in kept.values()):
-        found["eigenvalue"] = _ragged(kept, "eigenvalues of the matrix times its transpose", scale="log")
+        found["eigenvalue"] = _ragged(
+            kept, "eigenvalues of the matrix times its transpose", scale="log", headline=len(_HEADLINES) + 1
+        )
     if counts:
         found["eigenvalue_count"] = _ragged(counts, "how many eigenvalues each recorded one stands for", chart="none")
     return found

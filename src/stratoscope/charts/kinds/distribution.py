@@ -12,6 +12,8 @@ from stratoscope.charts.values import QUANTILES, Axis, Boxes, Chart, FloatArray
 from stratoscope.charts.variable import Variable
 
 BINS = 24
+NAMES = {"eigen": "eigenvalue"}
+"""Parts whose dimension is called something else than they are."""
 
 
 def matches(variable: Variable) -> bool:
@@ -32,6 +34,7 @@ def _chart(variable: Variable, split: int, last: int, name: str | None) -> Chart
     groups = _groups(variable, np.where(there, variable.values[last, split], np.nan))
     boxes = summary(groups, log=variable.scale == "log", bins=_bins(groups))
     part = variable.dims[0].split("_", 1)[-1]
+    part = NAMES.get(part, part)
     where = f"On {name}, each" if name else "Each"
     step = f" at step {variable.steps[last]:,}" if variable.several_steps(split) else ""
     middle = [format_number(value) for value in (np.nanmin(boxes.quantiles), np.nanmax(boxes.quantiles))] if (
