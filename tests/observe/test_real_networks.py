@@ -15,7 +15,27 @@ from stratoscope.numerics.spectral_phase import PHASES
 from stratoscope.report.html import to_html
 from stratoscope.report.rows import rows_of
 
-NETWORKS = ["cifar10_lenet/model", "cifar10_resnet_a/resnet20", "cifar10_resnet_a/resnet32", "control_policies/ppo_Acrobot-v1", "control_policies/ppo_CartPole-v1", "control_policies/ppo_LunarLander-v2", "control_policies/ppo_MountainCar-v0", "control_policies/ppo_Pendulum-v1", "gpt_nano_sort/model", "imagenet_squeezenet_dc/model", "keyword_spotting/DNN_L", "keyword_spotting/DNN_M", "keyword_spotting/DNN_S", "keyword_spotting/GRU_S", "llama_stories260k/model", "mnist_lenet5/model", "pilotnet/model", "silero_vad_lstm/model", "tiny_vgg/model"]
+NETWORKS = [
+    "cifar10_lenet/model",
+    "cifar10_resnet_a/resnet20",
+    "cifar10_resnet_a/resnet32",
+    "control_policies/ppo_Acrobot-v1",
+    "control_policies/ppo_CartPole-v1",
+    "control_policies/ppo_LunarLander-v2",
+    "control_policies/ppo_MountainCar-v0",
+    "control_policies/ppo_Pendulum-v1",
+    "gpt_nano_sort/model",
+    "imagenet_squeezenet_dc/model",
+    "keyword_spotting/DNN_L",
+    "keyword_spotting/DNN_M",
+    "keyword_spotting/DNN_S",
+    "keyword_spotting/GRU_S",
+    "llama_stories260k/model",
+    "mnist_lenet5/model",
+    "pilotnet/model",
+    "silero_vad_lstm/model",
+    "tiny_vgg/model",
+]
 
 
 def inspected(path):
