@@ -27,3 +27,13 @@ def test_a_finished_run_does_not_say_it(tmp_path):
     with RecordWriter.create(tmp_path / "run", {"name": "mlp"}) as writer:
         writer.close("finished")
     assert "Status" not in printed(Record.open(tmp_path / "run"))
+
+
+def test_of_weights_alone_the_status_says_why_and_names_no_step():
+    import torch
+
+    from stratoscope import inspect
+
+    record = inspect({f"l{n}.weight": torch.randn(40, 40) for n in range(3)}, seconds=1e-9)
+    assert "Status interrupted (the time was up)" in printed(record)
+    assert "last step" not in printed(record)

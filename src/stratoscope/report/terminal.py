@@ -91,9 +91,14 @@ def print_report(record: Record, console: Console | None = None, *, every: bool 
         if record.path is not None:
             out.print(hanging("Record", str(record.path)))
         if (status := record.meta.get("status", "finished")) != "finished":
-            last = f"; the last step is {record.steps[-1]:,}" if record.steps else ""
-            going = " (or was killed)" if status == "running" else ""
-            out.print(hanging("Status", f"{status}{going}{last}"))
+            out.print(hanging("Status", _status(record, status)))
+
+
+def _status(record: Record, status: str) -> str:
+    """Why a record is not finished, and how far it went."""
+    why = "or was killed" if status == "running" else record.meta.get("stopped")
+    last = f"; the last step is {record.steps[-1]:,}" if record.steps and record.steps[-1] else ""
+    return f"{status} ({why}){last}" if why else f"{status}{last}"
 
 
 # -- findings -------------------------------------------------------------------------------------------------------------
