@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from stratoscope import inspect
+from stratoscope import examine, inspect
 from stratoscope.numerics.spectral_phase import PHASES
 from stratoscope.report.html import to_html
 from stratoscope.report.meaning import VERDICTS, Meaning, meaning, meaning_of
@@ -38,6 +38,8 @@ def of(phase, **more):
         ("heavy-tailed-very-heavy", {"alpha": 1.5}, "over-trained?", "; look at the loss"),
         ("bulk+spikes", {"alpha": 1.9}, "over-trained?", "tail alpha 1.9"),
         ("too-small", {"alpha": 1.9}, "trained", "tail alpha 1.9"),
+        ("too-small", {"alpha": 1.6, "alpha_high": 1.9}, "over-trained?", "very heavy; look at the loss"),
+        ("no-test", {"alpha": 1.6, "alpha_high": 1.9}, "undecided", "tail alpha 1.6"),
         ("bulk+spikes", {"alpha": 7.2, "alpha_low": 6.3}, "under-trained?", "a thin one"),
         ("bulk+spikes", {"alpha": 7.2, "alpha_low": float("nan")}, "under-trained?", "a thin one"),
         ("bulk+spikes", {"alpha": 7.2, "alpha_low": 3.7}, "trained", "alpha 7.2 [3.7"),
@@ -254,6 +256,15 @@ def test_a_series_is_shown_over_its_steps(tmp_path):
     assert (letters[0], letters[-1]) == ("R", "S")
     assert "R random-like" in text
     assert "S bulk+spikes" in text
+
+
+def test_the_terminal_shows_a_dash_where_there_is_no_exponent(tmp_path):
+    generator = torch.Generator().manual_seed(3)
+    layers = torch.nn.Sequential(torch.nn.Linear(40, 60), torch.nn.ReLU(), torch.nn.Linear(60, 4))
+    record = examine(layers, torch.randn(64, 40, generator=generator), only=["spectrum", "units"])
+    text = said(record, 120)
+    assert "NaN" not in text[: text.index("  dead share")]
+    assert "\N{EN DASH}" in text
 
 
 def test_the_meaning_of_a_row_is_what_the_table_says(record):

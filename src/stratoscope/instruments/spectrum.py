@@ -326,8 +326,8 @@ class EigenvalueSpectrum(LayerInstrument):
         return at["num_spikes"] > 0 and at["num_traps"] >= max(self.trap_share * at["num_spikes"], 1)
 
     def _heavy(self, matrices: list[At]) -> Iterator[Finding]:
-        given = self._with_exponent(matrices)
-        heavy = sorted((at for at in given if at["alpha"] < self.very_heavy), key=lambda at: at["alpha"])
+        given = self._with_exponent(matrices) + [at for at in matrices if self._is_small_with_interval(at)]
+        heavy = sorted((at for at in given if self._has_heavy_tail(at)), key=lambda at: at["alpha"])
         if heavy:
             yield self._gathered(
                 "RM004", Outcome.TIP, heavy, given,
@@ -338,6 +338,13 @@ class EigenvalueSpectrum(LayerInstrument):
                 alpha=heavy[0]["alpha"], limit=self.very_heavy, alpha_low=heavy[0]["alpha_low"],
                 alpha_high=heavy[0]["alpha_high"], fit_p=heavy[0]["fit_p"],
             )  # fmt: skip
+
+    def _is_small_with_interval(self, at: At) -> bool:
+        return at["M"] < self.min_rows and at["num_spikes"] > 0 and not math.isnan(at["alpha_high"])
+
+    def _has_heavy_tail(self, at: At) -> bool:
+        """Whether `alpha` is low; of a small matrix, all of its interval."""
+        return at["alpha" if at["M"] >= self.min_rows else "alpha_high"] < self.very_heavy
 
     def _under_trained(self, matrices: list[At]) -> Iterator[Finding]:
         given = self._with_exponent(matrices)

@@ -154,7 +154,9 @@ def meaning(numbers: Numbers, limits: Mapping[str, float] | None = None) -> Mean
     found = _PHASES.get(str(numbers["phase"]), _unknown)(numbers, known)
     alpha, low = _number(numbers, "alpha"), _number(numbers, "alpha_low")
     if numbers["phase"] in NO_PHASE:
-        pass  # an exponent of so few eigenvalues, or of what is no plain weight, decides nothing
+        # an exponent of so few eigenvalues, or of what is no plain weight, decides where all of its interval does
+        if found.verdict == "trained" and _number(numbers, "alpha_high") < known["very_heavy"]:
+            found = Meaning("over-trained?", f"{found.says}, very heavy; look at the loss", -alpha)
     elif found.verdict in ("trained", "under-trained?") and alpha < known["very_heavy"]:
         heavy = "" if "very heavy" in found.says else ", very heavy"
         found = Meaning("over-trained?", f"{found.says}{heavy}; look at the loss", -alpha)

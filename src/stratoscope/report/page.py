@@ -19,7 +19,7 @@ from stratoscope.charts.variable import Variable, variables_of
 from stratoscope.findings import Finding
 from stratoscope.report.headline import headline, pictured, scalars
 from stratoscope.report.meaning import QUIET_VERDICTS, meaning_of
-from stratoscope.report.rows import plain_row, why_not
+from stratoscope.report.rows import MISSING, plain_row, why_not
 from stratoscope.report.sides import SIDES, relative_text, sides_text
 from stratoscope.report.summary import (
     QUIET,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 8
 MOST_SPARKS = 200
 POINTS = 900
-MISSING = "\N{EN DASH}"
 """Points of all curves of a chart together, so that a page stays small."""
 
 LIMITS = ("limit", "threshold")

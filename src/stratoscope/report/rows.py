@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from stratoscope.record.record import Record
 
 
+MISSING = "\N{EN DASH}"
+"""What tables show where there is no value for a known reason."""
+
+
 def rows_of(record: Record) -> list[dict[str, Any]]:
     """A row for each weight matrix (fused ones apart), for each other param, and for each measured layer without params.
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
@@ -25,6 +26,7 @@ from stratoscope.findings import Finding, Outcome
 from stratoscope.report.changes import print_changes
 from stratoscope.report.console import hanging, joined, safe, speaking
 from stratoscope.report.headline import headline, scalars
+from stratoscope.report.rows import MISSING, why_not
 from stratoscope.report.summary import (
     QUIET,
     SPOKEN,
@@ -310,8 +312,11 @@ def _cell(table: Table, row: Row, column: Column, *, curves: bool) -> str:
     found = table.value(row, column.key)
     if found is None:
         return ""
-    text = column.shown(found[1])
+    missing = not math.isfinite(found[1]) and why_not(column, row.cells[column.key], found[0])
+    text = MISSING if missing else column.shown(found[1])
     history = table.history(row, column.key)
+    if missing and not np.isfinite(history).any():
+        return f"{text}{' ' * (1 + min(SPARK, len(history)) if curves and len(history) > 2 else 0)}"
     if not curves or len(history) < 3 or column.variable.meanings:
         return text
     return f"{text} {sparkline(history, SPARK, log=column.variable.scale == 'log'):<{min(SPARK, len(history))}}"
