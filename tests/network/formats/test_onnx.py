@@ -349,7 +349,7 @@ def test_no_name_is_given_twice(tmp_path):
         assert torch.equal(source.load(name), as_torch(tensor)), name
 
 
-@pytest.mark.filterwarnings("ignore:You are using the legacy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch and onnx warn of this exporter in several ways
 def test_the_older_exporter_of_torch(tmp_path):
     torch.manual_seed(0)
     net = Net().eval()
