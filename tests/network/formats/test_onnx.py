@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 
 import numpy as np
 import onnx
@@ -349,12 +350,13 @@ def test_no_name_is_given_twice(tmp_path):
         assert torch.equal(source.load(name), as_torch(tensor)), name
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch and onnx warn of this exporter in several ways
 def test_the_older_exporter_of_torch(tmp_path):
     torch.manual_seed(0)
     net = Net().eval()
     inputs = (torch.randn(2, 1, 4, 4), torch.tensor([1, 2]))
-    torch.onnx.export(net, inputs, str(tmp_path / "m.onnx"), dynamo=False)
+    with warnings.catch_warnings():  # torch warns in several ways of this exporter and of what it traces
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, inputs, str(tmp_path / "m.onnx"), dynamo=False)
     source = open_weights(tmp_path / "m.onnx")
     infos = source.describe()
     turned = {"plain.weight", "block.0.weight", "block.2.weight"}  # stored as (in, out) under names made up
