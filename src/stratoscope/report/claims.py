@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +89,37 @@ def _print_study(study: str, rows: Rows, out: Console) -> None:
     grid.add_column(width=1)
     grid.add_column(width=12, no_wrap=True)
     grid.add_column(overflow="fold")
+    blank = [row for row in rows if _is_blank(row)]
     for row in rows:
-        sign, style = _SIGNS[row["result"]]
-        grid.add_row(_styled(sign, style), _styled(row["result"], style), _claim(row))
+        if row not in blank:
+            sign, style = _SIGNS[row["result"]]
+            grid.add_row(_styled(sign, style), _styled(row["result"], style), _claim(row))
+    sign, style = _SIGNS["undecided"]
+    for claim, reason in _gathered(blank):
+        grid.add_row(_styled(sign, style), _styled("not measured", style), joined(claim, "\n", (reason, "dim")))
     out.print(grid)
     out.print()
+
+
+def _is_blank(row: Mapping[str, Any]) -> bool:
+    """Whether nothing was measured of a claim, and nothing failed."""
+    return row["result"] == "undecided" and not row["numbers"] and not row["failed"]
+
+
+def _gathered(rows: Rows) -> list[tuple[str, str]]:
+    """Claims that are the same of several things, and not measured for the same reason, each with that reason.
+
+    >>> rows = [{"claim": f"{net}: it is so", "reason": f"task {net}-1 skipped: no {net} here"} for net in ("a1", "b2")]
+    >>> _gathered(rows)
+    [('a1, b2: it is so', 'skipped: no ... here')]
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        thing, colon, said = row["claim"].partition(": ")
+        reason = re.sub(r"^task \S+ ", "", row["reason"])
+        reason = reason.replace(thing, "...") if colon else reason
+        found.setdefault((f": {said}" if colon else "", reason), []).append(thing)
+    return [(("; " if not said else ", ").join(things) + said, reason) for (said, reason), things in found.items()]
 
 
 def _claim(row: Mapping[str, Any]) -> RenderableType:
