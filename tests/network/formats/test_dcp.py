@@ -322,6 +322,26 @@ def test_plain_values_are_read_as_pickle_reads_them(value, protocol):
     assert read_pickle(pickle.dumps(value, protocol=protocol), lambda name: False) == value
 
 
+class Member:
+    """Pickles as Python 3.11.0 to 3.11.3 write a member of an enumeration."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+def test_a_member_of_an_enumeration_is_its_class_and_its_name():
+    data = pickle.dumps(Member(collections.OrderedDict, "fromkeys"))
+    made = read_pickle(data, lambda name: str(name) == "collections.OrderedDict")
+    assert (str(made.kind), made.args) == ("collections.OrderedDict", ("fromkeys",))
+    with pytest.raises(OpenError, match=r"names collections\.OrderedDict"):
+        read_pickle(data, lambda name: False)
+    with pytest.raises(OpenError, match="would look into something that is no name"):
+        read_pickle(pickle.dumps(Member([], "append")), lambda name: True)
+
+
 def test_objects_are_only_described():
     found = read_pickle(pickle.dumps(collections.OrderedDict(a=Evil())), lambda name: True)
     assert isinstance(found, Made)
