@@ -29,7 +29,6 @@ def statistics(samples, **more):
         "window": window,
         "weight_norm": np.ones(params),
         "update_norm": np.full(params, 0.01),
-        "not_finite": np.zeros(params, bool),
         "full": np.ones(params, bool),
         **more,
     }

@@ -75,7 +75,6 @@ class StepStatistics:
         window: mini-batches in the window; 0 where none is full.
         weight_norm: norm of the weights before the step.
         update_norm: norm of the change that the step made.
-        not_finite: whether the gradient holds NaN or infinity.
         full: whether the window of the param is full, so that there is a sum: of several optimizers, each has its own.
     """
 
@@ -86,8 +85,12 @@ class StepStatistics:
     window: int
     weight_norm: NDArray[np.float64]
     update_norm: NDArray[np.float64]
-    not_finite: NDArray[np.bool_]
     full: NDArray[np.bool_]
+
+    @property
+    def not_finite(self) -> NDArray[np.bool_]:
+        """Whether the gradient holds NaN or infinity."""
+        return ~np.isfinite(self.norm)
 
 
 @dataclass(frozen=True)

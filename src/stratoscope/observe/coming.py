@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -67,13 +67,12 @@ class InOrder:
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, tuple[Coming[object], ...], Callable[[], None]]] = deque()
 
-    def add(self, numbers: Iterable[Coming[object]], then: Callable[[], None]) -> None:
+    def add(self, numbers: Sequence[Coming[object]], then: Callable[[], None]) -> None:
         """Do something when these numbers are there and all that was added before is done; at once if they are."""
-        needed = tuple(numbers)
-        if not self._waiting and all(number.arrived() for number in needed):
+        if not self._waiting and all([number.arrived() for number in numbers]):
             then()
             return
-        self._waiting.append((time.monotonic(), needed, then))
+        self._waiting.append((time.monotonic(), tuple(numbers), then))
         self.settle()
 
     def settle(self, *, wait: bool = False) -> None:

@@ -46,7 +46,7 @@ class StepRecorder:
         self._optimizer, self._window, self._wanted = optimizer, window, wanted
         self._params: list[Tensor] = []
         self._given: list[tuple[Tensor | None, int]] = []
-        self._keys: tuple[str, ...] = ()
+        self._naming = _Naming((), window)
         self._followed: list[int] = []
         self._held: list[Tensor] = []
         self._homes: list[torch.device] = []
@@ -64,7 +64,7 @@ class StepRecorder:
         for handle in self._handles:
             handle.remove()
         self._handles, self._params, self._given, self._trace = [], [], [], None
-        self._keys, self._followed, self._held, self._count = (), [], [], 0
+        self._followed, self._held, self._count = [], [], 0
 
     def state(self) -> OptimizerState:
         """Learning rate and weight decay of each group, now."""
@@ -108,8 +108,7 @@ class StepRecorder:
         rows = self._trace.after(self._params, full=full)
         if full:
             self._count = 0
-        keys, window = self._keys, self._window
-        self.latest = Coming(rows, lambda numbers: _statistics(keys, numbers, window))
+        self.latest = Coming(rows, self._naming)
         self._params, self._given = [], []
         self.seconds += time.perf_counter() - start
 
@@ -154,7 +153,7 @@ class StepRecorder:
         if self._trace is None or followed != self._followed or homes != self._homes:
             # held, so that no other param can take the place of one of them in memory
             self._followed, self._held, self._homes, self._count = followed, list(self._params), homes, 0
-            self._keys = tuple(self._names[one] for one in followed)
+            self._naming = _Naming(tuple(self._names[one] for one in followed), self._window)
             self._trace = trace_of(self._params)
         return self._trace
 
@@ -162,16 +161,21 @@ class StepRecorder:
 def state_of(optimizers: Sequence[torch.optim.Optimizer]) -> OptimizerState:
     """Learning rate and weight decay of each group of params of some optimizers, now."""
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    names = [str(group.get("name", place)) for o in optimizers for place, group in enumerate(o.param_groups)]
-    if len(optimizers) > 1:
-        numbers = [number for number, o in enumerate(optimizers) for _ in o.param_groups]
-        names = [f"{number}:{name}" for number, name in zip(numbers, names, strict=True)]
     return OptimizerState(
         ", ".join([type(optimizer).__name__ for optimizer in optimizers]),
         tuple([float(group.get("lr", math.nan)) for group in groups]),
         tuple([float(group.get("weight_decay", 0.0)) for group in groups]),
-        tuple(names),
+        _names_of_groups(optimizers) if len(groups) > 1 else ("0",),
     )
+
+
+def _names_of_groups(optimizers: Sequence[torch.optim.Optimizer]) -> tuple[str, ...]:
+    names = [
+        (str(number), str(group.get("name", place)))
+        for number, optimizer in enumerate(optimizers)
+        for place, group in enumerate(optimizer.param_groups)
+    ]
+    return tuple(":".join(name) if len(optimizers) > 1 else name[1] for name in names)
 
 
 def together(steps: Sequence[StepStatistics]) -> StepStatistics | None:
@@ -183,7 +187,7 @@ def together(steps: Sequence[StepStatistics]) -> StepStatistics | None:
         window=max(step.window for step in steps),
         **{
             name: np.concatenate([getattr(step, name) for step in steps])
-            for name in ("norm", "sum_norm", "square_sum", "weight_norm", "update_norm", "not_finite", "full")
+            for name in ("norm", "sum_norm", "square_sum", "weight_norm", "update_norm", "full")
         },
     )
 
@@ -193,20 +197,26 @@ def names_of(model: nn.Module) -> dict[int, str]:
     return {id(param): name for name, param in model.named_parameters()}
 
 
-def _statistics(keys: tuple[str, ...], rows: FloatArray, window: int) -> StepStatistics:
-    full = len(rows) > 3
-    roots, nothing = np.sqrt(rows[:4]), rows[0] * math.nan
-    return StepStatistics(
-        params=keys,
-        norm=roots[0],
-        weight_norm=roots[1],
-        update_norm=roots[2],
-        sum_norm=roots[3] if full else nothing,
-        square_sum=rows[4] if full else nothing,
-        window=window if full else 0,
-        not_finite=~np.isfinite(rows[0]),
-        full=np.ones(len(keys), np.bool_) if full else np.zeros(len(keys), np.bool_),
-    )
+class _Naming:
+    """Makes statistics of rows of squared norms; what is the same at every step is made once."""
+
+    def __init__(self, keys: tuple[str, ...], window: int) -> None:
+        self._keys, self._window = keys, window
+        self._nothing: FloatArray = np.full(len(keys), math.nan)
+        self._full = {full: np.full(len(keys), full) for full in (False, True)}
+
+    def __call__(self, rows: FloatArray) -> StepStatistics:
+        full, roots = len(rows) > 3, np.sqrt(rows)
+        return StepStatistics(
+            params=self._keys,
+            norm=roots[0],
+            weight_norm=roots[1],
+            update_norm=roots[2],
+            sum_norm=roots[3] if full else self._nothing,
+            square_sum=rows[4] if full else self._nothing,
+            window=self._window if full else 0,
+            full=self._full[full],
+        )
 
 
 def _dense(param: Tensor) -> Tensor:

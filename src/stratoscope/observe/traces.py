@@ -71,7 +71,7 @@ class HostTrace(Trace):
         self._weights = [0.0] * len(params)
         self._known = [0.0] * len(params)
         self._dense = all(b.stride() == p.stride() for b, p in zip(self._before, params, strict=True))
-        self._spots = _Spots()
+        self._spots = _Spots(self._before)
 
     def before(self, params: Sequence[Tensor]) -> None:
         """Note the weights before the step."""
@@ -150,45 +150,44 @@ class DeviceTrace(Trace):
 
 
 class _Spots:
-    """Some entries of some params, as they are now, and whether they are still so.
+    """Whether some params are as they were when they were copied, told by some of their entries.
 
     Whoever writes through `.data` leaves torch's version counter as it is. A clip that touches one entry in a thousand,
     here and there, is seen in 98 of 100 cases.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, copies: Sequence[Tensor]) -> None:
+        self._copies = [_some(copy) for copy in copies]
+        self._views: list[Tensor] = []
         self._versions: list[int] = []
         self._places: list[int] = []
-        self._views: tuple[list[Tensor], list[Tensor]] = ([], [])
-        self._seen: list[Tensor] = []
 
     def remember(self, params: Sequence[Tensor]) -> None:
-        """Look at the params; all must lie densely in memory."""
+        """The params have just been copied; both lie densely and in the same way in memory."""
         self._versions = [param._version for param in params]
         places = [param.data_ptr() for param in params]
         if places != self._places:
-            self._places, length = places, SAMPLE // STRETCHES
-            self._views = (
-                [p.as_strided((p.numel(),), (1,)) for p in params if p.numel() <= SAMPLE],
-                [
-                    p.as_strided((STRETCHES, length), ((p.numel() - length) // (STRETCHES - 1), 1))
-                    for p in params
-                    if p.numel() > SAMPLE
-                ],
-            )
-        self._seen = [torch.cat(views) for views in self._views if views]
+            self._places, self._views = places, [_some(param) for param in params]
 
     def forget(self) -> None:
         """Nothing is as it was."""
-        self._versions, self._places, self._views, self._seen = [], [], ([], []), []
+        self._versions, self._places, self._views = [], [], []
 
     def hold(self, params: Sequence[Tensor]) -> bool:
         """Whether the params are the same, and as they were."""
         return (
             self._versions == [param._version for param in params]
             and self._places == [param.data_ptr() for param in params]
-            and all(map(torch.equal, (torch.cat(views) for views in self._views if views), self._seen))
+            and all(map(torch.equal, self._views, self._copies))
         )
+
+
+def _some(tensor: Tensor) -> Tensor:
+    """Some entries of a tensor that lies densely in memory: all of a small one."""
+    if tensor.numel() <= SAMPLE:
+        return tensor.as_strided((tensor.numel(),), (1,))
+    length = SAMPLE // STRETCHES
+    return tensor.as_strided((STRETCHES, length), ((tensor.numel() - length) // (STRETCHES - 1), 1))
 
 
 def _square(tensor: Tensor) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
@@ -12,7 +13,7 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor
 
-from stratoscope.capture.gradients import Optimizer, TrainingLoss
+from stratoscope.capture.gradients import Optimizer, OptimizerState, StepStatistics, TrainingLoss
 from stratoscope.capture.needs import Need, Previous
 from stratoscope.capture.restore import on_host
 from stratoscope.capture.views import MEMORY, Capture
@@ -36,6 +37,8 @@ from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import quantity
 from stratoscope.record.record import Record
 from stratoscope.record.writer import RecordWriter
+
+_OPTIMIZER, _LOSS = Optimizer(), TrainingLoss()
 
 ALWAYS = 50
 """Steps at the beginning that are recorded whatever they cost: a learning rate that is too high shows there."""
@@ -80,6 +83,7 @@ class RecordedTraining(Watch):
         self._offset: int | None = None
         self._previous: dict[tuple[Need, str, str | None], Any] = {}
         self._initial: WeightSource | None = None
+        self._optimizers = subject.optimizers
         self._recorders: list[StepRecorder] = []
         self._in_order = InOrder()
         self._writer: RecordWriter | None = None
@@ -216,7 +220,7 @@ class RecordedTraining(Watch):
         if model is None or window is None:
             return
         own = names_of(model)
-        for optimizer in self.subject.optimizers:
+        for optimizer in self._optimizers:
             self._recorders.append(StepRecorder(model, optimizer, window, self._recording))
             if not any(id(param) in own for group in optimizer.param_groups for param in group["params"]):
                 warnings.warn(
@@ -236,22 +240,34 @@ class RecordedTraining(Watch):
 
     def _record_step(self, loss: Coming[float] | None, epoch: float | None) -> None:
         """Hand the step over to be recorded, as soon as its numbers have come from the device."""
-        latest = [recorder.latest for recorder in self._recorders if recorder.latest is not None]
+        latest: list[Coming[StepStatistics]] = []
         for recorder in self._recorders:
-            recorder.latest = None
-        state = state_of(self.subject.optimizers) if self._recorders else None
-        step, writer = self._step, self._open_writer()
+            if recorder.latest is not None:
+                latest.append(recorder.latest)
+                recorder.latest = None
+        state = state_of(self._optimizers) if self._recorders else None
+        numbers = latest if loss is None else [*latest, loss]
+        record = partial(self._record_now, self._step, latest, loss, state, epoch)
+        self._in_order.add(numbers, record)
 
-        def record() -> None:
-            live: dict[Need, Any] = {} if state is None else {Optimizer(): state}
-            if loss is not None:
-                live[TrainingLoss()] = loss.get()
-            taken = together([statistics.get() for statistics in latest])
-            if taken is not None:
-                live |= dict.fromkeys(self._stepwise.gradient_needs, taken)
-            self._stepwise.record(writer, step, live, epoch)
-
-        self._in_order.add([*latest, *([loss] if loss is not None else [])], record)
+    def _record_now(
+        self,
+        step: int,
+        latest: list[Coming[StepStatistics]],
+        loss: Coming[float] | None,
+        state: OptimizerState | None,
+        epoch: float | None,
+    ) -> None:
+        live: dict[Need, Any] = {}
+        if state is not None:
+            live[_OPTIMIZER] = state
+        if loss is not None:
+            live[_LOSS] = loss.get()
+        taken = together([statistics.get() for statistics in latest])
+        if taken is not None:
+            for need in self._stepwise.gradient_needs:
+                live[need] = taken
+        self._stepwise.record(self._open_writer(), step, live, epoch)
 
     @on_host()
     def _measure_fully(self, epoch: float | None = None) -> None:
