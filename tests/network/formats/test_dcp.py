@@ -332,8 +332,9 @@ class Member:
         return getattr, (self.owner, self.name)
 
 
-def test_a_member_of_an_enumeration_is_its_class_and_its_name():
-    data = pickle.dumps(Member(collections.OrderedDict, "fromkeys"))
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_a_member_of_an_enumeration_is_its_class_and_its_name(protocol):
+    data = pickle.dumps(Member(collections.OrderedDict, "fromkeys"), protocol=protocol)
     made = read_pickle(data, lambda name: str(name) == "collections.OrderedDict")
     assert (str(made.kind), made.args) == ("collections.OrderedDict", ("fromkeys",))
     with pytest.raises(OpenError, match=r"names collections\.OrderedDict"):

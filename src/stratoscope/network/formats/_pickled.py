@@ -25,7 +25,7 @@ class Name:
         return f"{self.module}.{self.name}"
 
 
-_MEMBER = Name("builtins", "getattr")
+_MEMBER = (Name("builtins", "getattr"), Name("__builtin__", "getattr"))
 """By which Python 3.11.0 to 3.11.3 write a member of an enumeration, as its class and its name."""
 
 
@@ -116,7 +116,7 @@ class _Machine:
     def name(self, module: Any, name: Any) -> None:
         """Push a name, if it is admitted."""
         found = Name(str(module), str(name))
-        if found != _MEMBER and not self._admits(found):
+        if found not in _MEMBER and not self._admits(found):
             raise OpenError(
                 f"its pickle names {printable(str(found), 100)}, which a description of tensors has no use for"
             )
@@ -127,7 +127,7 @@ class _Machine:
         args, kind = self.stack.pop(), self.stack.pop()
         if not isinstance(kind, Name) or not isinstance(args, tuple):
             raise OpenError("its pickle would call something that is no name")
-        if kind == _MEMBER:
+        if kind in _MEMBER:
             owner, member = args
             if not isinstance(owner, Name) or not isinstance(member, str):
                 raise OpenError("its pickle would look into something that is no name")
