@@ -312,6 +312,10 @@ def test_a_thin_tail_is_told_only_where_all_of_its_interval_is_high():
     measured = dict(measure(w=planted(200, 400, 6.0, 5.0)))
     assert "RM005" not in judged(measured)
     measured["alpha"] = replace(measured["alpha"], values=np.array([7.2]))
+    measured["alpha_low"] = replace(measured["alpha_low"], values=np.array([6.5]))
+    assert measured["mp_softrank"].values[0] < 0.5  # and where what was learned stands far out of the noise, never
+    assert "RM005" not in judged(measured)
+    measured["mp_softrank"] = replace(measured["mp_softrank"], values=np.array([0.7]))
     for low, told in ((3.7, False), (6.1, True), (np.nan, True)):
         measured["alpha_low"] = replace(measured["alpha_low"], values=np.array([low]))
         assert ("RM005" in judged(measured)) == told

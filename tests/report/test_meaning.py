@@ -40,8 +40,9 @@ def of(phase, **more):
         ("too-small", {"alpha": 1.9}, "trained", "tail alpha 1.9"),
         ("too-small", {"alpha": 1.6, "alpha_high": 1.9}, "over-trained?", "very heavy; look at the loss"),
         ("no-test", {"alpha": 1.6, "alpha_high": 1.9}, "undecided", "tail alpha 1.6"),
-        ("bulk+spikes", {"alpha": 7.2, "alpha_low": 6.3}, "under-trained?", "a thin one"),
-        ("bulk+spikes", {"alpha": 7.2, "alpha_low": float("nan")}, "under-trained?", "a thin one"),
+        ("bulk+spikes", {"alpha": 7.2, "alpha_low": 6.3, "mp_softrank": 0.7}, "under-trained?", "a thin one"),
+        ("bulk+spikes", {"alpha": 7.2, "alpha_low": 6.3, "alpha_high": 888.0}, "trained", "alpha 7.2 [6.3, >100]"),
+        ("bulk+spikes", {"alpha": 7.2, "alpha_low": float("nan"), "mp_softrank": 0.7}, "under-trained?", "a thin one"),
         ("bulk+spikes", {"alpha": 7.2, "alpha_low": 3.7}, "trained", "alpha 7.2 [3.7"),
         ("bulk+spikes", {"fit_p": 0.01}, "trained", "(no power law, p 0.01)"),
         ("bulk+spikes", {"num_traps": 2.0, "num_spikes": 3.0}, "suspect", "2 correlation traps: huge entries, or a"),
@@ -85,7 +86,7 @@ def test_every_phase_has_a_line_a_letter_and_no_number_of_its_own(phase):
 
 def test_limits_are_those_of_the_record():
     assert of("bulk+spikes", alpha=4.5).verdict == "trained"
-    thin = {**NUMBERS, "phase": "bulk+spikes", "alpha": 4.5, "alpha_low": 4.1}
+    thin = {**NUMBERS, "phase": "bulk+spikes", "alpha": 4.5, "alpha_low": 4.1, "mp_softrank": 0.7}
     assert meaning(thin, {"high_alpha": 4.0}).verdict == "under-trained?"
     assert "at 5%" in meaning({"phase": "random-like"}, {"tw_level": 0.95}).says
     assert "at 0.10%" in meaning({"phase": "random-like"}, {"tw_level": 0.999}).says

@@ -182,6 +182,7 @@ class EigenvalueSpectrum(LayerInstrument):
         min_values: eigenvalues other than zero below which no `alpha` is fitted.
         high_alpha: `alpha` above which a matrix may be under-trained.
         low_p: p-value below which a tail is not taken for a power law.
+        thin_soft_rank: soft rank below which what was learned stands out, whatever `alpha` is.
         trap_share: traps over spikes from which the spikes may come from single entries or a common mean.
     """
 
@@ -223,6 +224,7 @@ class EigenvalueSpectrum(LayerInstrument):
     high_alpha: float = 6.0
     low_p: float = 0.1
     trap_share: float = 0.5
+    thin_soft_rank: float = 0.5
 
     @property
     def requires(self) -> set[Need]:
@@ -360,8 +362,9 @@ class EigenvalueSpectrum(LayerInstrument):
             )  # fmt: skip
 
     def _has_thin_tail(self, at: At) -> bool:
-        """Whether all of the interval of `alpha` is high; `alpha` itself where there is no interval."""
-        return (at["alpha"] if math.isnan(at["alpha_low"]) else at["alpha_low"]) > self.high_alpha
+        """Whether all of the interval of `alpha` is high, or `alpha` where there is none, and near the noise."""
+        low = at["alpha"] if math.isnan(at["alpha_low"]) else at["alpha_low"]
+        return low > self.high_alpha and not at["mp_softrank"] < self.thin_soft_rank
 
     def _no_power_law(self, matrices: list[At]) -> Iterator[Finding]:
         given = self._with_exponent(matrices)

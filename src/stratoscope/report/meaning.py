@@ -57,6 +57,9 @@ BULK_DISTANCE = 0.1
 TRAP_SHARE = 0.5
 """Traps over spikes from which the spikes may be no learning, where the record does not say."""
 
+THIN_SOFT_RANK = 0.5
+"""Soft rank below which what was learned stands out whatever its exponent, where the record does not say."""
+
 LIMITS = {
     "very_heavy": VERY_HEAVY,
     "high_alpha": HIGH,
@@ -65,6 +68,7 @@ LIMITS = {
     "zero_mass": ZERO_MASS,
     "bulk_distance": BULK_DISTANCE,
     "trap_share": TRAP_SHARE,
+    "thin_soft_rank": THIN_SOFT_RANK,
 }
 
 
@@ -152,19 +156,24 @@ def meaning(numbers: Numbers, limits: Mapping[str, float] | None = None) -> Mean
     if constant is not None:
         return constant
     found = _PHASES.get(str(numbers["phase"]), _unknown)(numbers, known)
-    alpha, low = _number(numbers, "alpha"), _number(numbers, "alpha_low")
-    if numbers["phase"] in NO_PHASE:
-        # an exponent of so few eigenvalues, or of what is no plain weight, decides where all of its interval does
-        if found.verdict == "trained" and _number(numbers, "alpha_high") < known["very_heavy"]:
-            found = Meaning("over-trained?", f"{found.says}, very heavy; look at the loss", -alpha)
-    elif found.verdict in ("trained", "under-trained?") and alpha < known["very_heavy"]:
-        heavy = "" if "very heavy" in found.says else ", very heavy"
-        found = Meaning("over-trained?", f"{found.says}{heavy}; look at the loss", -alpha)
-    elif found.verdict == "trained" and (alpha if math.isnan(low) else low) > known["high_alpha"]:
-        found = Meaning("under-trained?", f"{found.says}, a thin one", alpha)
-    if _number(numbers, "fit_p") < known["low_p"] and not math.isnan(alpha):
+    found = _with_exponent(found, numbers, known)
+    if _number(numbers, "fit_p") < known["low_p"] and not math.isnan(_number(numbers, "alpha")):
         found = Meaning(found.verdict, f"{found.says} (no power law, p {_number(numbers, 'fit_p'):.2g})", found.urgency)
     return _with_traps(found, numbers, known)
+
+
+def _with_exponent(found: Meaning, numbers: Numbers, limits: Limits) -> Meaning:
+    """What a very heavy or a thin tail adds; in a small matrix only where all of its interval says so."""
+    alpha, low, high = (_number(numbers, name) for name in ("alpha", "alpha_low", "alpha_high"))
+    small = numbers["phase"] in NO_PHASE
+    if found.verdict in ("trained", "under-trained?") and (high if small else alpha) < limits["very_heavy"]:
+        heavy = "" if "very heavy" in found.says else ", very heavy"
+        return Meaning("over-trained?", f"{found.says}{heavy}; look at the loss", -alpha)
+    thin = (alpha if math.isnan(low) else low) > limits["high_alpha"]
+    far = _number(numbers, "mp_softrank") < limits["thin_soft_rank"]
+    if found.verdict == "trained" and thin and not far and not small:
+        return Meaning("under-trained?", f"{found.says}, a thin one", alpha)
+    return found
 
 
 def _constant(numbers: Numbers) -> Meaning | None:
@@ -297,7 +306,13 @@ def _tail(numbers: Numbers) -> str:
     alpha, low, high = (_number(numbers, name) for name in ("alpha", "alpha_low", "alpha_high"))
     if math.isnan(alpha):
         return ""
-    interval = "" if math.isnan(low) or math.isnan(high) else f" [{low:.1f}, {high:.1f}]"
+    interval = (
+        ""
+        if math.isnan(low) or math.isnan(high)
+        else f" [{low:.1f}, {high:.1f}]"
+        if high < 100
+        else f" [{low:.1f}, >100]"
+    )
     return f"; tail alpha {alpha:.1f}{interval}"
 
 
