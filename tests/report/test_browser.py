@@ -2,6 +2,8 @@
 
 import csv
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,9 @@ def browser():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("chromium is not installed")
+    node = Path(sync_api.__file__).parents[1] / "driver" / "node"
+    if node.exists() and (tried := subprocess.run([node, "--version"], capture_output=True, text=True)).returncode:
+        pytest.skip(f"playwright's node does not run here: {tried.stderr.strip()}")
     with sync_api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield found
