@@ -1,13 +1,25 @@
 """Fixtures that every test may use."""
 
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same numbers in every run, alone or after others; STRATOSCOPE_TEST_SEED gives other ones."""
+    seed = int(os.environ.get("STRATOSCOPE_TEST_SEED", "0"))
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 @pytest.fixture(scope="session")

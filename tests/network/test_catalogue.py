@@ -433,7 +433,9 @@ def test_an_effective_weight_can_be_made_from_other_tensors_than_the_live_ones()
     matrix = catalogue_of(module).matrices["0.weight"]
     weight, u, v = torch.randn(4, 5), torch.ones(4) / 2, torch.ones(5) / 5**0.5
     before = copy.deepcopy(module.state_dict())
-    torch.testing.assert_close(matrix.view(weight, u, v), weight / (u @ weight @ v))  # no power iteration
+    scale = torch.tensor(3.0)  # u' W v: far from zero, where float32 would lose its digits
+    weight += (scale - u @ weight @ v) * torch.outer(u, v)  # u and v have length 1
+    torch.testing.assert_close(matrix.view(weight, u, v), weight / scale)  # no power iteration
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
