@@ -1,4 +1,4 @@
-"""The two shapes of an instrument: one looks at a layer at a time, the other at the whole network."""
+"""The two shapes of an instrument (one looks at a layer at a time, the other at the whole network), and who judges."""
 
 from __future__ import annotations
 
@@ -15,17 +15,14 @@ if TYPE_CHECKING:
     from stratoscope.record.quantity import Quantity
 
 
-class Instrument(ABC):
-    """One published measurement. Subclass `LayerInstrument` or `NetworkInstrument`, as a frozen dataclass.
-
-    The fields of the dataclass are its settings; each can be set in `stratoscope.toml`.
+class Judge(ABC):
+    """Who speaks of saved numbers: an instrument of its own, a diagnosis of those of several.
 
     Attributes:
         key: short name; the group in the record.
         title: name for people.
         source: arXiv id or DOI, with `arXiv:` or `doi:` before it.
         codes: every code that `judge` can give, and its meaning.
-        every_step: whether a watched training measures it at every step rather than on the schedule.
         dims: further dimensions of its own: name and meaning.
     """
 
@@ -33,25 +30,14 @@ class Instrument(ABC):
     title: ClassVar[str]
     source: ClassVar[str]
     codes: ClassVar[Mapping[str, str]]
-    every_step: ClassVar[bool] = False
     dims: ClassVar[Mapping[str, str]] = {}
-
-    @property
-    @abstractmethod
-    def requires(self) -> set[Need]:
-        """What must be there; a layer without it is not applicable."""
-
-    @property
-    def uses(self) -> set[Need]:
-        """What is looked at where it is there."""
-        return set()
 
     @abstractmethod
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Findings from saved numbers alone, so that they can be recomputed with other settings.
 
         Args:
-            measured: this instrument's variables; every one has the `step` dimension.
+            measured: its own variables; every one has the `step` dimension.
         """
 
     def finding(
@@ -66,9 +52,31 @@ class Instrument(ABC):
         do: str = "",
         **evidence: Evidence,
     ) -> Finding:
-        """A finding in this instrument's name."""
+        """A finding in its own name."""
         step = None if step is None else int(step)
         return Finding(code, self.key, layer, step, outcome, says, do, evidence, self.source, split)
+
+
+class Instrument(Judge):
+    """One published measurement. Subclass `LayerInstrument` or `NetworkInstrument`, as a frozen dataclass.
+
+    The fields of the dataclass are its settings; each can be set in `stratoscope.toml`.
+
+    Attributes:
+        every_step: whether a watched training measures it at every step rather than on the schedule.
+    """
+
+    every_step: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def requires(self) -> set[Need]:
+        """What must be there; a layer without it is not applicable."""
+
+    @property
+    def uses(self) -> set[Need]:
+        """What is looked at where it is there."""
+        return set()
 
 
 class LayerInstrument(Instrument):

@@ -13,7 +13,7 @@ from stratoscope.findings import Finding, Outcome
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stratoscope.instruments.base import Instrument
+    from stratoscope.instruments.base import Judge
     from stratoscope.record.group import Group
 
 
@@ -81,7 +81,7 @@ def _table(array: xr.DataArray, split: str | None, dim: str | None, labels: list
 
 
 def passed_if_silent(
-    instrument: Instrument, findings: Iterable[Finding], codes: Iterable[str], measured: Group
+    instrument: Judge, findings: Iterable[Finding], codes: Iterable[str], measured: Group
 ) -> Iterator[Finding]:
     """Pass findings on; then say of every code that did not speak up that it was looked at and passed."""
     spoken: set[str] = set()

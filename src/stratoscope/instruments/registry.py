@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import stratoscope.instruments as home
 from stratoscope.errors import SettingError
-from stratoscope.instruments.base import Instrument, NetworkInstrument
+from stratoscope.instruments.base import Instrument, Judge, NetworkInstrument
 
 ENTRY_POINTS = "stratoscope.instruments"
+
+J = TypeVar("J", bound=Judge)
 
 
 @cache
@@ -76,7 +78,7 @@ def choose(
     return [configured(everything[key], settings.get(key, {})) for key in keys]
 
 
-def configured(cls: type[Instrument], values: Mapping[str, Any]) -> Instrument:
+def configured(cls: type[J], values: Mapping[str, Any]) -> J:
     """An instrument with some settings changed.
 
     Raises:
@@ -98,7 +100,7 @@ def configured(cls: type[Instrument], values: Mapping[str, Any]) -> Instrument:
     return cls(**values)
 
 
-def settings_of(instrument: Instrument) -> dict[str, Any]:
+def settings_of(instrument: Judge) -> dict[str, Any]:
     """The settings as plain values.
 
     Raises:
@@ -109,6 +111,6 @@ def settings_of(instrument: Instrument) -> dict[str, Any]:
     return {field.name: getattr(instrument, field.name) for field in dataclasses.fields(instrument)}
 
 
-def prefix_of(instrument: Instrument | type[Instrument]) -> str:
+def prefix_of(instrument: Judge | type[Judge]) -> str:
     """The letters that begin each of its codes, as `"UN"`."""
     return next(iter(instrument.codes)).rstrip("0123456789") if instrument.codes else instrument.key[:2].upper()
