@@ -211,7 +211,7 @@ def _within_classes(features: Tensor, index: Tensor, scale: Tensor, labels: Tens
     """For each point, the sum of its distances to its own class, measured around the class's mean."""
     own = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
     by_class = torch.split(labels.argsort(stable=True), counts.tolist())
-    for classes in _batches(counts.tolist(), features.shape[1]):
+    for classes in alike_batches(counts.tolist(), features.shape[1]):
         if len(classes) > 1:
             members = pad_sequence([by_class[c] for c in classes], batch_first=True, padding_value=-1)
             real = members >= 0
@@ -228,8 +228,16 @@ def _within_classes(features: Tensor, index: Tensor, scale: Tensor, labels: Tens
     return own
 
 
-def _batches(sizes: list[int], width: int) -> Iterator[list[int]]:
-    """Classes of about one size, few enough to be laid side by side in little memory; a large one stands alone."""
+def alike_batches(sizes: list[int], width: int) -> Iterator[list[int]]:
+    """Classes of about one size, few enough to be laid side by side in little memory; a large one stands alone.
+
+    Args:
+        sizes: members of each class.
+        width: numbers a member has.
+
+    >>> list(alike_batches([2, 100, 90], 4))
+    [[1, 2], [0]]
+    """
     batch: list[int] = []
     for label in sorted(range(len(sizes)), key=lambda label: -sizes[label]):
         largest = sizes[batch[0]] if batch else 0
