@@ -46,13 +46,13 @@ def test_a_smaller_sample_is_a_beginning(n):
     assert part.labels.tolist() == whole.labels[:n].tolist()
 
 
-@pytest.mark.parametrize("pooling", ["mean", "flatten"])
+@pytest.mark.parametrize("pooling", ["gap", "flatten"])
 def test_maps_are_pooled_or_flattened(pooling):
     subject = SUBJECTS["cnn"]()
     found = sample(subject, Activations(pooling=pooling), "3")
     with torch.no_grad():
         maps = subject.model.eval()[:4](subject.data[0])[subject.probe_set("data").ids]
-    expected = maps.mean((2, 3)) if pooling == "mean" else maps.movedim(1, -1).flatten(1)
+    expected = maps.mean((2, 3)) if pooling == "gap" else maps.movedim(1, -1).flatten(1)
     assert_close(found.features, expected)
 
 
@@ -109,7 +109,7 @@ def test_sentences_of_different_length_cannot_be_laid_flat():
     batches = [(torch.zeros(4, steps, 3), torch.zeros(4, dtype=torch.int64)) for steps in (5, 6)]
     subject = Subject(nn.Sequential(nn.Linear(3, 2)), batches)
     assert len(sample(subject, Activations(), "0").features) == 8
-    with pytest.raises(NotApplicable, match=r"0 gives \d+ numbers for some examples and \d+ for others; .*mean"):
+    with pytest.raises(NotApplicable, match=r"0 gives \d+ numbers for some examples and \d+ for others; .*gap"):
         sample(subject, Activations(pooling="flatten"), "0")
 
 
@@ -129,7 +129,7 @@ def test_a_layer_that_only_later_examples_reach_has_no_sample():
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"), [({"pooling": "max"}, "choose one of mean, flatten"), ({"n": 0}, "at least 1")]
+    ("bad", "said"), [({"pooling": "max"}, "choose one of gap, flatten, spatial"), ({"n": 0}, "at least 1")]
 )
 def test_settings_out_of_range_are_refused(bad, said):
     with pytest.raises(SettingError, match=said):

@@ -17,7 +17,7 @@ def layer(kind, channel_dim=-1, name="layer"):
     return Layer(name, kind, 0, channel_dim=channel_dim)
 
 
-def kept(model, inputs, batch_size, pooling="mean", **more):
+def kept(model, inputs, batch_size, pooling="gap", **more):
     need = Activations(pooling=pooling)
     subject = Subject(model, inputs, batch_size=batch_size, **more)
     capture = Capture(subject, frozenset({need}))

@@ -1,30 +1,19 @@
 """The instrument `separation`: its numbers, its noise, its findings."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
-from stratoscope.capture.activations import Activations, Sample
+from stratoscope.capture.activations import Activations
+from stratoscope.capture.pairs import ClassDistances
 from stratoscope.errors import NotApplicable
 from stratoscope.findings import Outcome
 from stratoscope.instruments.separation import Separation
 from stratoscope.numerics.separation import gdv
-
-
-class View:
-    """One layer with its sample."""
-
-    def __init__(self, features, labels):
-        self.layer = SimpleNamespace(name="fc")
-        self._sample = Sample(features, labels, torch.arange(len(features)), features.shape[1], "as is")
-
-    def __getitem__(self, need):
-        assert isinstance(need, Activations)
-        return self._sample
+from stratoscope.testing.views import SampleView
 
 
 def sample(separation, n=200, width=10, classes=4, seed=0, spread=1.0):
@@ -35,7 +24,7 @@ def sample(separation, n=200, width=10, classes=4, seed=0, spread=1.0):
 
 
 def measure(features, labels, **settings):
-    return Separation(**settings).measure_layer(View(features, labels))
+    return Separation(**settings).measure_layer(SampleView(features, labels))
 
 
 def recorded(layers, step=0, split="test"):
@@ -84,8 +73,10 @@ def test_variables_are_the_numbers_of_the_mathematics():
 
 
 def test_settings_reach_the_need():
-    assert Separation().requires == {Activations(n=1000, width=4096, pooling="mean")}
-    assert Separation(n=50, width=8, pooling="flatten").requires == {Activations(n=50, width=8, pooling="flatten")}
+    sample = Activations(n=1000, width=4096, pooling="gap")
+    assert Separation().requires == {sample, ClassDistances(sample, permutations=20, seed=0)}
+    sample = Activations(n=50, width=8, pooling="flatten")
+    assert Separation(n=50, width=8, pooling="flatten").requires == {sample, ClassDistances(sample)}
 
 
 def test_float32_and_float64_agree():

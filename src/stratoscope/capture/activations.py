@@ -12,13 +12,12 @@ from torch import Tensor
 
 from stratoscope.capture.batch import Memo, SiteBatch
 from stratoscope.capture.needs import Kept, KeptReducer, Site
+from stratoscope.capture.pooling import check_pooling, pooled_in_words, rows_of
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.numerics.sketch import count_sketch
 
 if TYPE_CHECKING:
     from stratoscope.network.sources import Batch
-
-POOLINGS = ("mean", "flatten")
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,10 @@ class Sample:
     """What was kept of one site.
 
     Attributes:
-        features: one row an example; float32, or float64 where the network computes in it.
-        labels: class of each example, or `None` where the data have none (or not one an example).
-        ids: positions of the examples in the probe set.
+        features: one row an example; float32, or float64 where the network computes in it. With `"spatial"` pooling
+            several rows an example, which are not independent.
+        labels: class of each row's example, or `None` where the data have none (or not one an example).
+        ids: for each row, the position of its example in the probe set; ascending.
         width_from: numbers an example had before projection to `features.shape[1]`.
         note: how it was pooled, sampled and projected, in words.
         worked_out: what was computed of it. Layers that give the same share one sample, so a result that depends on
@@ -51,22 +51,23 @@ class Activations(Kept):
         n: at most so many examples: the first `n` of the probe set, which is itself drawn by seed.
         width: at most so many numbers an example; wider ones are projected by a seeded count sketch, which keeps
             inner products and so distances right on average.
-        pooling: `"mean"` over positions (real tokens; pixels of a map) or `"flatten"`.
+        pooling: `"gap"`, the mean over positions (real tokens; pixels of a map), `"flatten"`, or `"spatial"`.
         split: a named split, or `None` for the one being measured.
         site: `"output"` or `"input"`.
-        seed: of the projection.
+        seed: of the projection, and of the choice of positions.
+        positions: with `"spatial"`, so many positions of each example at most.
     """
 
-    n: int = 2000
+    n: int = 1000
     width: int = 4096
-    pooling: str = "mean"
+    pooling: str = "gap"
     split: str | None = None
     site: str = "output"
     seed: int = 0
+    positions: int = 16
 
     def __post_init__(self) -> None:
-        if self.pooling not in POOLINGS:
-            raise SettingError(f"Activations(pooling={self.pooling!r}): choose one of {', '.join(POOLINGS)}.")
+        check_pooling("Activations", self.pooling, self.positions)
         if self.n < 1 or self.width < 1:
             raise SettingError(f"Activations(n={self.n}, width={self.width}): both must be at least 1.")
 
@@ -97,6 +98,15 @@ class _Part:
             labels.cpu()[inside].long() if usable and labels is not None else None,
         )
 
+    def spread(self, examples: Tensor, n: int) -> _Part:
+        """The same examples where several rows belong to one: places among the rows, each with its example's label."""
+        row_of = torch.full((n,), -1)
+        row_of[self.places] = torch.arange(len(self.ids))
+        own = row_of[examples.cpu()]
+        places = (own >= 0).nonzero()[:, 0]
+        labels = None if self.labels is None else self.labels[own[places]]
+        return _Part(places, self.ids[own[places]], labels)
+
 
 class ActivationSample(KeptReducer):
     """Keeps the rows of the first `n` examples of the probe set at one site.
@@ -110,7 +120,7 @@ class ActivationSample(KeptReducer):
         self._rows: list[Tensor] = []
         self._labels: list[Tensor | None] = []
         self._ids: list[Tensor] = []
-        self._width_from, self._size = 0, 4
+        self._width_from, self._size, self._rows_each = 0, 4, 1
         self._arriving: torch.device | None = None
         self._result: Sample | None = None
 
@@ -119,11 +129,16 @@ class ActivationSample(KeptReducer):
         part = batch.of_batch.once(("part", self._limit), lambda: _Part.of(batch.batch, self._limit))
         if len(part.ids) == 0:
             return
-        rows = batch.pooled if self._need.pooling == "mean" else batch.flat
+        found = rows_of(batch, self._need.pooling, self._need.positions, self._need.seed)
+        rows = found.values
+        if (examples := found.examples) is not None:
+            own = part
+            part = batch.of_value.once(("rows", self._limit, examples), lambda: own.spread(examples, batch.batch.n))
+            self._rows_each = max(self._rows_each, -(-len(rows) // batch.batch.n))
         if self._rows and rows.shape[1] != self._width_from:
             raise NotApplicable(
                 f"{batch.site.name} gives {self._width_from} numbers for some examples and {rows.shape[1]} for others; "
-                "ask for pooling='mean'"
+                "ask for pooling='gap'"
             )
         self._width_from, self._size = rows.shape[1], rows.element_size()
         if rows.device.type != "cpu":
@@ -166,7 +181,7 @@ class ActivationSample(KeptReducer):
 
     def bytes_per_example(self) -> int:
         """Four bytes a number; eight where the network computes in float64."""
-        return self._size * min(self._width_from, self._need.width)
+        return self._size * self._rows_each * min(self._width_from, self._need.width)
 
     def keep_at_most(self, n: int) -> None:
         """Keep the first `n` of the probe set only."""
@@ -193,15 +208,14 @@ class ActivationSample(KeptReducer):
         known = [labels for labels in self._labels if labels is not None]
         labels = torch.cat(known) if len(known) == len(self._labels) else None
         if bool((ids[1:] < ids[:-1]).any()):
-            order = ids.argsort()
+            order = ids.argsort(stable=True)
             rows, ids, labels = rows[order], ids[order], None if labels is None else labels[order]
         # not twice in memory
         self._rows, self._ids, self._labels = [rows], [ids], [labels]
-        return Sample(rows, labels, ids, self._width_from, self._note(len(ids)))
+        return Sample(rows, labels, ids, self._width_from, self._note(ids))
 
-    def _note(self, n: int) -> str:
-        how = "mean over positions" if self._need.pooling == "mean" else "all positions in one row"
-        note = f"{n} examples, {how}"
+    def _note(self, ids: Tensor) -> str:
+        note = pooled_in_words(self._need.pooling, self._need.positions, len(ids.unique()), len(ids))
         if self._limit < self._need.n:
             note += f", cut from {self._need.n} examples to stay within the memory budget"
         if self._width_from > self._need.width:

@@ -5,6 +5,7 @@ A need is a frozen dataclass of one of these kinds; a new one is a new class in 
 * `Derived`: computed for one layer from its weights or from other needs, without data;
 * `Streamed`: reduced batch by batch while the data pass; memory does not grow with the data;
 * `Kept`: a seeded sample of examples, inside the memory budget;
+* `Worked`: worked out from the value of another need, together with all others that want the same value;
 * `Operator`: a metered handle that runs further passes while the capture is open;
 * `Live`: handed over by a running training, such as the optimizer's mini-batch gradients;
 * `Modifier`: another need, asked at another time: `Initial`, `Previous`, `Other`.
@@ -13,7 +14,7 @@ A need is a frozen dataclass of one of these kinds; a new one is a new class in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
@@ -120,6 +121,31 @@ class Kept(Streamed):
         """A fresh reducer for one site, or `None` where this need does not look."""
 
 
+class Worked(Need):
+    """A need that is worked out from the value of another need, such as statistics of the distances in a sample.
+
+    All needs of one family that ask for the same value are worked out together, so that each pair of points, say, is
+    looked at once for all of them. The inner need `of` is gathered without anybody else asking for it.
+    """
+
+    of: Need
+
+    @classmethod
+    @abstractmethod
+    def work_out(cls, needs: Sequence[Self], value: Any) -> dict[Any, Any]:
+        """The value of each need, or the exception that says why there is none.
+
+        Args:
+            needs: of this family (see `family`), all with the same `of`.
+            value: what was gathered for `of` at one layer.
+        """
+
+    @classmethod
+    def family(cls) -> type[Worked]:
+        """The class whose subclasses are worked out together; a subclass of `Worked` by default stands alone."""
+        return cls
+
+
 class Operator(Need):
     """A need for further passes over the network while the capture is open."""
 
@@ -136,6 +162,17 @@ class Modifier(Need):
     """Another need, asked at another time or of other weights. `need` is the inner one."""
 
     need: Need
+
+
+def innermost(needs: Iterable[Need]) -> list[Need]:
+    """What is gathered for some needs: modifiers and worked-out needs replaced by what they are made of."""
+    return [_innermost(need) for need in needs]
+
+
+def _innermost(need: Need) -> Need:
+    while isinstance(need, (Modifier, Worked)):
+        need = need.need if isinstance(need, Modifier) else need.of
+    return need
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from stratoscope.capture.needs import Derived, Live, Modifier, Need, Operator, Other, Previous, Streamed
+from stratoscope.capture.batch import Memo
+from stratoscope.capture.needs import (
+    Derived,
+    Live,
+    Modifier,
+    Need,
+    Operator,
+    Other,
+    Previous,
+    Streamed,
+    Worked,
+    innermost,
+)
 from stratoscope.capture.operators import Bench
 from stratoscope.capture.passes import EVERYWHERE, ForwardPass, PassResult
 from stratoscope.errors import CaptureError, NotApplicable, StratoscopeError
@@ -56,12 +68,13 @@ class Capture:
         self._bench: dict[tuple[Operator, str | None], Any] = {}
         self._results: dict[tuple[Need, str, str | None], Any] = {}
         self._kept: dict[tuple[Need, str, str | None], Any] = {}
+        self._memos: dict[tuple[Need, str, str | None], Memo] = {}
 
     @property
     def streamed(self) -> list[Streamed]:
         """The streamed and kept needs of the weights as they are now."""
-        inner = [need.need if isinstance(need, Previous) else need for need in self.needs]
-        return list(dict.fromkeys(need for need in inner if isinstance(need, Streamed)))
+        now = innermost(need for need in self.needs if isinstance(need, Previous) or not isinstance(need, Modifier))
+        return list(dict.fromkeys(need for need in now if isinstance(need, Streamed)))
 
     def run(self, split: str) -> PassResult | None:
         """The one pass over a split; the second time it is not run again. `None` where no need wants it.
@@ -141,6 +154,8 @@ class Capture:
             return self._derive(need, layer)
         if isinstance(need, Streamed):
             return self._streamed(need, layer, split)
+        if isinstance(need, Worked):
+            return self._worked(need, layer, split)
         if isinstance(need, Operator):
             return self.operator(need, split)
         return self.live_value(need)
@@ -166,6 +181,7 @@ class Capture:
         self._keep(layer)
         self._derived = {key: value for key, value in self._derived.items() if key[1] != layer.name}
         self._results = {key: value for key, value in self._results.items() if key[1] != layer.name}
+        self._memos = {key: memo for key, memo in self._memos.items() if key[1] != layer.name}
         for result in self.passes.values():
             for reducers in result.reducers.values():
                 reducers.pop(layer.name, None)
@@ -201,6 +217,19 @@ class Capture:
         self._results[key] = result.reducers[need][layer.name].result()
         return self._results[key]
 
+    def _worked(self, need: Worked, layer: Layer, split: str | None) -> Any:
+        """Works out all of a family at once; layers that share a value share what follows from it."""
+        value = self._value(need.of, layer, split)
+        family = need.family()
+        plain = [one.need if isinstance(one, Previous) else one for one in self.needs]
+        kin = tuple(sorted({one for one in plain if isinstance(one, family) and one.of == need.of}, key=repr))
+        own = getattr(need.of, "split", None) or split
+        memo = getattr(value, "worked_out", None) or self._memos.setdefault((need.of, layer.name, own), Memo())
+        found = memo.once((family, kin), lambda: family.work_out(kin, value))[need]
+        if isinstance(found, Exception):
+            raise type(found)(str(found))
+        return found
+
     def _check_split(self, name: str) -> None:
         if name not in self.subject.splits:
             raise NotApplicable(
@@ -209,8 +238,9 @@ class Capture:
 
     def _modified(self, need: Modifier, layer: Layer, split: str | None) -> Any:
         if isinstance(need, Previous):
-            own = getattr(need.need, "split", None) or split
-            key = (need.need, layer.name, own if isinstance(need.need, Streamed) else None)
+            inner = innermost([need])[0]
+            own = getattr(inner, "split", None) or split
+            key = (need.need, layer.name, own if isinstance(inner, Streamed) else None)
             if key not in self.previous:
                 raise NotApplicable("there is no previous measurement yet")
             return self.previous[key]
@@ -245,8 +275,9 @@ class Capture:
 
     def _keep(self, layer: Layer) -> None:
         for need in (need.need for need in self.needs if isinstance(need, Previous)):
-            own = getattr(need, "split", None)
-            splits = [None] if not isinstance(need, Streamed) else [own] if own else list(self.passes)
+            inner = innermost([need])[0]
+            own = getattr(inner, "split", None)
+            splits = [None] if not isinstance(inner, Streamed) else [own] if own else list(self.passes)
             for split in splits:
                 if (need, layer.name, split) in self._kept:
                     continue

@@ -48,10 +48,9 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print a JSON list
 
 def cost_of(instrument: Instrument) -> str:
     """What measuring takes, in words, from what it asks for."""
-    from stratoscope.capture.needs import Kept, Live, Modifier, Operator, Streamed
+    from stratoscope.capture.needs import Kept, Live, Operator, Streamed, innermost
 
-    asked = [*instrument.requires, *instrument.uses]
-    needs = [need.need if isinstance(need, Modifier) else need for need in asked]
+    needs = innermost([*instrument.requires, *instrument.uses])
     if any(isinstance(need, Operator) for need in needs):
         return "several passes over the data, counted"
     if any(isinstance(need, Kept) for need in needs):

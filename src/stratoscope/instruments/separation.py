@@ -50,21 +50,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from stratoscope.capture.activations import Activations
 from stratoscope.capture.needs import Need
-from stratoscope.errors import NotApplicable
+from stratoscope.capture.pairs import ClassDistances
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
 from stratoscope.instruments.reading import At, last_of, passed_if_silent, some
 from stratoscope.network.layers import ROOT
-from stratoscope.numerics.matrices import not_finite
-from stratoscope.numerics.separation import ClassSeparation, gdv
+from stratoscope.numerics.separation import ClassSeparation
 from stratoscope.record.quantity import Quantity, quantity
 
 if TYPE_CHECKING:
-    from stratoscope.capture.activations import Sample
     from stratoscope.capture.views import LayerView
     from stratoscope.record.group import Group
 
@@ -78,7 +74,7 @@ class Separation(LayerInstrument):
 
     Attributes:
         n: examples kept at most.
-        pooling: `"mean"` over positions, or `"flatten"`.
+        pooling: `"gap"`, the mean over positions, `"flatten"`, or `"spatial"`: positions are rows of their own.
         width: units kept at most; wider activations are projected.
         permutations: shuffles of the labels for the null; without at least 2 nothing is judged against noise.
         seed: of the shuffles.
@@ -96,7 +92,7 @@ class Separation(LayerInstrument):
     }
 
     n: int = 1000
-    pooling: str = "mean"
+    pooling: str = "gap"
     width: int = 4096
     permutations: int = 20
     seed: int = 0
@@ -105,28 +101,20 @@ class Separation(LayerInstrument):
 
     @property
     def requires(self) -> set[Need]:
-        """A sample of the layer's activations, with labels."""
-        return {self._need}
+        """A sample of the layer's activations with labels, and the distances in it."""
+        return {self._need, self._distances}
 
     @property
     def _need(self) -> Activations:
         return Activations(n=self.n, width=self.width, pooling=self.pooling)
 
+    @property
+    def _distances(self) -> ClassDistances:
+        return ClassDistances(self._need, permutations=self.permutations, seed=self.seed)
+
     def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
         """GDV of one layer's sample, its floor, its null, and each class's own spread."""
-        sample: Sample = view[self._need]
-        if sample.labels is None:
-            raise NotApplicable("the data have no class labels, one integer an example")
-        if bad := not_finite(sample.features):
-            raise NotApplicable(f"{bad:,} of {sample.features.numel():,} numbers that it gives are NaN or infinite")
-        sizes = torch.unique(sample.labels, return_counts=True)[1]
-        if int((sizes > 1).sum()) < 2:
-            raise NotApplicable(f"{len(sizes)} classes in {len(sample.labels)} examples, and two of two are needed")
-        labels, settings = sample.labels, (self.permutations, self.seed)
-        result = sample.worked_out.once(
-            (gdv, settings), lambda: gdv(sample.features, labels, permutations=self.permutations, seed=self.seed)
-        )
-        return self._quantities(result, sample.note)
+        return self._quantities(view[self._distances], view[self._need].note)
 
     def _quantities(self, result: ClassSeparation, note: str) -> dict[str, Quantity]:
         numbers: dict[str, tuple[float, str]] = {

@@ -38,7 +38,7 @@ class Moments:
         if rows.ndim != 2:
             raise ValueError(f"Moments takes rows of shape (n, D); there was {tuple(rows.shape)}.")
         for block in torch.split(rows.detach(), max(1, 2**20 // max(1, rows.shape[1]))):
-            wide = _float64(block)
+            wide = as_float64(block)
             if len(wide):
                 mean = wide.mean(0)
                 self._add(len(wide), mean, (wide - mean).square_().sum(0))
@@ -87,6 +87,6 @@ class Moments:
         self.count = total
 
 
-def _float64(values: Tensor) -> Tensor:
+def as_float64(values: Tensor) -> Tensor:
     """The same in float64, on the CPU where the device has no such type."""
     return (values.cpu() if values.device.type == "mps" else values).to(torch.float64)

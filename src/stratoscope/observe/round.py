@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from stratoscope.capture.needs import Modifier, Need, Operator, Streamed
+from stratoscope.capture.needs import Need, Operator, Streamed, innermost
 from stratoscope.capture.views import Capture, LayerView, Seen
 from stratoscope.errors import CaptureError, NotApplicable, StratoscopeError
 from stratoscope.findings import Finding, Outcome
@@ -39,13 +39,12 @@ def needs_of(instruments: Iterable[Instrument]) -> frozenset[Need]:
 
 def wants_data(instrument: Instrument) -> bool:
     """Whether it is measured once for each split."""
-    inner = [need.need if isinstance(need, Modifier) else need for need in instrument.requires | instrument.uses]
+    inner = innermost(instrument.requires | instrument.uses)
     return any(isinstance(need, (Streamed, Operator)) and getattr(need, "split", None) is None for need in inner)
 
 
 def _must_have_data(instrument: Instrument) -> bool:
-    inner = [need.need if isinstance(need, Modifier) else need for need in instrument.requires]
-    return any(isinstance(need, (Streamed, Operator)) for need in inner)
+    return any(isinstance(need, (Streamed, Operator)) for need in innermost(instrument.requires))
 
 
 @dataclass
