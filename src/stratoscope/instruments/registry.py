@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any, TypeGuard, TypeVar
 
 import stratoscope.instruments as home
@@ -27,16 +28,38 @@ def available() -> dict[str, type[Instrument]]:
     Raises:
         SettingError: if two instruments have the same key, or an entry point does not name one.
     """
-    found: dict[str, type[Instrument]] = {}
+    return discover(home, ENTRY_POINTS, is_instrument, _add, "instrument")
+
+
+def discover(
+    home: ModuleType,
+    group: str,
+    fits: Callable[[Any], TypeGuard[type[J]]],
+    add: Callable[[dict[str, type[J]], type[J]], None],
+    what: str,
+) -> dict[str, type[J]]:
+    """Every class of a kind by its key: those in the files of a folder, then those that entry points name.
+
+    Args:
+        home: the folder.
+        group: of the entry points.
+        fits: whether something is such a class.
+        add: takes one in, or refuses it.
+        what: what to call one.
+
+    Raises:
+        SettingError: if `add` refuses one, or an entry point does not name one.
+    """
+    found: dict[str, type[J]] = {}
     for module in sorted(pkgutil.iter_modules(home.__path__), key=lambda m: m.name):
         for _, cls in inspect.getmembers(import_module(f"{home.__name__}.{module.name}"), inspect.isclass):
-            if is_instrument(cls) and cls.__module__ == f"{home.__name__}.{module.name}":
-                _add(found, cls)
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
+            if fits(cls) and cls.__module__ == f"{home.__name__}.{module.name}":
+                add(found, cls)
+    for point in sorted(entry_points(group=group), key=lambda p: p.name):
         cls = point.load()
-        if not is_instrument(cls):
-            raise SettingError(f"The entry point {point.name!r} ({point.value}) is no instrument class.")
-        _add(found, cls)
+        if not fits(cls):
+            raise SettingError(f"The entry point {point.name!r} ({point.value}) is no {what} class.")
+        add(found, cls)
     return found
 
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import TypeVar
 
 from stratoscope.errors import SettingError
-from stratoscope.instruments.base import Instrument
+from stratoscope.instruments.base import Judge
 from stratoscope.instruments.registry import settings_of
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity
 
+J = TypeVar("J", bound=Judge)
+
 
 @cache
-def _settings(instrument: Instrument) -> str:
+def _settings(instrument: Judge) -> str:
     return json.dumps(settings_of(instrument), sort_keys=True, default=str)
 
 
-def labels_of(instruments: Iterable[Instrument]) -> dict[Instrument, str]:
+def labels_of(instruments: Iterable[J]) -> dict[J, str]:
     """Each instrument once, with what tells it from others of the same key: the settings in which they differ.
 
     Raises:
@@ -42,20 +45,18 @@ def labels_of(instruments: Iterable[Instrument]) -> dict[Instrument, str]:
     return labels
 
 
-def group_of(instrument: Instrument, label: str) -> str:
+def group_of(instrument: Judge, label: str) -> str:
     """The name of its group in a record."""
     return f"{instrument.key}:{label}" if label else instrument.key
 
 
-def entries_of(
-    instrument: Instrument, found: Mapping[str, Quantity], split: str | None, label: str = ""
-) -> list[Entry]:
+def entries_of(instrument: Judge, found: Mapping[str, Quantity], split: str | None, label: str = "") -> list[Entry]:
     """One row for each variable, with the instrument's source and settings."""
     settings = _settings(instrument)
     return [Entry(instrument.key, name, value, label, split or "", settings) for name, value in found.items()]
 
 
-def describe(instruments: list[Instrument]) -> dict[str, dict[str, object]]:
+def describe(instruments: Iterable[Judge]) -> dict[str, dict[str, object]]:
     """What the record says of each instrument: title, source, codes, what it is."""
     import inspect
     import sys

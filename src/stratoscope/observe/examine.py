@@ -15,12 +15,10 @@ from torch import Tensor, nn
 from stratoscope.capture.restore import on_host
 from stratoscope.capture.views import MEMORY, Capture
 from stratoscope.errors import Cancelled, SettingError
-from stratoscope.instruments.base import Instrument
-from stratoscope.instruments.registry import choose
+from stratoscope.instruments.base import Judge
 from stratoscope.network.subject import Subject
 from stratoscope.network.weights import WeightSource
-from stratoscope.observe.entries import describe
-from stratoscope.observe.judging import judge
+from stratoscope.observe.diagnosing import Chosen, conclude
 from stratoscope.observe.round import Progress, Round, needs_of
 from stratoscope.observe.settings import Settings, load_settings
 from stratoscope.record.record import Record
@@ -40,7 +38,7 @@ def examine(
     to: str | Path | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
-    instruments: Sequence[Instrument] | None = None,
+    instruments: Sequence[Judge] | None = None,
     layers: Sequence[str] = (),
     probe: int = 2000,
     batch_size: int = 128,
@@ -66,9 +64,9 @@ def examine(
         weights: other weights to look at: a path, a state dict.
         subject: all of the above in one value instead.
         to: a folder for the record; in memory where it is left out.
-        only: keys of the instruments to run; all by default.
-        skip: keys of instruments to leave out.
-        instruments: instruments with their settings, instead of `only`, `skip` and the settings file.
+        only: keys of the instruments and diagnoses to run; all by default. A diagnosis brings what it reads.
+        skip: keys of those to leave out.
+        instruments: instruments and diagnoses with their settings, instead of `only`, `skip` and the settings file.
         layers: a pattern such as `"layer1.*"`, or several; all layers by default.
         probe: examples drawn from each split.
         batch_size: examples a forward pass.
@@ -87,14 +85,13 @@ def examine(
         name = name or ("weights" if model is None else type(model).__name__)
         subject = Subject(model, data, loss, labels, weights, None, name, probe, batch_size, seed)
     settings = settings if settings is not None else load_settings()
-    chosen = list(instruments) if instruments is not None else choose(only, skip, settings.instruments)
-    chosen = [instrument for instrument in chosen if not instrument.every_step]
-    if not chosen:
+    chosen = Chosen.of(instruments, only, skip, settings).without_training()
+    if not chosen.instruments:
         raise SettingError("None of these instruments measures a network that is not in training; see watch.")
     patterns = (layers,) if isinstance(layers, str) else tuple(layers)
     deadline = None if seconds is None else time.monotonic() + seconds
     capture = Capture(
-        subject, needs_of(chosen), memory, patterns=patterns, deadline=deadline, progress=_passing(progress)
+        subject, needs_of(chosen.instruments), memory, patterns=patterns, deadline=deadline, progress=_passing(progress)
     )
     # before anything is written, so that data which do not fit leave no half-made record behind
     for split in subject.splits if subject.module is not None else ():
@@ -104,12 +101,12 @@ def examine(
         raise SettingError(f"No layer is called {' or '.join(patterns)}; there are {', '.join(known[:12])}.")
     writer = RecordWriter.create(Path(to) if to is not None else None, run_meta(subject, chosen))
     try:
-        Round(capture, chosen, writer, by_layer=True, deadline=deadline, progress=progress).run()
+        Round(capture, chosen.instruments, writer, by_layer=True, deadline=deadline, progress=progress).run()
         writer.write_meta("data", data_meta(subject, capture))
-        writer.replace_findings(judge(Record.from_writer(writer), chosen, settings))
+        conclude(writer, chosen, settings)
     except KeyboardInterrupt:
         writer.write_meta("stopped", "cancelled")
-        writer.replace_findings(judge(Record.from_writer(writer), chosen, settings))
+        conclude(writer, chosen, settings)
         raise Cancelled(finished(writer, to, "interrupted")) from None
     except BaseException:
         writer.close("failed")
@@ -130,7 +127,7 @@ def finished(writer: RecordWriter, to: str | Path | None, status: str = "finishe
     return Record.open(Path(to))
 
 
-def run_meta(subject: Subject, instruments: list[Instrument]) -> dict[str, Any]:
+def run_meta(subject: Subject, chosen: Chosen) -> dict[str, Any]:
     """Who measured what, with which versions and settings."""
     return {
         "name": subject.name,
@@ -140,7 +137,7 @@ def run_meta(subject: Subject, instruments: list[Instrument]) -> dict[str, Any]:
         "device": str(subject.device),
         "threads": torch.get_num_threads(),
         "seed": subject.seed,
-        "instruments": describe(instruments),
+        **chosen.meta(),
     }
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from stratoscope.capture.views import Capture
 from stratoscope.errors import Cancelled, SettingError
 from stratoscope.findings import Finding, Outcome
-from stratoscope.instruments.base import Instrument
-from stratoscope.instruments.registry import choose, settings_of
+from stratoscope.instruments.base import Instrument, Judge
+from stratoscope.instruments.registry import settings_of
 from stratoscope.observe.contrast import contrast
+from stratoscope.observe.diagnosing import Chosen, conclude
 from stratoscope.observe.entries import group_of, labels_of
 from stratoscope.observe.examine import finished, run_meta
-from stratoscope.observe.judging import judge
 from stratoscope.observe.resume import Begun, begin, earlier, identity_of
 from stratoscope.observe.round import Progress, Round, in_order, needs_of
 from stratoscope.observe.settings import Settings, load_settings
@@ -29,11 +29,15 @@ from stratoscope.record.writer import RecordWriter
 class _Plan:
     """How an inspection is done."""
 
-    instruments: list[Instrument]
+    chosen: Chosen
     settings: Settings
     patterns: tuple[str, ...] = ()
     deadline: float | None = None
     progress: Progress | None = None
+
+    @property
+    def instruments(self) -> list[Instrument]:
+        return self.chosen.instruments
 
     def capture(self, target: Target) -> Capture:
         return Capture(target.make(), needs_of(self.instruments), patterns=self.patterns, deadline=self.deadline)
@@ -54,7 +58,7 @@ def inspect(
     to: str | Path | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
-    instruments: Sequence[Instrument] | None = None,
+    instruments: Sequence[Judge] | None = None,
     layers: Sequence[str] = (),
     compare: str | Path | None = None,
     heads: bool | int = False,
@@ -79,9 +83,9 @@ def inspect(
         *weights: what to look at; files are opened lazily and nothing in them is run.
         to: a folder for the record; in memory where it is left out. Called again with the same files, settings and
             folder after an interruption, it goes on where it stopped; if there is nothing left to do, the record is read.
-        only: keys of the instruments to run; all by default.
-        skip: keys of instruments to leave out.
-        instruments: instruments with their settings, instead of `only`, `skip` and the settings file.
+        only: keys of the instruments and diagnoses to run; all by default. A diagnosis brings what it reads.
+        skip: keys of those to leave out.
+        instruments: instruments and diagnoses with their settings, instead of `only`, `skip` and the settings file.
         layers: patterns of layers, params or matrices, such as `"layer1.*"`; all by default.
         compare: another checkpoint; the record's metadata then hold how far each matrix is from the one there.
         heads: whether to look at the products of each attention head, too; a number says how many heads there are,
@@ -103,8 +107,8 @@ def inspect(
     if seconds is not None and not seconds > 0:
         raise SettingError(f"A time of {seconds} s measures nothing; give more than 0 seconds, or no limit.")
     settings = settings if settings is not None else load_settings()
-    chosen = list(instruments) if instruments is not None else choose(only, skip, settings.instruments)
-    chosen = configured([instrument for instrument in chosen if not instrument.every_step], view, seed)
+    chosen = Chosen.of(instruments, only, skip, settings).without_training()
+    chosen = replace(chosen, instruments=configured(chosen.instruments, view, seed))
     deadline = None if seconds is None else time.monotonic() + seconds
     patterns = (layers,) if isinstance(layers, str) else tuple(layers)
     plan = _Plan(chosen, settings, patterns, deadline, progress)
@@ -159,7 +163,7 @@ def _identity(plan: _Plan, targets: Targets, other: Targets | None, heads: bool 
     """What this inspection is of; `None` where the weights are in memory."""
     if not targets.paths:
         return None
-    labels = labels_of(plan.instruments)
+    labels = labels_of(plan.chosen.judges)
     how = {
         "instruments": {group_of(instrument, label): settings_of(instrument) for instrument, label in labels.items()},
         "layers": list(plan.patterns),
@@ -181,7 +185,7 @@ def _finished(folder: Path, identity: dict[str, Any] | None) -> Record | None:
 
 def _meta(plan: _Plan, targets: Targets) -> dict[str, Any]:
     subject = targets.readable[-1].make()
-    about = run_meta(subject, plan.instruments) | {"name": targets.name}
+    about = run_meta(subject, plan.chosen) | {"name": targets.name}
     if targets.series is not None:
         about["series"] = targets.about()
     elif targets.paths:
@@ -260,5 +264,5 @@ def _compare(plan: _Plan, first: Target, second: Target, writer: RecordWriter) -
 def _end(plan: _Plan, writer: RecordWriter, folder: Path | None, stopped: str) -> Record:
     """Judge what is there, and close the record."""
     writer.write_meta("stopped", stopped)
-    writer.replace_findings(judge(Record.from_writer(writer), plan.instruments, plan.settings))
+    conclude(writer, plan.chosen, plan.settings)
     return finished(writer, folder, "interrupted" if stopped else "finished")

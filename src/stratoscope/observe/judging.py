@@ -1,17 +1,26 @@
-"""Findings from a record: every instrument judges what it saved, and muted codes are marked as such."""
+"""Findings from a record: every instrument and diagnosis judges what it saved, and muted codes are marked as such."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
+from stratoscope.diagnoses.registry import available as diagnoses
+from stratoscope.diagnoses.registry import choose as choose_diagnoses
 from stratoscope.errors import StratoscopeError
 from stratoscope.findings import Finding, Outcome
-from stratoscope.instruments.base import Instrument
 from stratoscope.instruments.registry import available, configured, prefix_of
+from stratoscope.observe.deriving import Derived, derive, write
 from stratoscope.observe.entries import group_of, labels_of
 from stratoscope.observe.settings import Settings
 from stratoscope.record.record import Record
+from stratoscope.record.writer import RecordWriter
+
+if TYPE_CHECKING:
+    from stratoscope.diagnoses.base import Diagnosis
+    from stratoscope.instruments.base import Judge
+    from stratoscope.record.group import Group
 
 JUDGEMENT = "its judgement failed"
 """How a finding begins that comes from judging, not from measuring, and goes when the record is judged again."""
@@ -27,36 +36,77 @@ ORDER = [
 ]
 
 
-def judge(record: Record, instruments: Iterable[Instrument], settings: Settings | None = None) -> list[Finding]:
-    """What the instruments say of saved numbers, the most pressing first.
+def judge(
+    record: Record, judges: Iterable[Judge], settings: Settings | None = None, said: Iterable[Finding] = ()
+) -> list[Finding]:
+    """What instruments and diagnoses say of saved numbers, the most pressing first.
 
     Failures that were noted while measuring are kept, and why an instrument was not measured at all. An instrument whose
     judgement fails says so, and the others go on.
+
+    Args:
+        record: the record.
+        judges: the instruments and diagnoses whose groups it may hold.
+        settings: what is muted.
+        said: what diagnoses that derived nothing say of that.
     """
-    groups = {group_of(instrument, label): instrument for instrument, label in labels_of(instruments).items()}
-    return _judge(record, {group: groups[group] for group in groups if group in record}, settings or Settings())
+    groups = {group_of(one, label): one for one, label in labels_of(judges).items()}
+    there = {name: (one, record[name]) for name, one in groups.items() if name in record}
+    return _judge(record, there, settings or Settings(), said)
 
 
 def rejudge(record: Record, settings: Settings) -> list[Finding]:
-    """The same from a record alone, with the settings that its instruments had and those of a settings file on top."""
-    groups = {}
-    for group in record:
-        key = group.partition(":")[0]
+    """The same from a record alone, with the settings that it was measured with and those of a settings file on top.
+
+    What diagnoses derive is derived again, since it may depend on settings, too.
+    """
+    groups: dict[str, tuple[Judge, Group]] = {}
+    for name in record:
+        key = name.partition(":")[0]
         cls = available().get(key)
         if cls is not None:
-            known = {name: value for name, value in _kept(record, group).items() if name in cls.__dataclass_fields__}  # type: ignore[attr-defined]
-            groups[group] = configured(cls, {**known, **settings.instruments.get(key, {})})
-    return _judge(record, groups, settings)
+            known = _known(cls, _kept(record, name)) | dict(settings.instruments.get(key, {}))
+            groups[name] = configured(cls, known), record[name]
+    with RecordWriter.create(None) as scratch:
+        derived = derive(record, diagnoses_of(record, settings))
+        write(scratch, derived, max(record.steps, default=0))
+        again = Record.from_writer(scratch)
+        groups |= {one.group: (one.diagnosis, again[one.group]) for one in derived if one.group in again}
+        return _judge(record, groups, settings, said_of(record, derived))
 
 
-def _judge(record: Record, groups: Mapping[str, Instrument], settings: Settings) -> list[Finding]:
-    found = [f for f in record.findings if f.outcome is Outcome.FAILED and JUDGEMENT not in f.says]
+def diagnoses_of(record: Record, settings: Settings) -> list[Diagnosis]:
+    """The diagnoses that belong to a record: those that it was made with, else all; with a settings file's values on top."""
+    everything = diagnoses()
+    names = record.meta.get("diagnoses")
+    if not isinstance(names, list):
+        return choose_diagnoses(settings=settings.diagnoses)
+    return [
+        configured(cls, _known(cls, _kept(record, name)) | dict(settings.diagnoses.get(cls.key, {})))
+        for name in names
+        if (cls := everything.get(name.partition(":")[0])) is not None
+    ]
+
+
+def said_of(record: Record, derived: Iterable[Derived]) -> list[Finding]:
+    """What is to be said of diagnoses that derived nothing."""
+    last = max(record.steps, default=None)
+    found = ((one.group, one.finding(last)) for one in derived)
+    return [dataclasses.replace(finding, instrument=group) for group, finding in found if finding is not None]
+
+
+def _judge(
+    record: Record, groups: Mapping[str, tuple[Judge, Group]], settings: Settings, said: Iterable[Finding]
+) -> list[Finding]:
+    before = [f for f in record.findings if f.instrument.partition(":")[0] not in diagnoses()]
+    found = [f for f in before if f.outcome is Outcome.FAILED and JUDGEMENT not in f.says]
     # a training notes it at each measurement
     found += {
-        (f.code, f.split): f for f in record.findings if f.outcome is Outcome.NOT_APPLICABLE and f.code.endswith("000")
+        (f.code, f.split): f for f in before if f.outcome is Outcome.NOT_APPLICABLE and f.code.endswith("000")
     }.values()
-    for group, instrument in groups.items():
-        found += (dataclasses.replace(f, instrument=group) for f in _of(record, instrument, group))
+    found += said
+    for name, (one, group) in groups.items():
+        found += (dataclasses.replace(f, instrument=name) for f in _of(one, group))
     if record.meta.get("watched"):
         found = [_of_a_beginning(f) for f in found]
     muted = [f if not settings.mutes(f.code) else dataclasses.replace(f, outcome=Outcome.MUTED) for f in found]
@@ -77,16 +127,19 @@ def _kept(record: Record, key: str) -> dict[str, object]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
 
 
-def _of(record: Record, instrument: Instrument, group: str) -> Iterator[Finding]:
+def _known(cls: type[Judge], values: Mapping[str, object]) -> dict[str, object]:
+    """Without the settings that there were in another release."""
+    return {name: value for name, value in values.items() if name in cls.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def _of(one: Judge, group: Group) -> Iterator[Finding]:
     try:
-        yield from list(instrument.judge(record[group]))
+        yield from list(one.judge(group))
     except StratoscopeError as error:
-        yield _failed(instrument, str(error))
+        yield _failed(one, str(error))
     except Exception as error:
-        yield _failed(instrument, f"{type(error).__name__}: {error}")
+        yield _failed(one, f"{type(error).__name__}: {error}")
 
 
-def _failed(instrument: Instrument, reason: str) -> Finding:
-    return instrument.finding(
-        f"{prefix_of(instrument)}000", Outcome.FAILED, f"{instrument.title}: {JUDGEMENT}: {reason}"
-    )
+def _failed(one: Judge, reason: str) -> Finding:
+    return one.finding(f"{prefix_of(one)}000", Outcome.FAILED, f"{one.title}: {JUDGEMENT}: {reason}")

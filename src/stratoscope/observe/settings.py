@@ -20,10 +20,12 @@ class Settings:
     Attributes:
         instruments: for an instrument's key, values for its fields.
         mute: codes of findings that nobody wants to see; one ending in `*` mutes all that begin so.
+        diagnoses: for a diagnosis' key, values for its fields.
     """
 
     instruments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mute: tuple[str, ...] = ()
+    diagnoses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def mutes(self, code: str) -> bool:
         """Whether findings of this code are muted."""
@@ -38,6 +40,9 @@ def load_settings(path: str | Path | None = None, folder: Path | None = None) ->
 
     [instruments.units]
     dead_limit = 0.3
+
+    [diagnoses.depth]
+    margin = 0.05
     ```
 
     Args:
@@ -56,12 +61,15 @@ def load_settings(path: str | Path | None = None, folder: Path | None = None) ->
         content = tomllib.loads(chosen.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"{chosen} is not valid TOML: {error}.") from error
-    unknown = set(content) - {"mute", "instruments"}
+    unknown = set(content) - {"mute", "instruments", "diagnoses"}
     if unknown:
-        raise SettingError(f"{chosen} holds {sorted(unknown)[0]!r}; a settings file holds 'mute' and 'instruments'.")
-    mute, instruments = content.get("mute", []), content.get("instruments", {})
+        known = "'mute', 'instruments' and 'diagnoses'"
+        raise SettingError(f"{chosen} holds {sorted(unknown)[0]!r}; a settings file holds {known}.")
+    mute = content.get("mute", [])
     if not isinstance(mute, list) or not all(isinstance(code, str) for code in mute):
         raise SettingError(f"{chosen}: 'mute' must be a list of codes, not {mute!r}.")
-    if not isinstance(instruments, dict) or not all(isinstance(table, dict) for table in instruments.values()):
-        raise SettingError(f"{chosen}: 'instruments' must hold one table for each instrument.")
-    return Settings(instruments, tuple(mute))
+    for name, one in (("instruments", "instrument"), ("diagnoses", "diagnosis")):
+        tables = content.get(name, {})
+        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+            raise SettingError(f"{chosen}: {name!r} must hold one table for each {one}.")
+    return Settings(content.get("instruments", {}), tuple(mute), content.get("diagnoses", {}))

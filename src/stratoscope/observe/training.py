@@ -19,14 +19,13 @@ from stratoscope.capture.restore import on_host
 from stratoscope.capture.views import MEMORY, Capture
 from stratoscope.errors import RecordError, SettingError
 from stratoscope.findings import Finding, Outcome
-from stratoscope.instruments.base import Instrument
 from stratoscope.network.subject import Subject
 from stratoscope.network.weights import WeightSource
 from stratoscope.observe.beginning import keep_beginning
 from stratoscope.observe.coming import Coming, InOrder
+from stratoscope.observe.diagnosing import Chosen, conclude
 from stratoscope.observe.entries import labels_of
 from stratoscope.observe.examine import data_meta, run_meta
-from stratoscope.observe.judging import judge
 from stratoscope.observe.live import Watch
 from stratoscope.observe.recorder import StepRecorder, names_of, state_of, together
 from stratoscope.observe.round import Round, needs_of
@@ -58,7 +57,7 @@ class RecordedTraining(Watch):
         self,
         subject: Subject,
         folder: Path | None,
-        instruments: list[Instrument],
+        chosen: Chosen,
         *,
         budget: float = 0.05,
         every: int | None = None,
@@ -72,9 +71,9 @@ class RecordedTraining(Watch):
         if every is not None and every < 1:
             raise SettingError(f"every={every} must be at least 1 step.")
         self.subject, self.folder = subject, folder
-        self.instruments = instruments
-        self._scheduled = [i for i in instruments if not i.every_step]
-        self._stepwise = Stepwise(subject, labels_of(instruments))
+        self.instruments, self._chosen = chosen.instruments, chosen
+        self._scheduled = chosen.without_training().instruments
+        self._stepwise = Stepwise(subject, labels_of(chosen.instruments))
         self._needs = needs_of(self._scheduled)
         self._snapshot, self._memory = snapshot, memory
         self._settings, self._resume = settings or Settings(), resume
@@ -94,7 +93,7 @@ class RecordedTraining(Watch):
 
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
-        meta = run_meta(self.subject, self.instruments)
+        meta = run_meta(self.subject, self._chosen)
         if self._resume is not False and self.folder is not None and (self.folder / "run.db").exists():
             self._go_on(self.folder)
         else:
@@ -299,8 +298,7 @@ class RecordedTraining(Watch):
         if self._capture is not None:
             writer.write_meta("data", data_meta(self.subject, self._capture))
         try:
-            record = Record.from_writer(writer)
-            writer.replace_findings(judge(record, self.instruments, self._settings))
+            conclude(writer, self._chosen, self._settings)
         except Exception as error:
             warnings.warn(f"The findings of this run could not be written: {error}", stacklevel=3)
 

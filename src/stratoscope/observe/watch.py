@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from stratoscope.capture.views import MEMORY
-from stratoscope.instruments.base import Instrument
-from stratoscope.instruments.registry import choose
+from stratoscope.instruments.base import Judge
 from stratoscope.network.subject import Subject
+from stratoscope.observe.diagnosing import Chosen
 from stratoscope.observe.live import SilentWatch, Watch
 from stratoscope.observe.settings import Settings, load_settings
 from stratoscope.observe.training import RecordedTraining
@@ -31,7 +31,7 @@ def watch(
     every: int | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
-    instruments: Sequence[Instrument] | None = None,
+    instruments: Sequence[Judge] | None = None,
     probe: int = 512,
     batch_size: int = 128,
     seed: int = 0,
@@ -64,9 +64,9 @@ def watch(
             Loss and rate are recorded at every step; gradients at the first steps, and then as often as half the budget
             pays for.
         every: steps between full measurements; log-spaced where it is left out.
-        only: keys of the instruments to run.
-        skip: keys of the instruments to leave out.
-        instruments: instruments with their settings instead.
+        only: keys of the instruments and diagnoses to run. A diagnosis brings what it reads.
+        skip: keys of those to leave out.
+        instruments: instruments and diagnoses with their settings instead.
         probe: examples drawn from each split.
         batch_size: examples a forward pass.
         seed: of everything random.
@@ -82,7 +82,7 @@ def watch(
     """
     settings = settings if settings is not None else load_settings()
     subject = Subject(model, data, loss, labels, None, optimizer, name or type(model).__name__, probe, batch_size, seed)
-    chosen = list(instruments) if instruments is not None else choose(only, skip, settings.instruments)
+    chosen = Chosen.of(instruments, only, skip, settings)
     first = not torch.distributed.is_available() or not torch.distributed.is_initialized()
     first = first or torch.distributed.get_rank() == 0
     if not first:

@@ -231,6 +231,13 @@ def forget_from(connection: sqlite3.Connection, step: int) -> None:
     connection.execute("DELETE FROM series WHERE NOT EXISTS (SELECT 1 FROM point WHERE point.series = series.id)")
 
 
+def forget_group(connection: sqlite3.Connection, instrument: str, label: str) -> None:
+    """Delete every series of one group."""
+    of_group = "SELECT id FROM series WHERE instrument = ? AND label = ?"
+    connection.execute(f"DELETE FROM point WHERE series IN ({of_group})", (instrument, label))
+    connection.execute("DELETE FROM series WHERE instrument = ? AND label = ?", (instrument, label))
+
+
 def _n_params(layer: Layer) -> int:
     own = (param for param in layer.params if param.same_as is None and param.role != "statistic")
     return sum(int(np.prod(param.shape, dtype=np.int64)) for param in own)

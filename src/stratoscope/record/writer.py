@@ -237,6 +237,20 @@ class RecordWriter:
 
         self._change(change)
 
+    def forget(self, instrument: str, label: str = "") -> None:
+        """Delete everything that was written of one group, as when what follows from other groups is derived anew.
+
+        Args:
+            instrument: the group's key.
+            label: which settings of it.
+        """
+        with self._hot.lock:
+            self.flush()
+            self._change(lambda connection: statements.forget_group(connection, instrument, label))
+            self._tables.load(self._hot.connection)
+            for key in [key for key in self._encoder.dims if key[:2] == (instrument, label)]:
+                del self._encoder.dims[key]
+
     def close(self, status: str = "finished") -> None:
         """Write what waits, note how the run ended, and seal the file so that it can be read anywhere.
 
