@@ -13,7 +13,7 @@ from stratoscope.diagnoses.base import Diagnosis
 from stratoscope.errors import NotApplicable, RecordError, StratoscopeError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.registry import prefix_of
-from stratoscope.observe.entries import entries_of, group_of, labels_of
+from stratoscope.observe.entries import entries_of, group_of, labels_of, quantities_of
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity
 from stratoscope.record.record import Record
@@ -146,26 +146,3 @@ def _whole(name: str, step: Any) -> int:
     except (TypeError, ValueError):
         pass
     raise RecordError(f"{name} has the step {step!r}; label the dim 'step' with the record's steps.")
-
-
-def quantities_of(found: Any) -> Mapping[str, Quantity]:
-    """A data set as quantities; a mapping of quantities as it is.
-
-    Raises:
-        RecordError: if it is neither.
-    """
-    if isinstance(found, Mapping) and all(isinstance(value, Quantity) for value in found.values()):
-        return found
-    if not hasattr(found, "data_vars"):
-        raise RecordError(
-            f"it gave {found!r:.80}; a mapping from names to quantities is wanted, as quantity(...) makes."
-        )
-    return {
-        str(name): Quantity(
-            array.values,
-            tuple(str(dim) for dim in array.dims),
-            {str(d): tuple(array.coords[d].values.tolist()) for d in array.dims if d in array.coords},
-            dict(array.attrs),
-        )
-        for name, array in found.data_vars.items()
-    }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from stratoscope.errors import SettingError
+from stratoscope.errors import CaptureError, SettingError
 from stratoscope.instruments.base import Judge
 from stratoscope.instruments.registry import settings_of
 from stratoscope.record.entry import Entry
@@ -54,6 +54,29 @@ def entries_of(instrument: Judge, found: Mapping[str, Quantity], split: str | No
     """One row for each variable, with the instrument's source and settings."""
     settings = _settings(instrument)
     return [Entry(instrument.key, name, value, label, split or "", settings) for name, value in found.items()]
+
+
+def quantities_of(found: Any) -> Mapping[str, Quantity]:
+    """A data set as quantities; a mapping of quantities as it is.
+
+    Raises:
+        CaptureError: if it is neither.
+    """
+    if isinstance(found, Mapping) and all(isinstance(value, Quantity) for value in found.values()):
+        return found
+    if not hasattr(found, "data_vars"):
+        raise CaptureError(
+            f"it gave {found!r:.80}; a mapping from names to quantities is wanted, as quantity(...) makes."
+        )
+    return {
+        str(name): Quantity(
+            array.values,
+            tuple(str(dim) for dim in array.dims),
+            {str(d): tuple(array.coords[d].values.tolist()) for d in array.dims if d in array.coords},
+            dict(array.attrs),
+        )
+        for name, array in found.data_vars.items()
+    }
 
 
 def describe(instruments: Iterable[Judge]) -> dict[str, dict[str, object]]:

@@ -6,17 +6,16 @@ import logging
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from stratoscope.capture.needs import Need, Operator, Streamed, innermost
 from stratoscope.capture.views import Capture, LayerView, Seen
-from stratoscope.errors import CaptureError, NotApplicable, StratoscopeError
+from stratoscope.errors import NotApplicable, StratoscopeError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import Instrument, LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import prefix_of
 from stratoscope.network.layers import Catalogue, Layer, Param
 from stratoscope.observe.effort import Effort
-from stratoscope.observe.entries import entries_of, labels_of
+from stratoscope.observe.entries import entries_of, labels_of, quantities_of
 from stratoscope.record.assemble import assemble
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity
@@ -162,7 +161,9 @@ class Round:
         if self._late():
             self._cover_all(instrument, split, "skipped", "the time budget was spent")
             return
-        found = self._guard(instrument, None, split, lambda: _plain(instrument.measure(Seen(split, self.capture))))
+        found = self._guard(
+            instrument, None, split, lambda: quantities_of(instrument.measure(Seen(split, self.capture)))
+        )
         if found is None:
             return
         self._entries += entries_of(instrument, found, split, self._labels[instrument])
@@ -222,7 +223,7 @@ class Round:
         def measure() -> Mapping[str, Quantity]:
             for need in instrument.requires:
                 view[need]
-            return _plain(instrument.measure_layer(view))
+            return quantities_of(instrument.measure_layer(view))
 
         found = self._guard(instrument, layer, split, measure)
         if found is None:
@@ -350,22 +351,3 @@ def unmeasured(param: Param) -> str:
     if param.same_as:
         return f"the same tensor as {param.same_as}"
     return "a running statistic, not a trained weight" if param.role == "statistic" else ""
-
-
-def _plain(found: Any) -> Mapping[str, Quantity]:
-    """A dataset as quantities; a mapping of quantities as it is."""
-    if isinstance(found, Mapping) and all(isinstance(value, Quantity) for value in found.values()):
-        return found
-    if not hasattr(found, "data_vars"):
-        raise CaptureError(
-            f"it gave {found!r:.80}; a mapping from names to quantities is wanted, as quantity(...) makes."
-        )
-    return {
-        str(name): Quantity(
-            array.values,
-            tuple(str(dim) for dim in array.dims),
-            {str(d): tuple(array.coords[d].values.tolist()) for d in array.dims if d in array.coords},
-            dict(array.attrs),
-        )
-        for name, array in found.data_vars.items()
-    }
