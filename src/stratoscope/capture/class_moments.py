@@ -90,6 +90,7 @@ class MomentsReducer(Reducer):
         self._scatter = Scatter()
         self._examples = self._width_from = 0
         self._shown: list[object] = []
+        self._result: LayerMoments | None = None
 
     def update(self, batch: SiteBatch) -> None:
         """Take in one batch."""
@@ -103,6 +104,7 @@ class MomentsReducer(Reducer):
         self._examples += found.examples
         self._width_from = found.width_from
         self._shown.append(mark)
+        self._result = None
 
     def _of(self, batch: SiteBatch) -> _Batch:
         need = self._need
@@ -121,6 +123,7 @@ class MomentsReducer(Reducer):
         self._examples += other._examples
         self._width_from = max(self._width_from, other._width_from)
         self._shown += other._shown
+        self._result = None
 
     def shown(self) -> Hashable:
         """Which batches' moments were merged."""
@@ -128,6 +131,11 @@ class MomentsReducer(Reducer):
 
     def result(self) -> LayerMoments:
         """The moments of everything seen so far."""
+        if self._result is None:
+            self._result = self._together()
+        return self._result
+
+    def _together(self) -> LayerMoments:
         if not self._scatter.count:
             raise NotApplicable("the layer was not called on any example")
         scatter = self._scatter.result()

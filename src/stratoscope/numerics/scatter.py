@@ -107,7 +107,7 @@ class Scatter:
         wide = as_float64(rows.detach())
         names, place = labels.to(wide.device).unique(return_inverse=True)
         counts = torch.bincount(place, minlength=len(names))
-        means = wide.new_zeros(len(names), rows.shape[1]).index_add_(0, place, wide) / counts[:, None]
+        means = wide.new_zeros(len(names), rows.shape[1]).index_add_(0, place, wide) / counts[:, None].double()
         centred = wide - means[place]
         squares = wide.new_zeros(len(names)).index_add_(0, place, centred.square().sum(1))
         # rows are small around their class's mean, so float32 loses relative digits only
@@ -151,12 +151,13 @@ class Scatter:
         place = self._make_room(labels)
         old = self._counts[place]
         total = old + counts
+        share = counts.double() / total  # a quotient of whole numbers alone would be float32
         step = means - self._means[place]
-        weight = (old * counts / total).double()
+        weight = old * share
         self._within += within + (step.T * weight) @ step
         self._squares[place] += squares + weight * step.square().sum(1)
         # of a class that is new, the old mean is zero and counts nothing
-        self._means[place] += step * (counts / total)[:, None]
+        self._means[place] += step * share[:, None]
         self._counts[place] = total
 
     def _make_room(self, labels: Tensor) -> Tensor:
