@@ -30,7 +30,7 @@ def task(n=240, seed=1):
     return centres[labels] + torch.randn(n, 12, generator=generator), labels
 
 
-def train(net, extra=None, steps=50, lr=0.05):
+def train(net, extra=None, steps=50, lr=0.02):
     x, y = task()
     optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
     generator = torch.Generator().manual_seed(7)
@@ -89,7 +89,7 @@ def test_a_positive_coefficient_lowers_the_statistic_on_examples_not_trained_on(
     with attach(net, {"3": penalty}, 1.0) as extra:
         train(net, extra)
     before, after = (statistic(one, penalty) - FLOOR.get(name, 0.0) for one in (train(mlp()), net))
-    assert after < 0.75 * before, (before, after)
+    assert after < 0.85 * before, (before, after)
 
 
 @pytest.mark.parametrize("name", ["rank", "class-wise rank"])
@@ -97,8 +97,8 @@ def test_a_negative_coefficient_raises_the_rank(name):
     penalty, net = EIGHT[name](), mlp()
     with attach(net, {"3": penalty}, -0.3) as extra:
         train(net, extra)
-    before, after = statistic(train(mlp()), penalty), statistic(net, penalty)
-    assert after > 1.2 * before, (before, after)
+    before, after = (statistic(one, penalty) - FLOOR[name] for one in (train(mlp()), net))
+    assert after > 1.5 * before, (before, after)
 
 
 def test_the_gradient_is_the_coefficient_times_that_of_the_penalty():
@@ -207,8 +207,9 @@ def test_the_coefficient_may_change_during_training():
         assert extra().item() == 0.25
         extra.coefficient = 0.0
         assert extra().item() == 0.0
+        extra.coefficient = float("nan")
         with pytest.raises(SettingError, match="not finite"):
-            extra.coefficient = float("nan")
+            extra()
 
 
 def test_wrong_use_says_what_to_do():

@@ -18,4 +18,4 @@ Source: Choi et al., arXiv:1811.03666, which examines eight of them: `EIGHT`.
 from stratoscope.regularizers.attaching import Attached, attach
 from stratoscope.regularizers.penalties import EIGHT, Correlation, Penalty, Sparsity, StableRank, Variance
 
-__all__ = ["EIGHT", "Attached", "Correlation", "Penalty", "Sparsity", "StableRank", "Variance", "attach"]
+__all__ = ["Attached", "Correlation", "EIGHT", "Penalty", "Sparsity", "StableRank", "Variance", "attach"]  # noqa: RUF022 - in the order of sorted()

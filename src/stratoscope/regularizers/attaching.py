@@ -59,6 +59,7 @@ class Attached:
     """Penalties that are attached to a model; made by `attach`.
 
     Attributes:
+        coefficient: what the sum of the penalties is multiplied by; may be set at any time.
         penalties: for each layer its penalty.
         last: for each layer the last value of its penalty, not multiplied, out of the graph.
     """
@@ -67,7 +68,7 @@ class Attached:
         """Use `attach` instead."""
         if not penalties:
             raise SettingError("There is no penalty to attach; give some, such as {'fc2': StableRank()}.")
-        self.coefficient = coefficient
+        self.coefficient = _finite(coefficient)
         self.penalties = dict(penalties)
         self.last: dict[str, Tensor] = {}
         self._rows: dict[str, list[Tensor]] = {}
@@ -77,17 +78,6 @@ class Attached:
         for name, module in modules.items():
             self._handles.append(module.register_forward_hook(self._keep(name, _channels_first(module))))
 
-    @property
-    def coefficient(self) -> float:
-        """What the sum of the penalties is multiplied by."""
-        return self._coefficient
-
-    @coefficient.setter
-    def coefficient(self, value: float) -> None:
-        if not math.isfinite(value):
-            raise SettingError(f"The coefficient {value} of a penalty is not finite.")
-        self._coefficient = float(value)
-
     def __call__(self, labels: Tensor | None = None) -> Tensor:
         """The coefficient times the sum of the penalties of the last forward pass.
 
@@ -95,16 +85,17 @@ class Attached:
             labels: class of each example, for class-wise penalties.
 
         Raises:
-            SettingError: if the layers were not called since the hooks were attached, or labels are missing.
+            SettingError: if the layers were not called since the hooks were attached, labels are missing, or the
+                coefficient was set to what is not finite.
         """
         missing = [name for name in self.penalties if name not in self._rows]
         if missing:
             raise SettingError(f"The layer {missing[0]} was not called; run the model before its penalty is asked for.")
         self._used = True
         first = next(iter(self._rows.values()))[0]
-        if self.coefficient == 0.0:
-            return torch.zeros((), dtype=first.dtype, device=first.device)
         total = torch.zeros((), dtype=first.dtype, device=first.device)
+        if _finite(self.coefficient) == 0.0:
+            return total
         for name, penalty in self.penalties.items():
             own = torch.stack([penalty(rows, labels) for rows in self._rows[name]]).sum()
             self.last[name] = own.detach()
@@ -138,6 +129,12 @@ class Attached:
             self._rows.setdefault(name, []).append(rows.clone() if z.ndim < 3 else rows)
 
         return hook
+
+
+def _finite(coefficient: float) -> float:
+    if not math.isfinite(coefficient):
+        raise SettingError(f"The coefficient {coefficient} of a penalty is not finite.")
+    return float(coefficient)
 
 
 def _layer(model: nn.Module, name: str) -> nn.Module:

@@ -38,7 +38,7 @@ class Penalty(ABC):
 
     classwise: bool = False
 
-    def __call__(self, z: Shaped[Tensor, "n *shape"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, ""]:
+    def __call__(self, z: Shaped[Tensor, "*shape"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, ""]:
         """The penalty of one batch.
 
         Args:
@@ -195,7 +195,7 @@ EIGHT: Mapping[str, Callable[[], Penalty]] = MappingProxyType(
 """The eight of the paper by name; each is made by calling it."""
 
 
-def unit_rows(z: Shaped[Tensor, "n *shape"]) -> Float[Tensor, "n D"]:
+def unit_rows(z: Shaped[Tensor, "*shape"]) -> Float[Tensor, "n D"]:
     """Activations as examples x units, in the graph; float32 at least.
 
     Maps of two or three spatial axes have their channels in axis 1 and are averaged over positions; sequences
