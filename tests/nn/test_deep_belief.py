@@ -251,6 +251,7 @@ def test_damaged_checkpoints_are_said_to_be_damaged(tmp_path):
         (torch.zeros(1, 12), "One example has no distribution to learn"),
         (torch.zeros(40, 13), r"needs \(n, 12\) .* not \(1, 13\)"),
         (torch.zeros(40), r"needs \(n, 12\)"),
+        (torch.tensor(0.5), r"needs \(n, 12\) .* not \(\)"),
     ],
 )
 def test_data_that_cannot_be_learned_from_are_refused_in_a_sentence(data, says):

@@ -1,7 +1,7 @@
-"""Trains a stack of restricted Boltzmann machines from below: one update is four products of matrices.
+"""Trains a stack of restricted Boltzmann machines from below.
 
 Autograd is not used: the gradient of contrastive divergence is a difference of two outer products, and each goes into the
-momentum as it is computed.
+momentum as it is computed. So an update with one step of the chain is five products of matrices.
 """
 
 from __future__ import annotations
@@ -115,28 +115,39 @@ class GreedyTraining:
             DataError: if the data cannot be learned from.
             SettingError: if the settings do not fit the machines or the data, or the folder holds another training.
         """
-        data = self._checked(machines, data, resume and folder is None)
+        if resume and folder is None:
+            raise SettingError("resume=True needs a folder of checkpoints.")
+        data = self._checked(machines, data)
         kept = None if folder is None else Checkpoints(folder, self._about(machines, data, generator))
         history = [] if kept is None else _taken_up(machines, kept, resume)
-        total = len(machines) * self.epochs
+        tell = progress if progress is not None else _silent
         for place, machine in enumerate(machines):
-            layer = _Layer(machine)
             done = sum(one.layer == place for one in history)
-            if done and kept is not None:
-                layer.load(kept.load(place, done), generator)
-            else:
-                _start_visible_bias(machine, data)
+            layer = self._begun(machine, data, None if kept is None or not done else kept.load(place, done), generator)
             for epoch in range(done + 1, self.epochs + 1):
-                error = self._epoch(layer, data, generator, self.lr[place], epoch)
-                self._check_finite(machine, place, epoch)
-                history.append(Epoch(place, epoch, error))
+                history.append(Epoch(place, epoch, self._epoch(layer, data, generator, self.lr[place], epoch)))
+                self._check_finite(machine, history[-1])
                 if kept is not None:
                     kept.save(layer.tensors(generator), [(e.layer, e.epoch, e.reconstruction_error) for e in history])
-                if progress is not None:
-                    progress(f"training layer {place + 1} of {len(machines)}", place * self.epochs + epoch, total)
+                tell(f"training layer {place + 1} of {len(machines)}", len(history), len(machines) * self.epochs)
             if place + 1 < len(machines):
                 data = _upward(machine, data)
         return tuple(history)
+
+    def _begun(
+        self,
+        machine: RestrictedBoltzmannMachine,
+        data: Tensor,
+        held: dict[str, Tensor] | None,
+        generator: torch.Generator,
+    ) -> _Layer:
+        """A machine at its start, or where a checkpoint holds it."""
+        layer = _Layer(machine)
+        if held is not None:
+            layer.load(held, generator)
+        else:
+            _start_visible_bias(machine, data)
+        return layer
 
     def _epoch(self, layer: _Layer, data: Tensor, generator: torch.Generator, lr: float, epoch: int) -> float:
         machine, n = layer.machine, len(data)
@@ -163,16 +174,14 @@ class GreedyTraining:
             param.data.add_(velocity[name])
         return model
 
-    def _checked(self, machines: Sequence[RestrictedBoltzmannMachine], data: Tensor, nowhere: bool) -> Tensor:
+    def _checked(self, machines: Sequence[RestrictedBoltzmannMachine], data: Tensor) -> Tensor:
         """The data, one example a row."""
         first = machines[0]
-        if nowhere:
-            raise SettingError("resume=True needs a folder of checkpoints.")
         if len(self.lr) != len(machines):
             raise SettingError(f"{len(self.lr)} learning rates were given for {len(machines)} machines.")
         if first.weight.dtype.itemsize < 4:
             raise SettingError(f"Updates vanish in {first.weight.dtype}; train in float32, as with net.float().")
-        first.rows(data[:1])  # the width
+        first.rows(data[:1] if data.ndim else data)  # the width
         rows = data.flatten(1)
         check_values(rows, first.visible_units)
         if len(rows) < 2:
@@ -195,11 +204,16 @@ class GreedyTraining:
             "data": digest_of(data),
         }
 
-    def _check_finite(self, machine: RestrictedBoltzmannMachine, place: int, epoch: int) -> None:
+    def _check_finite(self, machine: RestrictedBoltzmannMachine, now: Epoch) -> None:
         if not all(bool(torch.isfinite(param).all()) for param in machine.parameters()):
             raise SettingError(
-                f"The weights of layer {place + 1} left the finite numbers in epoch {epoch}; lower lr={self.lr[place]}."
+                f"The weights of layer {now.layer + 1} left the finite numbers in epoch {now.epoch}; lower "
+                f"lr={self.lr[now.layer]}."
             )
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Nobody wants to know."""
 
 
 def _pair(momentum: tuple[float, ...]) -> bool:
