@@ -16,7 +16,7 @@ def plain(features, k):
 def test_they_are_those_of_the_full_matrix(n, k):
     features = torch.randn(n, 4, generator=torch.Generator().manual_seed(n))
     found = nearest_neighbours(features, k)
-    assert_close(found.distances, plain(features, k), rtol=1e-5, atol=1e-6)
+    assert_close(found.distances, plain(features, k), rtol=2e-5, atol=1e-6)
     assert found.distances.shape == found.index.shape == (n, k)
     there = (features.double()[found.index] - features.double()[:, None]).norm(dim=2)
     assert_close(there, found.distances, rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stratoscope.numerics.distances import PairAccumulator
 
-FARTHEST = 80.0
+FARTHEST = 85.0
 """Exponents are cut here: what is left is nothing beside the 1 of a point with itself, and still no denormal number."""
 
 PRODUCT_CLASSES = 256
@@ -53,21 +53,27 @@ class KernelAccumulator(PairAccumulator):
             squares = (
                 squares.float()
             )  # relative digits are what an exponent needs, and float32 has them at half the price
+        here, there = self._indicators(rows, squares), self._indicators(columns, squares)
         for number, half in enumerate(self._halves):
             kernels = (squares * -half).clamp_min_(-FARTHEST).exp_()
-            self._add(number, kernels, rows, columns)
+            self._add(number, kernels, here, rows, columns)
             if rows != columns:
-                self._add(number, kernels.T, columns, rows)
+                self._add(number, kernels.T, there, columns, rows)
 
-    def _add(self, number: int, kernels: Tensor, rows: slice, columns: slice) -> None:
-        if self.own is None or self._labels is None:
-            self.sums[number, rows] += kernels.sum(1)
+    def _indicators(self, points: slice, like: Tensor) -> Tensor | None:
+        """One row a class, with ones at its points; `None` where there are no classes, or too many for a product."""
+        if self._labels is None or self._classes > PRODUCT_CLASSES:
+            return None
+        return F.one_hot(self._labels[points], self._classes).T.to(like.dtype).contiguous()
+
+    def _add(self, number: int, kernels: Tensor, indicators: Tensor | None, rows: slice, columns: slice) -> None:
+        """Sums over `rows`, for each of `columns`."""
+        if indicators is not None and self.own is not None and self._labels is not None:
+            by_class = indicators @ kernels
+            self.sums[number, columns] += by_class.sum(0)
+            self.own[number, columns] += by_class.gather(0, self._labels[columns][None])[0]
             return
-        here, there = self._labels[rows], self._labels[columns]
-        if self._classes > PRODUCT_CLASSES:
-            self.sums[number, rows] += kernels.sum(1)
-            self.own[number, rows] += (kernels * (here[:, None] == there)).sum(1)
-            return
-        by_class = kernels @ F.one_hot(there, self._classes).to(kernels.dtype)
-        self.sums[number, rows] += by_class.sum(1)
-        self.own[number, rows] += by_class.gather(1, here[:, None])[:, 0]
+        self.sums[number, columns] += kernels.sum(0)
+        if self.own is not None and self._labels is not None:
+            same = self._labels[rows][:, None] == self._labels[columns]
+            self.own[number, columns] += (kernels * same).sum(0)

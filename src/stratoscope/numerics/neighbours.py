@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +14,10 @@ from stratoscope.numerics.distances import PairAccumulator, Points, pair_pass
 SPARE = 4
 """Candidates beyond those asked for: products round distances, differences put them in order."""
 
+CLOSE = {torch.float32: 1e-2, torch.float64: 1e-7}
+"""Squared distances below this share of the largest squared norm have lost digits in a product; they are computed anew."""
+
+_INDEX_BITS = 20
 _NUMBERS = 2**21
 
 
@@ -21,8 +26,8 @@ class NearestNeighbours:
     """The nearest other points of each point.
 
     Attributes:
-        distances: Euclidean, from each point's nearest to its k-th; from differences, so right to the last digits also
-            for points that lie close together far from the origin.
+        distances: Euclidean, float64, from each point's nearest to its k-th; right to five digits (eight for float64
+            points) also where points lie close together far from the others.
         index: which points they are; of points at one distance, any.
     """
 
@@ -35,61 +40,80 @@ class NearestNeighbours:
 
 
 class NeighbourAccumulator(PairAccumulator):
-    """Holds, for each point, candidates for its `k` nearest; `refined` puts them in order by exact distances."""
+    """Holds, for each point, candidates for its `k` nearest; `refined` puts them in order.
+
+    A candidate is one whole number: the bits of its distance, which order like distances, with the last 20 given to its
+    index. So one partial sort finds both.
+    """
 
     def __init__(self, n: int, k: int, device: torch.device | None = None) -> None:
         """Start with none.
 
         Args:
-            n: number of points.
+            n: number of points, at most a million.
             k: neighbours of each point, at most `n - 1`.
             device: where the distances are.
 
         Raises:
-            ValueError: if there are not so many other points.
+            ValueError: if there are not so many other points, or more than a million.
         """
-        if not 1 <= k < n:
-            raise ValueError(f"Each of {n} points has {max(0, n - 1)} others; k={k} neighbours cannot be had.")
+        if not 1 <= k < n <= 1 << _INDEX_BITS:
+            raise ValueError(
+                f"Each of {n} points has {max(0, n - 1)} others; k={k} neighbours of at most {1 << _INDEX_BITS:,} points "
+                "can be had if k is from 1 to that number."
+            )
         self._k = k
         self._held = min(k + SPARE, n - 1)
-        self._distances = torch.full((n, self._held), torch.inf, device=device)
-        self._index = torch.zeros(n, self._held, dtype=torch.int64, device=device)
+        self._candidates = torch.full((n, self._held), torch.iinfo(torch.int64).max, device=device)
 
     def update(self, distances: Float[Tensor, "a b"], rows: slice, columns: slice) -> None:
         """Take in one block, in both orders."""
-        self._take(distances, rows, columns)
-        if rows != columns:
-            self._take(distances.T, columns, rows)
-
-    def _take(self, distances: Tensor, rows: slice, columns: slice) -> None:
-        near = distances.to(self._distances.dtype)
+        bits = distances.double().view(torch.int64) >> _INDEX_BITS << _INDEX_BITS
         if rows == columns:
-            near = near.clone().fill_diagonal_(torch.inf)
-        near, place = near.topk(min(self._held, near.shape[1]), largest=False, sorted=False)
-        both = torch.cat([self._distances[rows], near], 1)
-        index = torch.cat([self._index[rows], place + columns.start], 1)
-        best, place = both.topk(self._held, largest=False, sorted=False)
-        self._distances[rows], self._index[rows] = best, index.gather(1, place)
+            bits = bits.fill_diagonal_(torch.iinfo(torch.int64).max)
+        self._take(bits, rows, columns)
+        if rows != columns:
+            self._take(bits.T.contiguous(), columns, rows)
+
+    def _take(self, bits: Tensor, rows: slice, columns: slice) -> None:
+        packed = bits | torch.arange(columns.start, columns.stop, device=bits.device)
+        near = _smallest(packed, min(self._held, packed.shape[1]))
+        self._candidates[rows] = _smallest(torch.cat([self._candidates[rows], near], 1), self._held)
 
     def refined(self, points: Points) -> NearestNeighbours:
-        """The neighbours in order, with distances computed anew from differences.
+        """The neighbours in order; distances that a product has rounded away are computed anew from differences.
 
         Args:
             points: those whose distances were shown.
         """
-        n, width = self._index.shape[0], points.values.shape[1]
-        rows = max(1, _NUMBERS // (self._held * max(1, width)))
-        found = [self._exact(points, slice(start, min(start + rows, n))) for start in range(0, n, rows)]
-        distances, index = torch.cat([d for d, _ in found]), torch.cat([i for _, i in found])
-        return NearestNeighbours(distances[:, : self._k], index[:, : self._k])
+        candidates = self._candidates.sort(1).values
+        index = candidates & ((1 << _INDEX_BITS) - 1)
+        distances = (candidates >> _INDEX_BITS << _INDEX_BITS).view(torch.float64)
+        largest = max(float(points.block(rows).square().sum(1).max()) for rows in points.slices())
+        close = (distances[:, 0].square() <= CLOSE[points.dtype] * largest).nonzero()[:, 0]
+        step = max(1, _NUMBERS // (self._held * max(1, points.values.shape[1])))
+        for some in close.split(step):
+            distances[some], index[some] = _exact(points, some, index[some])
+        return NearestNeighbours(distances[:, : self._k].contiguous(), index[:, : self._k].contiguous())
 
-    def _exact(self, points: Points, rows: slice) -> tuple[Tensor, Tensor]:
-        index = self._index[rows]
-        others = Points(points.values, _picked(points, index.flatten()), points.shift, points.scale)
-        there = others.block(slice(None)).unflatten(0, index.shape)
-        squares = (there - points.block(rows)[:, None]).square_().sum(2, dtype=torch.float64)
-        distances, order = squares.sqrt().sort(1)
-        return distances, index.gather(1, order)
+
+def _smallest(table: Int[Tensor, "a b"], k: int) -> Int[Tensor, "a k"]:
+    """The `k` smallest of each row, in any order; NumPy's partial sort is the fastest on a CPU."""
+    if k == table.shape[1]:
+        return table
+    if table.device.type != "cpu":
+        return table.topk(k, largest=False, sorted=False).values
+    return torch.from_numpy(np.partition(table.numpy(), k - 1, axis=1)[:, :k])
+
+
+def _exact(points: Points, of: Int[Tensor, " rows"], index: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances of some points to others, from differences: ascending, and whose they are."""
+    others = Points(points.values, _picked(points, index.flatten()), points.shift, points.scale)
+    own = Points(points.values, _picked(points, of), points.shift, points.scale)
+    there = others.block(slice(None)).unflatten(0, index.shape)
+    squares = (there - own.block(slice(None))[:, None]).square_().sum(2, dtype=torch.float64)
+    distances, order = squares.sqrt().sort(1)
+    return distances, index.gather(1, order)
 
 
 def _picked(points: Points, index: Tensor) -> Tensor:
