@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stratoscope.errors import DataError, SettingError
 from stratoscope.nn import RestrictedBoltzmannMachine
@@ -108,6 +110,20 @@ def test_many_states_are_enumerated_in_blocks():
         machine.hidden_bias.fill_(0.5)
     expected = 15 * math.log(2) + 16 * math.log(1 + math.exp(0.5))
     assert number(machine.log_partition()) == pytest.approx(expected, rel=1e-12)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32), hidden=st.integers(1, 5))
+def test_the_likelihood_ignores_the_order_and_the_sign_of_hidden_units(seed, hidden):
+    """Calling "on" what was "off", `h -> 1 - h`, moves the weights into the visible biases and changes no probability."""
+    machine, other = (machine_of(4, hidden, seed=seed) for _ in range(2))
+    with torch.no_grad():
+        other.weight[0] *= -1
+        other.hidden_bias[0] *= -1
+        other.visible_bias += machine.weight[0]
+        for param in (other.weight, other.hidden_bias):
+            param.copy_(param.flip(0))
+    assert torch.allclose(machine.log_likelihood(states(4)), other.log_likelihood(states(4)), atol=1e-10)
 
 
 def test_a_large_machine_says_that_it_cannot_be_enumerated():
