@@ -24,11 +24,13 @@ class Diagnosis(Judge):
 
     Attributes:
         reads: keys of the instruments whose groups it looks at.
-        optional: those of them that may be missing. One of `reads` has to be there in any case.
+        optional: those of them that may be missing.
+        any_of: of the optional ones, those of which one has to be there.
     """
 
     reads: ClassVar[frozenset[str]]
     optional: ClassVar[frozenset[str]] = frozenset()
+    any_of: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def derive(self, record: Record) -> Mapping[str, Quantity]:
@@ -66,10 +68,10 @@ class Diagnosis(Judge):
         if missing:
             verb = "was" if len(missing) == 1 else "were"
             raise NotApplicable(f"it needs {_listed(missing, 'and')}, which {verb} not measured")
-        if not found:
-            keys = sorted(self.reads)
-            none = "none of which was measured" if len(keys) > 1 else "which was not measured"
-            raise NotApplicable(f"it needs {_listed(keys, 'or')}, {none}")
+        one_of = self.any_of or self.reads
+        if not one_of & set(found):
+            none = "none of which was measured" if len(one_of) > 1 else "which was not measured"
+            raise NotApplicable(f"it needs {_listed(sorted(one_of), 'or')}, {none}")
         return found
 
 

@@ -66,7 +66,8 @@ def derive(record: Record, diagnoses: Iterable[Diagnosis]) -> list[Derived]:
 
 
 def _derive(record: Record, diagnosis: Diagnosis, label: str) -> Derived:
-    reads = tuple(key for key in record if key.partition(":")[0] in diagnosis.reads)
+    telling = (diagnosis.reads - diagnosis.optional) | diagnosis.any_of
+    reads = tuple(key for key in record if key.partition(":")[0] in telling)
     try:
         reads = tuple(group.key for group in diagnosis.groups(record).values())
         found = quantities_of(diagnosis.derive(record))
