@@ -15,6 +15,10 @@ JITTER = 1e-10
 """Noise, as a share of the standard deviation, that breaks ties between rounded numbers."""
 
 
+STATUS = ("valid", "too_wide", "too_few", "repeated", "too_few_classes", "too_much")
+"""What `NeighbourInformation.status` may be."""
+
+
 @dataclass(frozen=True)
 class NeighbourInformation:
     """An estimate in bits, or why there is none.
@@ -22,19 +26,21 @@ class NeighbourInformation:
     Attributes:
         bits: NaN where it is not valid. Scatters around 0, below it too, where the variables are independent.
         ceiling: the most that this many points can show.
-        reason: why the number is not valid; empty where it is.
+        status: `"valid"`, or one word for why it is not, of `STATUS`.
+        reason: the same in words; empty where the number is valid.
         n: points that were used.
     """
 
     bits: float
     ceiling: float
+    status: str
     reason: str
     n: int
 
     @property
     def valid(self) -> bool:
         """Whether there is a number."""
-        return not self.reason
+        return self.status == "valid"
 
 
 def ksg(
@@ -75,9 +81,9 @@ def ksg(
         raise ValueError(f"Both sides are of the same examples; there were {len(first)} and {len(second)}.")
     n = len(first)
     ceiling = _ceiling(n, k)
-    reason = _why_not(first, k, widest) or _why_not(second, k, widest)
-    if reason:
-        return NeighbourInformation(math.nan, ceiling, reason, n)
+    refused = _why_not(first, k, widest) or _why_not(second, k, widest)
+    if refused:
+        return NeighbourInformation(math.nan, ceiling, *refused, n)
     generator = np.random.default_rng(seed)
     first, second = _standardised(first, generator), _standardised(second, generator)
     reach = _tree(np.hstack([first, second])).query(np.hstack([first, second]), k=[k + 1], p=math.inf)[0][:, 0]
@@ -85,8 +91,8 @@ def ksg(
     bits = (_psi(k) + _psi(n) - np.mean(_psi(counts[0]) + _psi(counts[1]))) / math.log(2)
     if bits > ceiling / 2:
         reason = f"more information than {n} points can show, as where one is a function of the other"
-        return NeighbourInformation(math.nan, ceiling, reason, n)
-    return NeighbourInformation(float(bits), ceiling, "", n)
+        return NeighbourInformation(math.nan, ceiling, "too_much", reason, n)
+    return NeighbourInformation(float(bits), ceiling, "valid", "", n)
 
 
 def neighbour_label_information(
@@ -125,11 +131,11 @@ def neighbour_label_information(
     n = int(kept.sum())
     shares = sizes[sizes > 1] / max(n, 1)
     ceiling = float(-(shares @ np.log2(shares))) + 0.0
-    reason = _why_not(features[kept], k, widest)
+    refused = _why_not(features[kept], k, widest)
     if (sizes > 1).sum() < 2:
-        reason = "fewer than two classes of two examples"
-    if reason:
-        return NeighbourInformation(math.nan, ceiling, reason, n)
+        refused = "too_few_classes", "fewer than two classes of two examples"
+    if refused:
+        return NeighbourInformation(math.nan, ceiling, *refused, n)
     points, own = _standardised(features[kept], np.random.default_rng(seed)), place[kept]
     reach, which = np.empty(n), np.empty(n, dtype=np.int64)
     for number in np.flatnonzero(sizes > 1):
@@ -138,7 +144,7 @@ def neighbour_label_information(
         reach[mine] = _tree(points[mine]).query(points[mine], k=[int(which[mine][0]) + 1], p=math.inf)[0][:, 0]
     # the point itself counts in place of its k-th neighbour
     bits = _psi(n) + np.mean(_psi(which) - _psi(sizes[own]) - _psi(_nearer(points, reach)))
-    return NeighbourInformation(float(bits) / math.log(2), ceiling, "", n)
+    return NeighbourInformation(float(bits) / math.log(2), ceiling, "valid", "", n)
 
 
 def _ceiling(n: int, k: int) -> float:
@@ -153,19 +159,17 @@ def _checked(values: Float[np.ndarray, "n D"], k: int) -> Float[np.ndarray, "n D
     return values.astype(np.float64)
 
 
-def _why_not(values: Float[np.ndarray, "n D"], k: int, widest: int) -> str:
-    """Why nearest neighbours say nothing here; empty if they may."""
+def _why_not(values: Float[np.ndarray, "n D"], k: int, widest: int) -> tuple[str, str] | None:
+    """Why nearest neighbours say nothing here, in a word and in words; `None` if they may."""
     n, width = values.shape
     if width > widest:
-        return f"{width} numbers an example; nearest neighbours are trusted up to {widest}"
+        return "too_wide", f"{width} numbers an example; nearest neighbours are trusted up to {widest}"
     if width == 0 or n <= 4 * k:
-        return f"{n} examples of {width} numbers are too few for neighbour {k}"
+        return "too_few", f"{n} examples of {width} numbers are too few for neighbour {k}"
     repeated = 1 - len(np.unique(values, axis=0)) / n
-    return (
-        f"{repeated:.0%} of the points repeat another one, so this is not continuous"
-        if repeated > MOST_REPEATED
-        else ""
-    )
+    if repeated > MOST_REPEATED:
+        return "repeated", f"{repeated:.0%} of the points repeat another one, so this is not continuous"
+    return None
 
 
 def _standardised(values: Float[np.ndarray, "n D"], generator: np.random.Generator) -> Float[np.ndarray, "n D"]:
