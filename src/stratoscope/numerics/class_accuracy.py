@@ -89,10 +89,10 @@ def class_accuracy(
 def shuffled_labels(
     labels: Int[Tensor, " n"], group: Int[Tensor, " n"], permutations: int, seed: int
 ) -> Int[Tensor, "permutations n"]:
-    """Labels dealt out anew, the same one to all rows of a group.
+    """Labels dealt out anew, the same one to all rows of a group; negative ones stay where they are.
 
     Args:
-        labels: the same for all rows of a group.
+        labels: the same for all rows of a group; negative for rows that are left out.
         group: which rows belong together, counted from 0.
         permutations: how many times.
         seed: of the shuffles.
@@ -102,7 +102,9 @@ def shuffled_labels(
     """
     groups = int(group.max()) + 1
     own = labels.new_zeros(groups).scatter_(0, group, labels)
+    dealt = (own >= 0).nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(groups, generator=generator) for _ in range(permutations)]
-    table = torch.stack(orders).to(labels.device) if orders else group.new_zeros(0, groups)
-    return own[table][:, group]
+    table = own.repeat(permutations, 1)
+    for row in table:
+        row[dealt] = own[dealt[torch.randperm(len(dealt), generator=generator).to(dealt.device)]]
+    return table[:, group]

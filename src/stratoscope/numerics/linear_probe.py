@@ -91,7 +91,7 @@ def stratified(labels: Int[Tensor, " n"], group: Int[Tensor, " n"], folds: int, 
     fold, so that places of one picture are not on both sides.
 
     Args:
-        labels: the same for all rows of a group; all zeros where there are no classes.
+        labels: the same for all rows of a group; all zeros where there are no classes, negative for rows to leave out.
         group: which rows belong together, counted from 0.
         folds: how many, at least 2.
         seed: of the order.
@@ -99,17 +99,23 @@ def stratified(labels: Int[Tensor, " n"], group: Int[Tensor, " n"], folds: int, 
     Raises:
         ValueError: if there are fewer than 2 folds, or fewer groups than folds.
 
+    Returns:
+        Folds counted from 0; -1 for rows that are left out.
+
     >>> stratified(torch.tensor([0, 0, 1, 1]), torch.arange(4), 2, seed=0).bincount().tolist()
     [2, 2]
     """
     groups = int(group.max()) + 1 if len(group) else 0
-    if not 2 <= folds <= groups:
-        raise ValueError(f"{groups} examples cannot be dealt out to {folds} folds; at least 2 and one example in each.")
     own = labels.new_zeros(groups).scatter_(0, group, labels)
     order = torch.randperm(groups, generator=torch.Generator().manual_seed(seed)).to(labels.device)
     order = order[own[order].argsort(stable=True)]
-    fold = torch.empty_like(order)
-    fold[order] = torch.arange(groups, device=labels.device) % folds
+    order = order[own[order] >= 0]
+    if not 2 <= folds <= len(order):
+        raise ValueError(
+            f"{len(order)} examples cannot be dealt out to {folds} folds; at least 2, and one example in each."
+        )
+    fold = torch.full_like(own, -1)
+    fold[order] = torch.arange(len(order), device=labels.device) % folds
     return fold[group]
 
 
@@ -136,7 +142,7 @@ def class_probe(
 
     Args:
         folds: of the examples' features.
-        labels: classes counted from 0.
+        labels: classes counted from 0; negative for rows that are in no fold.
         group: which rows belong together, counted from 0; shuffled together, and one example for the interval.
         permutations: shuffles of the labels for the null; fewer where there are many classes.
         seed: of the shuffles.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stratoscope.numerics.class_accuracy import ClassAccuracy, class_accuracy, shuffled_labels
@@ -28,7 +28,7 @@ def neighbour_probe(
 
     Args:
         index: neighbours of each example, nearest first, itself left out.
-        labels: class of each example, counted from 0.
+        labels: class of each example, counted from 0; negative for examples that neither vote nor count.
         k: how many of them vote; all without it.
         group: examples that belong together, such as places of one picture, counted from 0: they do not vote for each
             other, and an example without any other neighbour is left out.
@@ -47,8 +47,8 @@ def neighbour_probe(
         raise ValueError(f"{n} examples with {held} neighbours each cannot give {len(labels)} votes of k={k}.")
     near = index[:, :k]
     own = torch.arange(n, device=index.device) if group is None else group
-    votes = own[near] != own[:, None]
-    used = votes.any(1)
+    votes = (own[near] != own[:, None]) & (labels[near] >= 0)
+    used = votes.any(1) & (labels >= 0)
     classes = int(labels.max()) + 1
     shuffled = [
         (_winners(drawn[near], votes, classes) == drawn)[used].double().mean()
@@ -71,7 +71,7 @@ def _winners(voted: Int[Tensor, "n k"], votes: Bool[Tensor, "n k"], classes: int
     rows = max(1, _NUMBERS // classes)
     found = []
     for some, real in zip(voted.split(rows), votes.split(rows), strict=True):
-        table: Float[Tensor, "rows classes"] = weights.new_zeros(len(some), classes)
-        table.scatter_add_(1, some, weights.expand(len(some), k) * real)
+        table = weights.new_zeros(len(some), classes)
+        table.scatter_add_(1, some.clamp(min=0), weights.expand(len(some), k) * real)
         found.append(table.argmax(1))
     return torch.cat(found)
