@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stratoscope.charts.numbers import format_number, linear_ticks, log_ticks, short_names
-from stratoscope.charts.values import Axis, Band, Boxes, Cells, Chart, Dots, FloatArray, Line, Rule
+from stratoscope.charts.values import Axis, Band, Boxes, Cells, Chart, Dots, FloatArray, Line, Path, Rule, Span
 
 WIDTH = 400
 """Width of the canvas; text is 12 high, so that a third of a page and a phone both show it legibly."""
@@ -27,6 +27,7 @@ TICKS = 4
 """How many numbers stand beside an axis, about."""
 
 MAP_HEIGHT = (56.0, 330.0)
+PLANE_HEIGHT = 220.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def frame_of(chart: Chart, top: float = 10.0) -> Frame:
         top: space above it.
     """
     cells = any(isinstance(mark, Cells) for mark in chart.marks)
+    top += 16.0 if is_plane(chart) else 0.0
     y_names = tuple(short_names(chart.y.labels, NAME_LETTERS)) if chart.y.scale == "category" else ()
     left = _left(chart, y_names)
     right = WIDTH - _right(chart)
@@ -109,7 +111,8 @@ def frame_of(chart: Chart, top: float = 10.0) -> Frame:
     if x_names and longest + 6 > room * _every(x_names, right - left):
         slant, left = _slant(left, right, len(x_names), longest)
     low_side = 32.0 if not slant else 26.0 + math.sin(math.radians(slant)) * longest
-    inside = min(max(len(y_names) * ROW, MAP_HEIGHT[0]), MAP_HEIGHT[1]) if cells else 160.0
+    inside = PLANE_HEIGHT if is_plane(chart) else 160.0
+    inside = min(max(len(y_names) * ROW, MAP_HEIGHT[0]), MAP_HEIGHT[1]) if cells else inside
     bottom = top + inside
     x = _x_ruler(chart, left, right)
     if cells:
@@ -170,19 +173,35 @@ def _range(values: FloatArray, axis: Axis) -> tuple[float, float, bool]:
 def _heights(chart: Chart) -> Iterator[FloatArray]:
     """The numbers that must fit on the vertical axis; a wide interval may leave it, a curve may not."""
     for mark in chart.marks:
-        if isinstance(mark, Line | Dots):
+        if isinstance(mark, Line | Dots | Path | Span):
             yield mark.y
         elif isinstance(mark, Band):
             yield from (mark.low, mark.high)
         elif isinstance(mark, Boxes):
             yield mark.quantiles
-        elif isinstance(mark, Rule):
+        elif isinstance(mark, Rule) and not mark.upright:
             yield np.array([mark.value])
+
+
+def across(chart: Chart) -> tuple[float, float]:
+    """Lowest and highest number on the horizontal axis of a plane; elsewhere curves begin and end at its sides."""
+    spans = [part for mark in chart.marks if isinstance(mark, Span) for part in (mark.low, mark.high)]
+    rules = [np.array([mark.value]) for mark in chart.marks if isinstance(mark, Rule) and mark.upright]
+    places = [mark.x for mark in chart.marks if isinstance(mark, Line | Dots | Path)]
+    values = np.concatenate([*places, *spans, *rules])
+    return _range(values[np.isfinite(values)], chart.x)[:2]
+
+
+def is_plane(chart: Chart) -> bool:
+    """Whether both axes are measured, so that nothing runs from one side to the other."""
+    return any(isinstance(mark, Path) for mark in chart.marks)
 
 
 def _x_ruler(chart: Chart, left: float, right: float) -> Ruler:
     if chart.x.scale == "category":
         return Ruler(-0.5, len(chart.x.labels) - 0.5, left, right)
+    if is_plane(chart):
+        return Ruler(*across(chart), left, right)
     places = [mark.x for mark in chart.marks if isinstance(mark, Line | Dots | Band) and len(mark.x)]
     low, high = (min(p.min() for p in places), max(p.max() for p in places)) if places else (0.0, 1.0)
     return Ruler(float(low), float(high) if high > low else float(low) + 1.0, left, right)
@@ -211,6 +230,8 @@ def _right(chart: Chart) -> float:
     if cells and not cells[0].meanings:
         low, high, _ = colour_limits(chart, cells[0].values)
         return 22.0 + LETTER * max(len(format_number(value, 2)) for value in (low, high))
+    if is_plane(chart):
+        return 34.0
     if cells or len(chart.series) < 2:
         return 12.0
     return 16.0 + LETTER * max(map(len, short_names(chart.series, NAME_LETTERS)))

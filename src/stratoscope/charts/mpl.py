@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from pathlib import Path
+from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stratoscope.charts import colours
-from stratoscope.charts.frame import colour_limits, limits
+from stratoscope.charts.frame import across, colour_limits, is_plane, limits
 from stratoscope.charts.numbers import format_number, short_names, unit_text
-from stratoscope.charts.values import Band, Boxes, Cells, Chart, Dots, Line, Mark, Number, Rule
+from stratoscope.charts.svg_marks import SHADES, shades
+from stratoscope.charts.values import Band, Boxes, Cells, Chart, Dots, Line, Mark, Number, Path, Rule, Span
 from stratoscope.errors import require
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def to_figure(chart: Chart) -> Figure:
     return figure
 
 
-def save(chart: Chart, path: str | Path, dpi: int = 200) -> None:
+def save(chart: Chart, path: str | File, dpi: int = 200) -> None:
     """Write a chart as a picture; the ending of the name says which kind (`.png`, `.pdf`, ...).
 
     Raises:
@@ -75,8 +76,43 @@ def _dots(mark: Dots, axes: Axes, chart: Chart) -> None:
     axes.scatter(mark.x, mark.y, color=_style(chart, mark.series)["color"], s=16, zorder=3)
 
 
+@draw.register(Path)
+def _way(mark: Path, axes: Axes, chart: Chart) -> None:
+    from matplotlib.collections import LineCollection
+
+    points = np.stack([mark.x, mark.y], axis=1)
+    shade = shades(chart, mark.along)
+    colour = [colours.ordered(int(number), SHADES) for number in shade]
+    segments = list(np.stack([points[:-1], points[1:]], axis=1))
+    axes.add_collection(LineCollection(segments, colors=colour[:-1], linewidths=1.4))
+    finite = np.flatnonzero(np.isfinite(points).all(axis=1))
+    if len(finite):
+        x, y = (float(value) for value in points[finite[-1]])
+        axes.scatter([x], [y], color=colour[finite[-1]], s=22, zorder=3)
+        name = _name(chart, mark.series)
+        axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+
+
+@draw.register(Span)
+def _span(mark: Span, axes: Axes, chart: Chart) -> None:
+    if len(mark.y) == 1:
+        axes.hlines(mark.y, mark.low, mark.high, colors="#57606a", linewidth=1)
+    else:
+        axes.fill(
+            np.concatenate([mark.low, mark.high[::-1]]), np.concatenate([mark.y, mark.y[::-1]]),
+            color="#57606a", alpha=0.15, linewidth=0,
+        )  # fmt: skip
+
+
 @draw.register(Rule)
 def _rule(mark: Rule, axes: Axes, chart: Chart) -> None:
+    if mark.upright:
+        axes.axvline(mark.value, color="#666666", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"{mark.name} {format_number(mark.value)}", (mark.value, 0), xycoords=("data", "axes fraction"),
+            ha="right", va="bottom", rotation=90, fontsize=8, color="#666666",
+        )  # fmt: skip
+        return
     axes.axhline(mark.value, color="#666666", linestyle="--", linewidth=1)
     axes.annotate(
         f"{mark.name} {format_number(mark.value)}", (1, mark.value), xycoords=("axes fraction", "data"),
@@ -136,12 +172,14 @@ def _finish(axes: Axes, chart: Chart) -> None:
     axes.set_yscale("log" if log else "linear")
     axes.set_ylim(low, high)
     axes.set_xlabel(chart.x.title)
-    axes.set_ylabel(unit_text(chart.units))
+    axes.set_ylabel(unit_text(chart.units) if not is_plane(chart) else chart.y.title)
+    if is_plane(chart):
+        axes.set_xlim(*across(chart))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
     axes.set_axisbelow(True)
     _names(axes, chart)
-    if len(chart.series) > 1:
+    if len(chart.series) > 1 and not is_plane(chart):
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
 

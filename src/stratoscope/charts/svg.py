@@ -19,11 +19,12 @@ from stratoscope.charts.frame import (
     Ruler,
     colour_limits,
     frame_of,
+    is_plane,
     shown_names,
 )
 from stratoscope.charts.numbers import format_number, short_names, unit_text
-from stratoscope.charts.svg_marks import DASHES, Scene, draw, place, text
-from stratoscope.charts.values import Cells, Chart, Dots, Line, Number
+from stratoscope.charts.svg_marks import DASHES, SHADES, Scene, draw, place, shade_style, text
+from stratoscope.charts.values import Cells, Chart, Dots, Line, Number, Path
 
 MOST_POINTS = 1000
 """A curve with more points is thinned; its extremes and gaps stay."""
@@ -71,7 +72,7 @@ def to_svg(chart: Chart, *, standalone: bool = True, points: int = MOST_POINTS, 
 
 def _body(scene: Scene, labels: dict[int, str]) -> str:
     """The marks, each series' label within the group of its last mark, so that it has its colour."""
-    last = {mark.series: place for place, mark in enumerate(scene.chart.marks) if isinstance(mark, Line | Dots)}
+    last = {mark.series: place for place, mark in enumerate(scene.chart.marks) if isinstance(mark, Line | Dots | Path)}
     drawn = [draw(mark, scene) for mark in scene.chart.marks]
     for series, label in labels.items():
         drawn[last[series]] = drawn[last[series]].removesuffix("</g>") + label + "</g>"
@@ -110,7 +111,9 @@ def _axes(chart: Chart, frame: Frame) -> str:
     drawn.append(f'<path class="ss-axis" d="M{place(left)} {place(bottom)}H{place(right)}"/>')
     drawn.append(_x_names(chart, frame) if chart.x.scale == "category" else _x_ticks(frame))
     drawn.append(_text(right, frame.height - 4, chart.x.title, "end", css="ss-name"))
-    unit = unit_text(chart.units)
+    unit = unit_text(chart.units) if not is_plane(chart) else ""
+    if is_plane(chart):
+        drawn.append(_text(4, top - 6, chart.y.title, "start", css="ss-name"))
     corner = ", ".join(part for part in (unit, "log scale" if frame.y.log else "") if part)
     return "".join(drawn) + (_text(left, frame.height - 4, corner, "start", css="ss-name") if corner else "")
 
@@ -142,9 +145,11 @@ def _labels(chart: Chart, frame: Frame) -> dict[int, str]:
     """For each series its name beside its end, moved apart where ends are close."""
     if len(chart.series) < 2:
         return {}
+    if is_plane(chart):
+        return _labels_in_plane(chart, frame)
     _, top, right, bottom = frame.box
     ends = sorted(_ends(chart, frame))
-    if len(ends) * LABEL_GAP > bottom - top + LABEL_GAP:
+    if not ends or len(ends) * LABEL_GAP > bottom - top + LABEL_GAP:
         return {}
     heights = _apart([end for end, _ in ends], top, bottom)
     names = short_names(chart.series, NAME_LETTERS)
@@ -163,6 +168,28 @@ def _ends(chart: Chart, frame: Frame) -> list[tuple[float, int]]:
             if len(finite):
                 found[mark.series] = float(frame.y(float(mark.y[finite[-1]])))
     return [(height, series) for series, height in found.items()]
+
+
+def _labels_in_plane(chart: Chart, frame: Frame) -> dict[int, str]:
+    """For each series its name beside its end, where no other name is; the title of its dot says it too."""
+    names, taken, drawn = short_names(chart.series, NAME_LETTERS), list[tuple[float, float, float]](), {}
+    left, top, _, bottom = frame.box
+    for mark in chart.marks:
+        if not isinstance(mark, Path | Line):
+            continue
+        finite = np.flatnonzero(np.isfinite(mark.x) & np.isfinite(mark.y))
+        if not len(finite):
+            continue
+        x, y = float(frame.x(float(mark.x[finite[-1]]))), float(frame.y(float(mark.y[finite[-1]])))
+        width = LETTER * len(names[mark.series])
+        start = x + 6 if x + 6 + width < WIDTH else x - 6 - width
+        for height in (y - 5, y + 14, y - 18, y + 27):
+            free = all(abs(height - h) >= LABEL_GAP or start > b or start + width < a for a, b, h in taken)
+            if free and top < height < bottom and start > left - 20:
+                taken.append((start, start + width, height))
+                drawn[mark.series] = _text(start, height, names[mark.series], "start", chart.series[mark.series])
+                break
+    return drawn
 
 
 def _apart(heights: list[float], top: float, bottom: float) -> list[float]:
@@ -184,7 +211,7 @@ def _legend(chart: Chart, frame: Frame) -> tuple[str, float]:
     """Names of the categories of a map, or of series whose ends left no room, under the chart; and the new height."""
     cells = [mark for mark in chart.marks if isinstance(mark, Cells) and mark.meanings]
     if not cells:
-        return "", frame.height
+        return _shades(chart, frame)
     finite = cells[0].values[np.isfinite(cells[0].values)]
     seen = [number for number in range(len(cells[0].meanings)) if (finite == number).any()]
     x, y, drawn = 8.0, frame.height + 14, []
@@ -214,6 +241,22 @@ def _colour_bar(chart: Chart, frame: Frame) -> str:
     ends = _text(x + 11, top + 9, _short(high), "start") + _text(x + 11, bottom, _short(low), "start")
     said = f"colours from {format_number(low)} to {format_number(high)}{', logarithmic' if log else ''}"
     return f'<linearGradient id="{name}" x2="0" y2="1">{stops}</linearGradient><g><title>{text(said)}</title>{bar}{ends}</g>'
+
+
+def _shades(chart: Chart, frame: Frame) -> tuple[str, float]:
+    """Under the chart what the colours along its ways mean, and the new height."""
+    ways = [mark.along for mark in chart.marks if isinstance(mark, Path)]
+    if not ways or chart.colour is None or len(np.unique(np.concatenate(ways))) < 2:
+        return "", frame.height
+    low, high, log = colour_limits(chart, np.concatenate(ways))
+    x, y, width = 8.0, frame.height + 14, 72.0 / SHADES
+    swatches = "".join(
+        f'<g {shade_style(n)}><rect class="ss-run" x="{place(x + n * width)}" y="{place(y - 8)}" '
+        f'width="{place(width + 0.3)}" height="7"/></g>'
+        for n in range(SHADES)
+    )
+    said = f"{chart.colour.title} {format_number(low)} to {format_number(high)}{', logarithmic' if log else ''}"
+    return f"<g>{swatches}{_text(x + 80, y, said, 'start')}</g>", y + 8
 
 
 def _short(value: float) -> str:

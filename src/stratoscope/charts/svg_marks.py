@@ -14,11 +14,13 @@ from stratoscope.charts.frame import Frame, colour_limits
 from stratoscope.charts.numbers import format_number, unit_text
 from stratoscope.charts.png import palette_png
 from stratoscope.charts.thin import kept_points
-from stratoscope.charts.values import Band, Boxes, Cells, Chart, Dots, FloatArray, Line, Mark, Number, Rule
+from stratoscope.charts.values import Band, Boxes, Cells, Chart, Dots, FloatArray, Line, Mark, Number, Path, Rule, Span
 
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2 2 2 2 2", "1 3")
 MOST_RECTANGLES = 400
 LEVELS = 250
+SHADES = 24
+"""How many colours a path has along it."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,64 @@ def _dots(mark: Dots, scene: Scene) -> str:
 
 
 @draw.register
+def _way(mark: Path, scene: Scene) -> str:
+    finite = np.isfinite(mark.x) & np.isfinite(mark.y)
+    places = np.flatnonzero(finite)
+    if not len(places):
+        return ""
+    x, y = scene.frame.x(np.where(finite, mark.x, 0.0)), scene.frame.y(np.where(finite, mark.y, 0.0))
+    name = text(scene.chart.series[mark.series])
+    shade = shades(scene.chart, mark.along)
+    drawn = []
+    for start, stop in _runs(shade, len(x)):
+        path = _path(x[start:stop], y[start:stop], finite[start:stop])
+        if path:
+            drawn.append(f'<g {shade_style(int(shade[start]))}><path class="ss-line" d="{path}"/></g>')
+    last = places[-1]
+    said = f"{name}: {format_number(mark.x[last])}, {_value(scene.chart, float(mark.y[last]))}"
+    end = f'<circle cx="{place(x[last])}" cy="{place(y[last])}" r="3.6"><title>{said}</title></circle>'
+    ends = f'<g {shade_style(int(shade[last]))}><g class="ss-dots">{end}</g></g>'
+    return f'<g class="ss-way" data-name="{name}">{"".join(drawn)}{ends}</g>'
+
+
+@draw.register
+def _span(mark: Span, scene: Scene) -> str:
+    order = np.flatnonzero(np.isfinite(mark.low) & np.isfinite(mark.high) & np.isfinite(mark.y))
+    if not len(order):
+        return ""
+    low, high, y = scene.frame.x(mark.low[order]), scene.frame.x(mark.high[order]), scene.frame.y(mark.y[order])
+    if len(order) == 1:
+        return f'<g class="ss-quiet"><path class="ss-whisker" d="M{place(low[0])} {place(y[0])}H{place(high[0])}"/></g>'
+    around = np.concatenate([low, high[::-1]]), np.concatenate([y, y[::-1]])
+    return f'<g class="ss-quiet"><path class="ss-band" d="{_path(*around, np.ones(2 * len(order), dtype=bool))}Z"/></g>'
+
+
+def shades(chart: Chart, along: FloatArray) -> FloatArray:
+    """Which of the `SHADES` colours each point of a path has."""
+    every = np.concatenate([mark.along for mark in chart.marks if isinstance(mark, Path)])
+    low, high, log = colour_limits(chart, every)
+    if log:
+        along, low, high = np.log10(np.maximum(along, low)), np.log10(low), np.log10(high)
+    share = np.clip((along - low) / (high - low), 0.0, 1.0)
+    return np.minimum((share * SHADES).astype(np.int64), SHADES - 1)
+
+
+def shade_style(number: int) -> str:
+    """Class and colours, on light and on dark, of the n-th shade."""
+    light, dark = (colours.ordered(number, SHADES, dark=dark) for dark in (False, True))
+    return f'class="ss-series" style="--l:{light};--d:{dark}"'
+
+
+def _runs(shade: FloatArray, n: int) -> list[tuple[int, int]]:
+    """Stretches of one colour, each up to the first point of the next, so that the path is whole."""
+    starts = np.flatnonzero(np.diff(shade, prepend=-1))
+    return [(int(start), min(int(stop) + 1, n)) for start, stop in zip(starts, [*starts[1:], n], strict=True)]
+
+
+@draw.register
 def _rule(mark: Rule, scene: Scene) -> str:
+    if mark.upright:
+        return _upright(mark, scene)
     left, _, right, _ = scene.frame.box
     y = float(scene.frame.y(mark.value))
     label = f"{text(mark.name)} {format_number(mark.value)}"
@@ -134,6 +193,17 @@ def _rule(mark: Rule, scene: Scene) -> str:
     return (
         f'<g class="ss-rule"><path d="M{place(left)} {place(y)}H{place(right)}"/>'
         f'<text x="{place(right - 3)}" y="{place(above)}" text-anchor="end">{label}</text></g>'
+    )
+
+
+def _upright(mark: Rule, scene: Scene) -> str:
+    left, top, right, bottom = scene.frame.box
+    x = float(scene.frame.x(mark.value))
+    label = f"{text(mark.name)} {format_number(mark.value)}"
+    before = x > (left + right) / 2
+    return (
+        f'<g class="ss-rule"><path d="M{place(x)} {place(top)}V{place(bottom)}"/><text x="{place(x - 4 if before else x + 4)}" '
+        f'y="{place(bottom - 5)}" text-anchor="{"end" if before else "start"}">{label}</text></g>'
     )
 
 

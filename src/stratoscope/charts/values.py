@@ -77,12 +77,40 @@ class Dots:
     y: FloatArray
 
 
+@dataclass(frozen=True, eq=False)
+class Path:
+    """A way through the plane, in order, coloured along it; where a place is not finite there is a gap.
+
+    Attributes:
+        series: which of the chart's series it belongs to.
+        x: places along the horizontal axis.
+        y: places along the vertical axis.
+        along: numbers on the colour axis, ascending, such as training steps.
+    """
+
+    series: int
+    x: FloatArray
+    y: FloatArray
+    along: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """How wide the points of a `Path` are: an interval along the horizontal axis at each height."""
+
+    series: int
+    y: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
 @dataclass(frozen=True)
 class Rule:
-    """A horizontal reference line, such as a floor, a ceiling or a threshold."""
+    """A reference line, such as a floor, a ceiling or a threshold: a height, or a place along the horizontal axis."""
 
     name: str
     value: float
+    upright: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +153,7 @@ class Number:
     high: float | None = None
 
 
-Mark = Line | Band | Dots | Rule | Cells | Boxes | Number
+Mark = Line | Band | Dots | Path | Span | Rule | Cells | Boxes | Number
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +175,7 @@ class Chart:
         marks: what is drawn, back to front.
         series: names of the series that marks point to.
         ordered: whether the series have an order (layers by depth), which the colours then follow.
-        colour: the axis of `Cells`' colours.
+        colour: the axis of the colours of `Cells` and `Path`.
         split: the data split, where the chart shows one of several.
     """
 
