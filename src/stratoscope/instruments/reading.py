@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from stratoscope.findings import Finding, Outcome
+from stratoscope.findings import Evidence, Finding, Outcome
+from stratoscope.network.layers import ROOT
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,6 +80,55 @@ def _table(array: xr.DataArray, split: str | None, dim: str | None, labels: list
     if list(map(str, array.coords[dim].values)) != labels:
         array = array.reindex({dim: labels})
     return array.values.astype(float)
+
+
+def by_split(measured: Group, *names: str) -> Iterator[list[At]]:
+    """The layers of each split in order (see `last_of`), without the network where it gives what a layer gives."""
+    for _, layers in groupby(last_of(measured, *names), key=lambda at: at.split):
+        in_order = list(layers)
+        # as texts: NaN is not equal to itself, but reads the same
+        own = {repr(at.values) for at in in_order if at.layer != ROOT}
+        yield [at for at in in_order if at.layer != ROOT or repr(at.values) not in own]
+
+
+def together(
+    judge: Judge,
+    code: str,
+    layers: Sequence[At],
+    size: Callable[[At], float],
+    of: int,
+    says: str,
+    numbers: Callable[[At], str],
+    *,
+    do: str,
+    evidence: Callable[[At], Mapping[str, Evidence]],
+    outcome: Outcome = Outcome.TIP,
+) -> Iterator[Finding]:
+    """One finding about one layer, and one about many: what holds of most layers is one fact and not one a layer.
+
+    Args:
+        judge: who speaks.
+        code: of the finding.
+        layers: of which it holds; nothing is said if there are none.
+        size: by which the layer is chosen whose numbers are told: the largest.
+        of: layers that were looked at.
+        says: what holds, after a layer's name: `"has ..."`.
+        numbers: the numbers of one layer, in words.
+        do: what to try.
+        evidence: the numbers of one layer by name, the limit among them.
+        outcome: what kind of statement this is.
+    """
+    if not layers:
+        return
+    most = max(layers, key=size)
+    text, place = f"{most.layer} {says}: {numbers(most)}", most.place
+    more: dict[str, Evidence] = {}
+    if len(layers) > 1:
+        names = [str(at.layer) for at in layers]
+        text = f"{len(names)} of {of} layers: each {says}: {some(names)}; most of all {most.layer}: {numbers(most)}"
+        place = Place(layer=None, step=most.step, split=most.split)
+        more = {"layers": ", ".join(names), "count": len(names), "of": of, "most": most.layer}
+    yield judge.finding(code, outcome, text, do=do, **place, **more, **evidence(most))
 
 
 def passed_if_silent(
