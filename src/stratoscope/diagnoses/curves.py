@@ -34,7 +34,8 @@ class Curve:
     @property
     def measured(self) -> Bool[np.ndarray, " layers"]:
         """Where there is a value."""
-        return ~np.isnan(self.value)
+        found: np.ndarray = ~np.isnan(self.value)
+        return found
 
     def until(self, place: int) -> Curve:
         """The part before a place."""

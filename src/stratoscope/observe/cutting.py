@@ -1,0 +1,386 @@
+"""Really cut a network after a layer, train a linear probe there, and compare both on the same held-out examples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stratoscope.capture.loss import loss_of
+from stratoscope.capture.pooling import IN_WORDS, rows_of
+from stratoscope.capture.restore import on_host, untouched
+from stratoscope.capture.running import call, dtype_of
+from stratoscope.capture.truncated import Truncated, own_params
+from stratoscope.errors import NotApplicable, SettingError, SubjectError
+from stratoscope.findings import Outcome
+from stratoscope.network.sources import Batch, ProbeSet
+from stratoscope.network.subject import Subject
+from stratoscope.network.weights import WeightSource
+from stratoscope.numerics.matrices import not_finite
+from stratoscope.numerics.paired import PairedDifference, paired_difference, wilson
+from stratoscope.numerics.ridge import Basis, ridge
+from stratoscope.numerics.sketch import count_sketch
+from stratoscope.observe.examine import examine
+from stratoscope.observe.settings import Settings
+from stratoscope.record.record import Record
+
+ADVICE = "DP001"
+"""The finding of the depth diagnosis that names a layer to cut after."""
+
+WIDTH = 4096
+"""Numbers an example that a probe is fitted on at most; wider ones are projected, as for every instrument."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often something is right.
+
+    Attributes:
+        accuracy: share of hits.
+        low: lower end of Wilson's 95 % interval.
+        high: its upper end.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, hits: int, n: int) -> Share:
+        """From a count."""
+        return cls(hits / n, *wilson(hits, n))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network that was run only up to a layer, with a probe on it, beside the whole network.
+
+    Attributes:
+        layer: after which the network was cut.
+        fitted_on: the split that the probe was fitted on.
+        scored_on: the split on which both were compared, on the same examples; `fitted_on` where there was no other:
+            then each half was predicted by a probe fitted to the other half.
+        n_fitted: examples that the probe was fitted to.
+        cut: accuracy of the cut network with its probe.
+        whole: accuracy of the whole network.
+        difference: `cut` less `whole`, with its 95 % interval and McNemar's p-value, from the examples as pairs.
+        layers_run: layers that were called up to the cut, the blocks around it among them.
+        layers_saved: layers that the whole network calls and the cut one does not.
+        params: trainable or not, the numbers of all params that the whole network's layers own.
+        params_saved: those of the layers that the cut network does not call.
+        params_probe: numbers of the probe.
+        seconds: of one example through the whole network.
+        seconds_cut: of one example through the cut one, without the probe's single product.
+        width: numbers an example that the probe reads.
+        strength: `lam / n` of the ridge regression, chosen by generalised cross-validation.
+        note: how the layer's output was made to rows.
+    """
+
+    layer: str
+    fitted_on: str
+    scored_on: str
+    n_fitted: int
+    cut: Share
+    whole: Share
+    difference: PairedDifference
+    layers_run: tuple[str, ...]
+    layers_saved: tuple[str, ...]
+    params: int
+    params_saved: int
+    params_probe: int
+    seconds: float
+    seconds_cut: float
+    width: int
+    strength: float
+    note: str
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast the cut network is."""
+        return self.seconds / self.seconds_cut
+
+    @property
+    def worse(self) -> bool:
+        """Whether the cut network is right less often, beyond the interval."""
+        return self.difference.high < 0
+
+    @property
+    def says(self) -> str:
+        """The comparison in a few sentences."""
+        found, points = self.difference, 100 * self.difference.difference
+        verdict = (
+            "less often right" if self.worse else "more often right" if found.low > 0 else "not to be told from it"
+        )
+        return (
+            f"Cut after {self.layer}, with a linear probe fitted on {self.n_fitted:,} examples of {self.fitted_on}, the "
+            f"network is right on {self.cut.accuracy:.1%} of {found.n:,} examples of {self.scored_on}; the whole network "
+            f"on {self.whole.accuracy:.1%}. The difference is {points:+.1f} points [{100 * found.low:+.1f}, "
+            f"{100 * found.high:+.1f}] (95 %, paired; McNemar's p = {found.p_value:.2g}): {verdict}. "
+            f"{len(self.layers_saved)} of {len(self.layers_saved) + len(self.layers_run)} layers and "
+            f"{self.params_saved / max(self.params, 1):.0%} of the parameters are not run; it takes "
+            f"{self.seconds_cut / self.seconds:.0%} of the time."
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """Everything as JSON-ready values."""
+        return asdict(self) | {"speedup": self.speedup, "worse": self.worse, "says": self.says}
+
+
+@on_host()
+def cut(
+    model: nn.Module | None = None,
+    data: Any = None,
+    layer: str | None = None,
+    *,
+    record: Record | None = None,
+    labels: Any = None,
+    weights: WeightSource | Mapping[str, Tensor] | str | Path | None = None,
+    subject: Subject | None = None,
+    fit: str | None = None,
+    score: str | None = None,
+    pooling: str = "gap",
+    probe: int = 2000,
+    batch_size: int = 128,
+    seed: int = 0,
+    settings: Settings | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Cut:
+    """Run a network only up to a layer, fit a linear probe there, and compare it with the whole network.
+
+    ```python
+    print(cut(model, {"train": (x, y), "test": (u, v)}, "layer3").says)
+    ```
+
+    What comes after the layer is not computed; the model is not changed. The probe is a ridge regression on one-hot
+    classes, its strength chosen by generalised cross-validation on the examples that it is fitted to.
+
+    Args:
+        model: the module; it leaves as it came.
+        data: as for `examine`, with class labels; two named splits, or one that is cut in halves.
+        layer: after which to cut: a layer's name, a further call of it (`relu@2`), or a function's place (`:relu`). By
+            default the layer that the depth diagnosis advises.
+        record: a record of this network, to take that advice from; otherwise it is measured.
+        labels: labels of `data`, where it does not hold them.
+        weights: other weights to run the model with.
+        subject: all of the above in one value instead.
+        fit: split to fit the probe on; `train` or the first one by default.
+        score: split to compare on; the first other one by default.
+        pooling: `"gap"`, the mean over the positions of a map or sequence, or `"flatten"`.
+        probe: examples drawn from each split.
+        batch_size: examples a forward pass.
+        seed: of the drawing, of halves and of projections.
+        settings: thresholds of the diagnosis; those of `stratoscope.toml` by default.
+        progress: told `(what, done, total)`.
+
+    Raises:
+        SubjectError: if there are no classes, no such layer, or nothing to fit a probe to.
+        SettingError: if a split or a pooling does not exist, or no layer was named and none is advised.
+    """
+    if subject is None:
+        if model is None:
+            raise SubjectError("A network is cut while it runs; give a model with data.")
+        name = type(model).__name__
+        subject = Subject(model, data, None, labels, weights, None, name, probe, batch_size, seed)
+    if subject.module is None or not subject.splits:
+        raise SubjectError("A network is cut while it runs; give a model with data.")
+    if pooling not in IN_WORDS:
+        raise SettingError(f"pooling={pooling!r}: a cut network is probed with {' or '.join(map(repr, IN_WORDS))}.")
+    splits = _splits(subject, fit, score)
+    if layer is None:
+        layer = advised(record if record is not None else _examined(subject, settings, progress))
+    return _Cutting(subject, subject.module, layer, pooling, seed, progress).run(*splits)
+
+
+def advised(record: Record) -> str:
+    """The layer after which the depth diagnosis advises to cut.
+
+    Raises:
+        SettingError: if it gives no advice; says what it found instead.
+    """
+    found = [finding for finding in record.findings if finding.code == ADVICE]
+    for finding in found:
+        if finding.outcome is Outcome.TIP and finding.layer is not None:
+            return finding.layer
+    why = found[0].says if found else "depth was not diagnosed"
+    raise SettingError(
+        f"No layer to cut after was named, and none is advised ({why}); name one, as a layer of the network."
+    )
+
+
+def _examined(subject: Subject, settings: Settings | None, progress: Callable[[str, int, int], None] | None) -> Record:
+    return examine(subject=subject, only=["depth"], settings=settings, progress=progress)
+
+
+def _splits(subject: Subject, fit: str | None, score: str | None) -> tuple[str, str]:
+    """The splits to fit and to score on; the same one twice where there is no other."""
+    names = list(subject.splits)
+    for name in (fit, score):
+        if name is not None and name not in names:
+            raise SettingError(f"There is no split {name!r}; the data have {', '.join(names)}.")
+    others = [name for name in names if name != score]
+    fit = fit or ("train" if "train" in others else (others or names)[0])
+    return fit, score or next((name for name in names if name != fit), fit)
+
+
+@dataclass
+class _Seen:
+    """What one split gave: features at the cut, classes, and what the whole network guesses."""
+
+    features: Tensor
+    labels: Tensor
+    right: Tensor
+
+
+@dataclass
+class _Cutting:
+    """One network, cut after one layer."""
+
+    subject: Subject
+    model: nn.Module
+    layer: str
+    pooling: str
+    seed: int
+    progress: Callable[[str, int, int], None] | None
+
+    def __post_init__(self) -> None:
+        self._weights = self.subject.override()
+        self._short = Truncated(self.model, self.subject.catalogue, self.layer, self._weights)
+        self._seconds, self._examples = [0.0, 0.0], 0
+        self._width_from = 0
+
+    def run(self, fit: str, score: str) -> Cut:
+        """Look at both splits, fit, compare."""
+        with untouched(self.model), torch.no_grad():
+            first = next(iter(self._batches(self.subject.probe_set(fit))))
+            called = self._short.survey(first)
+            fitted = self._see(fit, compare=fit == score)
+            scored = fitted if fit == score else self._see(score, compare=True)
+        parts = _halves(len(fitted.labels), self.seed) if fit == score else None
+        guesses, strength, n_fitted = _guessed(fitted, scored, parts)
+        right = guesses == scored.labels
+        return self._told((fit, score), n_fitted, right, scored, called, strength)
+
+    def _batches(self, probe: ProbeSet) -> Iterator[Batch]:
+        for batch in probe.batches:
+            yield batch.to(self.subject.device, dtype=dtype_of(self.model))
+
+    def _see(self, split: str, compare: bool) -> _Seen:
+        """Pass over a split through the cut network, and through the whole one where both are compared."""
+        probe = self.subject.probe_set(split)
+        features, labels, right = [], [], []
+        for number, batch in enumerate(self._batches(probe)):
+            if self.progress is not None:
+                self.progress(f"cut after {self.layer}: {split}", number, len(probe.batches))
+            labels.append(_classes(batch))
+            if compare:
+                right.append(self._whole(probe.batches[number]))
+            start = self._clock()
+            with self._short.stopping():
+                reached = self._short.run(batch)
+            if compare:
+                self._seconds[1] += self._clock() - start
+                self._examples += batch.n
+            features.append(self._rows(reached))
+        found = torch.cat(features)
+        if bad := not_finite(found):
+            raise SubjectError(f"{bad:,} of {found.numel():,} numbers that {self.layer} gives are NaN or infinite.")
+        return _Seen(found, torch.cat(labels), torch.cat(right) if right else torch.empty(0))
+
+    def _whole(self, stored: Batch) -> Tensor:
+        """Whether the whole network is right on each example; timed."""
+        batch = stored.to(self.subject.device, dtype=dtype_of(self.model))
+        start = self._clock()
+        output = call(self.model, batch, self._weights)
+        self._seconds[0] += self._clock() - start
+        try:
+            loss = loss_of(None, output, replace(batch, labels=_classes(batch).to(self.subject.device)), self.model)
+        except NotApplicable as why:
+            raise SubjectError(f"The network's own accuracy is not known: {why}.") from why
+        if loss.logits is None or loss.labels is None or len(loss.labels) != batch.n:
+            raise SubjectError("The network gives no scores of classes, one row an example; only a classifier is cut.")
+        return (loss.logits.argmax(1) == loss.labels).cpu()
+
+    def _rows(self, reached: Any) -> Tensor:
+        try:
+            rows = rows_of(reached, self.pooling, 1, self.seed).values
+        except NotApplicable as why:
+            raise SubjectError(f"The network cannot be cut after {self.layer}: {why}.") from why
+        self._width_from = rows.shape[1]
+        rows = count_sketch(rows, WIDTH, seed=self.seed) if rows.shape[1] > WIDTH else rows
+        return rows.cpu()
+
+    def _clock(self) -> float:
+        if self.subject.device.type != "cpu":
+            torch.accelerator.synchronize(self.subject.device)
+        return time.perf_counter()
+
+    def _told(
+        self,
+        splits: tuple[str, str],
+        n_fitted: int,
+        right: Tensor,
+        scored: _Seen,
+        called: tuple[Sequence[str], Sequence[str]],
+        strength: float,
+    ) -> Cut:
+        whole, short = called
+        saved = [name for name in whole if name not in short]
+        layers, width = self.subject.catalogue.layers, scored.features.shape[1]
+        run, every = own_params(layers, list(short)), own_params(layers, list(whole))
+        n, hits, theirs = len(right), int(right.sum()), int(scored.right.sum())
+        both = int((right & scored.right).sum())
+        note = IN_WORDS[self.pooling]
+        if self._width_from > width:
+            note += f", projected from {self._width_from} to {width} numbers"
+        return Cut(
+            layer=self.layer, fitted_on=splits[0], scored_on=splits[1], n_fitted=n_fitted,
+            cut=Share.of(hits, n), whole=Share.of(theirs, n),
+            difference=paired_difference(both, hits - both, theirs - both, n - hits - theirs + both),
+            layers_run=tuple(short), layers_saved=tuple(saved),
+            params=sum(param.numel() for param in every.values()),
+            params_saved=sum(param.numel() for one, param in every.items() if one not in run),
+            params_probe=(width + 1) * len(torch.unique(scored.labels)),
+            seconds=self._seconds[0] / self._examples, seconds_cut=self._seconds[1] / self._examples,
+            width=width, strength=strength, note=note,
+        )  # fmt: skip
+
+
+def _classes(batch: Batch) -> Tensor:
+    labels = batch.labels
+    if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels is None or labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise SubjectError("A probe is fitted to classes: one integer label an example is needed.")
+    return labels.long().cpu()
+
+
+def _halves(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return order[: n // 2], order[n // 2 :]
+
+
+def _guessed(fitted: _Seen, scored: _Seen, halves: tuple[Tensor, Tensor] | None) -> tuple[Tensor, float, int]:
+    """The probe's guesses, its strength, and how many examples it was fitted to."""
+    if halves is None:
+        guesses, strength = _probed(fitted.features, fitted.labels, scored.features)
+        return guesses, strength, len(fitted.labels)
+    guesses, strengths = torch.empty_like(fitted.labels), []
+    for train, test in (halves, halves[::-1]):
+        guesses[test], strength = _probed(fitted.features[train], fitted.labels[train], fitted.features[test])
+        strengths.append(strength)
+    return guesses, (strengths[0] * strengths[1]) ** 0.5, len(halves[0])
+
+
+def _probed(features: Tensor, labels: Tensor, others: Tensor) -> tuple[Tensor, float]:
+    """Classes of other examples, by a ridge regression on one-hot classes."""
+    names, places = torch.unique(labels, return_inverse=True)
+    if len(names) < 2:
+        raise SubjectError(f"{len(names)} class in {len(labels)} examples; a probe is fitted to two or more.")
+    one_hot = torch.nn.functional.one_hot(places, len(names)).double()
+    fit = ridge(Basis.of(features), one_hot)
+    return names[fit.predict(others).argmax(1)], float(fit.strengths[0])
