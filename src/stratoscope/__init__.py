@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
     from stratoscope.network import datasets as data
     from stratoscope.network.subject import Subject
+    from stratoscope.observe.cutting import cut
+    from stratoscope.observe.diagnosing import diagnose
     from stratoscope.observe.examine import examine
     from stratoscope.observe.inspecting import inspect
     from stratoscope.observe.watch import watch
@@ -33,7 +35,9 @@ _HOMES = {
     "StratoscopeError": "stratoscope.errors",
     "Subject": "stratoscope.network.subject",
     "__version__": "stratoscope.version",
+    "cut": "stratoscope.observe.cutting",
     "data": "stratoscope.network.datasets",
+    "diagnose": "stratoscope.observe.diagnosing",
     "examine": "stratoscope.observe.examine",
     "inspect": "stratoscope.observe.inspecting",
     "quantity": "stratoscope.record.quantity",
@@ -50,7 +54,9 @@ __all__ = [
     "StratoscopeError",
     "Subject",
     "__version__",
+    "cut",
     "data",
+    "diagnose",
     "examine",
     "inspect",
     "quantity",

@@ -78,7 +78,7 @@ class Truncated:
             whole = list(entered)
             if self.name not in sites:
                 raise SubjectError(
-                    f"The network cannot be cut after {self.name!r}, which is not called; called are {_some(list(sites))}."
+                    f"The network cannot be cut after {self.name!r}, which is not called; {_some(list(sites))} are."
                 )
             self._site = sites[self.name]
             entered.clear()

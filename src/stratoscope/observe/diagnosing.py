@@ -63,6 +63,7 @@ class Chosen:
         only, skip = ((keys,) if isinstance(keys, str) else tuple(keys) for keys in (only, skip))
         settings = settings or Settings()
         diagnoses = every_diagnosis()
+        _check(only, skip)
         named = [key for key in only if key in diagnoses]
         read = sorted({key for name in named for key in diagnoses[name].reads} & every_instrument().keys())
         instruments = choose_instruments(
@@ -87,6 +88,13 @@ class Chosen:
         about: Mapping[str, Any] = describe(self.judges)
         names = [group_of(one, label) for one, label in labels_of(self.diagnoses).items()]
         return {"instruments": about, "diagnoses": names}
+
+
+def _check(only: Iterable[str], skip: Iterable[str]) -> None:
+    known = [*every_instrument(), *every_diagnosis()]
+    for key in (*only, *skip):
+        if key not in known:
+            raise SettingError(f"There is no instrument {key!r}, nor a diagnosis; there are {', '.join(known)}.")
 
 
 def conclude(writer: RecordWriter, chosen: Chosen, settings: Settings) -> None:
