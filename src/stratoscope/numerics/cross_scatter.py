@@ -12,11 +12,13 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from stratoscope.numerics.hsic import CONSTANT, FEW, KernelProducts
-from stratoscope.numerics.matrices import at_least_float32
 from stratoscope.numerics.similarity import Alignment, Procrustes, alignment, procrustes_of
 
 PAIRS = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Which two of the streams a sum is of; the first stream is 0 and the second 1."""
+
+NOISE = 1e-12
+"""A squared Procrustes distance below this may be rounding of the moments."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,13 @@ class _Sums:
     def of(cls, streams: tuple[Tensor, Tensor]) -> _Sums:
         wide = [_float64(rows) for rows in streams]
         means = wide[0].mean(0), wide[1].mean(0)
-        centred = [
-            (rows - mean).to(kind) for rows, mean, kind in zip(wide, means, map(_product_type, streams), strict=True)
-        ]
+        centred = [rows - mean for rows, mean in zip(wide, means, strict=True)]
         squares = [rows.square().sum(1) for rows in centred]
         return cls(
             len(wide[0]), means,
-            {(a, b): (centred[a].T @ centred[b]).double() for a, b in PAIRS},
-            {(a, b): (squares[a] @ centred[b]).double() for a, b in PAIRS},
-            {(a, b): (squares[a].double() @ squares[b].double()) for a, b in PAIRS},
+            {(a, b): centred[a].T @ centred[b] for a, b in PAIRS},
+            {(a, b): squares[a] @ centred[b] for a, b in PAIRS},
+            {(a, b): squares[a] @ squares[b] for a, b in PAIRS},
         )  # fmt: skip
 
     def around(self, means: tuple[Tensor, Tensor]) -> _Sums:
@@ -90,7 +90,7 @@ class CrossScatter:
 
     Each batch is summed around its own means and merged by moving both sides to the common ones (as Chan, Golub and LeVeque,
     doi:10.1080/00031305.1983.10483115, do for a variance), in float64: how rows were cut into batches, or spread over
-    processes, changes nothing beyond rounding. Products within a batch of float32 are taken in float32. NaN and infinity stay.
+    processes, changes nothing beyond rounding. NaN and infinity stay.
     Memory: `8 (D^2 + E^2 + 2 D E)` bytes.
 
     >>> scatter = CrossScatter()
@@ -181,7 +181,7 @@ class CrossScatter:
         ).at(0, 0)  # fmt: skip
 
     def procrustes(self) -> Procrustes:
-        """Procrustes distance over all rows, as `stratoscope.numerics.similarity.procrustes`, down to about 1e-6.
+        """Procrustes distance over all rows, as `stratoscope.numerics.similarity.procrustes`; under 1e-6 it is 0.
 
         Raises:
             ValueError: with less than 4 rows, or if one was NaN or infinite.
@@ -192,7 +192,8 @@ class CrossScatter:
         first, second = (sums.scatter[side, side] / sums.scatter[side, side].trace() for side in (0, 1))
         length = (sums.scatter[0, 0].trace() * sums.scatter[1, 1].trace()).sqrt()
         alike = float(torch.linalg.svdvals(sums.scatter[0, 1] / length).sum())
-        return procrustes_of(2 - 2 * alike, [first, second], sums.n)
+        squared = 2 - 2 * alike
+        return procrustes_of(squared if squared > NOISE else 0.0, [first, second], sums.n)
 
     def _constant(self) -> Iterator[bool]:
         sums = self._known()
@@ -226,10 +227,3 @@ class CrossScatter:
 def _float64(rows: Tensor) -> Tensor:
     """The same in float64, on the CPU where the device has no such type."""
     return (rows.cpu() if rows.device.type == "mps" else rows).double()
-
-
-def _product_type(rows: Tensor) -> torch.dtype:
-    """In which products are taken: float64 for float64 and on accelerators, whose float32 may be TF32."""
-    if rows.device.type not in ("cpu", "mps"):
-        return torch.float64
-    return at_least_float32(rows[:0]).dtype
