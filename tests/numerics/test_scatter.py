@@ -124,3 +124,16 @@ def test_what_does_not_fit_is_refused():
         scatter.update(torch.zeros(2, 3))
     scatter.update(torch.zeros(0, 2))
     assert scatter.count == 2
+
+
+def test_what_is_merged_in_is_not_added_to():
+    """One batch's moments are shared by all sites that give the same tensor."""
+    rows, labels = drawn()
+    shared, first, second = scatter_of(rows, labels), Scatter(), Scatter()
+    for whole in (first, second):
+        whole.merge(shared)
+        whole.merge(scatter_of(rows + 1, labels))
+    assert shared.count == len(rows)
+    assert first.count == second.count == 2 * len(rows)
+    assert_close(shared.result().means, scatter_of(rows, labels).result().means)
+    assert_close(first.result().means, second.result().means)

@@ -141,7 +141,8 @@ class Scatter:
 
     def _add(self, labels: Tensor, counts: Tensor, means: Tensor, within: Tensor, squares: Tensor) -> None:
         if self._labels is None:
-            self._labels, self._counts, self._means = labels, counts, means
+            # copies: these are added to in place, and the batch may be part of other sums too
+            self._labels, self._counts, self._means = labels, counts.clone(), means.clone()
             self._within, self._squares = within.clone(), squares.clone()
             return
         if means.shape[1] != self._means.shape[1]:
