@@ -210,6 +210,20 @@ def test_without_labels_everything_about_inputs_is_there():
     assert value(found, "classes") == 0
 
 
+def test_bins_alone():
+    """Neither kernels nor distances are asked for; the bins' numbers are the same."""
+    labels, made = torch.arange(300) % 2, Information(variances=(), distances=False)
+    assert made.requires == {Activations()}
+    assert made.uses == {UnitCounts()}
+    found, whole = made.measure_layer(View(gaussian(), labels)), measure(gaussian(), labels)
+    assert value(found, "information_y_debiased") == value(whole, "information_y_debiased")
+    assert not [name for name in found if "nois" in name or "kernel" in name or "distance" in name]
+    assert {name for name in whole if name not in found} == {
+        "noisy_x", "noisy_x_low", "noisy_x_high", "noisy_x_error", "noisy_y", "noisy_y_low", "noisy_y_high",
+        "noisy_y_error", "kernel_y_upper", "kernel_y_lower", "noise_variance", "within_distance", "between_distance",
+    }  # fmt: skip
+
+
 def test_one_class():
     found = measure(gaussian(), torch.zeros(300, dtype=torch.int64))
     assert value(found, "information_y") == value(found, "information_y_ceiling") == 0.0
@@ -295,7 +309,13 @@ def test_ranges():
         ({"bin_range": "activation"}, {"module": nn.Hardtanh(-2.0, 3.0)}, (-2.0, 3.0, "activation")),
         ({"bin_range": "activation"}, {"activation": "relu"}, (low, high, "step")),
         ({"bin_range": (-3.0, 2.0)}, {}, (-3.0, 2.0, "given")),
-        ({"ranges": (("fc", -4.0, 4.0),), "bin_range": "activation"}, {"activation": "tanh"}, (-4.0, 4.0, "run")),
+        ({"ranges": (("fc", -4.0, 4.0),)}, {"activation": "tanh"}, (-4.0, 4.0, "run")),
+        (
+            {"ranges": (("fc", -4.0, 4.0),), "bin_range": "activation"},
+            {"activation": "tanh"},
+            (-1.0, 1.0, "activation"),
+        ),
+        ({"ranges": (("fc", -4.0, 4.0),), "bin_range": "activation"}, {"activation": "relu"}, (-4.0, 4.0, "run")),
         ({"ranges": (("other", -4.0, 4.0),)}, {}, (low, high, "step")),
     ):
         found = measure(features, None, settings, **view)

@@ -31,8 +31,9 @@ stands here beside its estimator, its parameter, its ceiling and, for labels, wh
 
 **Range of the bins.** `"step"`: from the least to the largest number of that layer at that step. Bins then widen as
 activations grow, which alone makes the entropy fall. `"activation"`: the bounds of a bounded nonlinearity, and the step's
-range elsewhere. A pair `(low, high)` is taken for all layers. `ranges` holds a pair for each layer, as a whole run gives
-it: `stratoscope.observe.plane.information_plane` runs a series of checkpoints twice and sets it.
+range elsewhere. A pair `(low, high)` is taken for all layers. `ranges` has the range of each layer over a whole run, which
+stands in for the step's: `stratoscope.observe.plane.information_plane` goes through a series of checkpoints twice and
+sets it.
 
 **What it means.** A fall of `information_x` says that examples moved into the same bins, which a saturating nonlinearity
 does by itself (Saxe et al., doi:10.1088/1742-5468/ab3985): equal-count bins do not see it, since they do not change under
@@ -94,9 +95,10 @@ class Information(LayerInstrument):
         sweep: other numbers of bins, for the band.
         bin_width: of the bins of fixed width.
         bin_range: `"step"`, `"activation"` or a pair `(low, high)`.
-        ranges: `(layer, low, high)` for layers whose range over a whole run is known; others go by `bin_range`.
-        variances: of the noise, as in `KernelSums`.
+        ranges: `(layer, low, high)` for layers whose range over a whole run is known; taken in place of the step's.
+        variances: of the noise, as in `KernelSums`; an empty tuple for bins alone, at a fraction of the cost.
         draws: places to draw for the noise; 0 for kernel bounds alone.
+        distances: whether to look at mean distances within and between classes.
         widest: units up to which nearest neighbours are asked.
         permutations: shuffles of the labels for the null; without at least 2 nothing is judged against noise.
         seed: of shuffles and noise.
@@ -133,6 +135,7 @@ class Information(LayerInstrument):
     ranges: tuple[tuple[str, float, float], ...] = ()
     variances: tuple[tuple[str, float], ...] = VARIANCES
     draws: int = 100
+    distances: bool = True
     widest: int = 3
     permutations: int = 20
     seed: int = 0
@@ -158,21 +161,21 @@ class Information(LayerInstrument):
 
     @property
     def requires(self) -> set[Need]:
-        """A sample of the layer's activations, and kernels between its examples."""
-        return {self._need, self._kernels}
+        """A sample of the layer's activations, and kernels between its examples unless there is no noise to look through."""
+        return {self._need} if self._kernels is None else {self._need, self._kernels}
 
     @property
     def uses(self) -> set[Need]:
         """How often units are saturated, and distances within and between classes."""
-        return {UnitCounts(), ClassDistances(self._need)}
+        return {UnitCounts(), ClassDistances(self._need)} if self.distances else {UnitCounts()}
 
     @property
     def _need(self) -> Activations:
         return Activations(n=self.n, width=self.width, pooling=self.pooling)
 
     @property
-    def _kernels(self) -> KernelSums:
-        return KernelSums(self._need, self.variances)
+    def _kernels(self) -> KernelSums | None:
+        return KernelSums(self._need, self.variances) if self.variances else None
 
     def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
         """All estimators at one layer."""
@@ -183,27 +186,27 @@ class Information(LayerInstrument):
             n, width = sample.features.shape
             raise NotApplicable(f"{n} example of {width} numbers; two examples of one are needed")
         span = self._span(view, sample.features)
+        kernels = None if self._kernels is None else view[self._kernels]
         # layers that give the same share one sample, and most of what follows from it
-        found = dict(sample.worked_out.once((self, span), lambda: numbers_of(self, sample, view[self._kernels], span)))
+        found = dict(sample.worked_out.once((self, span), lambda: numbers_of(self, sample, kernels, span)))
         found["saturation"] = quantity(
             _saturation(view.get(UnitCounts())), units="1", valid_min=0.0, valid_max=1.0,
             long_name="share of activations with less than a tenth of the largest slope",
         )  # fmt: skip
-        distances: ClassSeparation | None = view.get(ClassDistances(self._need))
-        if sample.labels is not None:
-            found |= _distances(distances)
+        if sample.labels is not None and self.distances:
+            found |= _distances(view.get(ClassDistances(self._need)))
         return found
 
     def _span(self, view: LayerView, features: Tensor) -> tuple[float, float, str]:
         """The bins' range at a layer, and where it comes from."""
-        for layer, low, high in self.ranges:
-            if layer == view.layer.name:
-                return low, high, "run"
         if isinstance(self.bin_range, tuple):
             return *self.bin_range, "given"
         bounds = _bounds(view) if self.bin_range == "activation" else None
         if bounds is not None:
             return *bounds, "activation"
+        for layer, low, high in self.ranges:
+            if layer == view.layer.name:
+                return low, high, "run"
         least, most = torch.aminmax(features)
         return float(least), float(most), "step"
 

@@ -52,7 +52,7 @@ def _checked(measured: Group) -> list[str]:
 
 def _judge(made: Information, measured: Group) -> Iterator[Finding]:
     for _, places in groupby(last_of(measured, *_READ), key=lambda at: at.split):
-        layers = [at for at in places]
+        layers = list(places)
         own = {(at["information_x"], at["bin_low"], at["bin_high"]) for at in layers if at.layer != ROOT}
         layers = [
             at for at in layers if at.layer != ROOT or (at["information_x"], at["bin_low"], at["bin_high"]) not in own
@@ -174,59 +174,64 @@ def _disagreements(made: Information, measured: Group) -> Iterator[Finding]:
 def _movements(made: Information, measured: Group) -> Iterator[_Movement]:
     if "information_x" not in measured or measured["information_x"].sizes["step"] < STEPS:
         return
-    front = measured["information_x"]
-    splits = [str(s) for s in front.coords["split"].values] if "split" in front.dims else [None]
-    for split in splits:
-        for layer in map(str, front.coords["layer"].values):
-            yield from _at(made, measured, split, layer)
+    found = _Along(measured)
+    bins, silent = found["information_x"], found["uninformative"]
+    for split, layer in zip(*np.nonzero(np.isfinite(bins).sum(-1) >= STEPS), strict=True):
+        known = np.flatnonzero(np.isfinite(bins[split, layer]))
+        last = known[-1]
+        for first in dict.fromkeys((known[np.argmax(bins[split, layer, known])], known[0])):
+            change = bins[split, layer, last] - bins[split, layer, first]
+            always = silent[split, layer, first] == 1 == silent[split, layer, last]
+            if abs(change) >= made.fall and not always:
+                yield from _against(made, found, (split, layer), (int(first), int(last)), float(change))
 
 
-def _at(made: Information, measured: Group, split: str | None, layer: str) -> Iterator[_Movement]:
-    bins = _series(measured, "information_x", split, layer)
-    silent = _series(measured, "uninformative", split, layer)
-    known = np.flatnonzero(np.isfinite(bins))
-    if len(known) < STEPS:
-        return
-    steps = measured["information_x"].coords["step"].values
-    span = _series(measured, "bin_high", split, layer) - _series(measured, "bin_low", split, layer)
-    last = known[-1]
-    for start in dict.fromkeys((known[np.argmax(bins[known])], known[0])):
-        change = bins[last] - bins[start]
-        if abs(change) < made.fall or silent[start] == 1 == silent[last]:
-            continue
-        for name, (values, errors) in _others(measured, split, layer).items():
-            away = values[last] - values[start]
-            error = math.hypot(errors[start], errors[last])
-            if away * change < 0 and abs(away) >= made.against and abs(away) > made.noise_z * error:
-                widened = span[last] / span[start] if span[start] > 0 else math.nan
-                saturation = _series(measured, "saturation", split, layer)[last]
-                yield _Movement(
-                    layer, split, name, int(steps[start]), int(steps[last]), float(change), float(away), float(widened),
-                    float(saturation),
-                )  # fmt: skip
+def _against(
+    made: Information, found: _Along, place: tuple[int, int], ends: tuple[int, int], change: float
+) -> Iterator[_Movement]:
+    """The estimators that moved the other way between two steps."""
+    first, last = ends
+    for name, values, errors in found.others():
+        away = float(values[place][last] - values[place][first])
+        error = 0.0 if errors is None else math.hypot(errors[place][first], errors[place][last])
+        if away * change < 0 and abs(away) >= made.against and abs(away) > made.noise_z * error:
+            spans = found["bin_high"][place] - found["bin_low"][place]
+            yield _Movement(
+                found.layers[place[1]], found.splits[place[0]], name, found.steps[first], found.steps[last], change, away,
+                float(spans[last] / spans[first]) if spans[first] > 0 else math.nan,
+                float(found["saturation"][place][last]),
+            )  # fmt: skip
 
 
-def _others(
-    measured: Group, split: str | None, layer: str
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """The estimators that the bins are compared with, each with its standard errors along steps."""
-    counted = _series(measured, "quantile_x", split, layer)
-    found = {"bins of equal counts": (counted, np.zeros_like(counted))}
-    noisy, errors = (_series(measured, name, split, layer, noise=RELATIVE) for name in ("noisy_x", "noisy_x_error"))
-    found["noise of a tenth of the variance"] = noisy, errors
-    return found
+class _Along:
+    """Variables as splits x layers x steps, each read once; NaN where there is nothing."""
 
+    def __init__(self, measured: Group) -> None:
+        self._measured, self._read = measured, dict[str, NDArray[np.float64]]()
+        front = measured["information_x"]
+        self.steps = [int(step) for step in front.coords["step"].values]
+        self.layers = [str(layer) for layer in front.coords["layer"].values]
+        there = "split" in front.dims
+        self.splits: list[str | None] = [str(split) for split in front.coords["split"].values] if there else [None]
 
-def _series(measured: Group, name: str, split: str | None, layer: str, noise: str | None = None) -> NDArray[np.float64]:
-    """One variable along the steps; NaN where it is not there."""
-    steps = measured["information_x"].coords["step"].values
-    if name not in measured:
-        return np.full(len(steps), np.nan)
-    array: xr.DataArray = measured[name]
-    wanted = {"split": split, "layer": layer, "noise": noise}
-    for dim, label in wanted.items():
-        if dim in array.dims:
-            if label not in array.coords[dim].values.tolist():
-                return np.full(len(steps), np.nan)
-            array = array.sel({dim: label})
-    return array.reindex(step=steps).values.astype(float)
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        if name not in self._read:
+            self._read[name] = self._of(name)
+        return self._read[name]
+
+    def others(self) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.float64] | None]]:
+        """The estimators that the bins are compared with, each with its standard errors."""
+        yield "bins of equal counts", self["quantile_x"], None
+        yield "noise of a tenth of the variance", self["noisy_x"], self["noisy_x_error"]
+
+    def _of(self, name: str) -> NDArray[np.float64]:
+        shape = len(self.splits), len(self.layers), len(self.steps)
+        array: xr.DataArray | None = self._measured.get(name)
+        if array is not None and "noise" in array.dims:
+            array = array.sel(noise=RELATIVE) if RELATIVE in array.coords["noise"].values.tolist() else None
+        if array is None:
+            return np.full(shape, math.nan)
+        labels = {"split": self.splits, "layer": self.layers, "step": self.steps}
+        array = array.reindex({dim: along for dim, along in labels.items() if dim in array.dims})
+        array = array.transpose(*(dim for dim in labels if dim in array.dims))
+        return np.asarray(array.values, dtype=np.float64).reshape(shape)

@@ -42,13 +42,13 @@ Span = tuple[float, float, str]
 """The range of the bins, and which of `RANGES` it is."""
 
 
-def numbers_of(made: Information, sample: Sample, kernels: Kernels, span: Span) -> dict[str, Quantity]:
+def numbers_of(made: Information, sample: Sample, kernels: Kernels | None, span: Span) -> dict[str, Quantity]:
     """Every variable that depends on the sample alone.
 
     Args:
         made: the instrument, for its settings.
         sample: two rows or more, finite.
-        kernels: sums of kernels between its rows.
+        kernels: sums of kernels between its rows; `None` for no noise.
         span: of the bins.
     """
     return _Measured(made, sample, kernels, span).all()
@@ -60,7 +60,7 @@ class _Measured:
 
     made: Information
     sample: Sample
-    kernels: Kernels
+    kernels: Kernels | None
     span: Span
 
     @cached_property
@@ -81,7 +81,8 @@ class _Measured:
     def all(self) -> dict[str, Quantity]:
         """Every variable that depends on the sample alone."""
         found = self._swept()
-        found |= self._through_noise()
+        if self.kernels is not None:
+            found |= self._through_noise(self.kernels)
         if self.examples.labels is not None:
             found |= self._from_neighbours(self.examples.labels)
         n, width = self.features.shape
@@ -153,7 +154,11 @@ class _Measured:
             "_null_sd": (y.null_sd, "standard deviation of I(bin T; Y) under shuffled labels"),
             "_miller_madow": (y.miller_madow, "I(bin T; Y), corrected for cells that were missed"),
         }
-        found = {"information_y": self._bits(y.bits, "I(bin T; Y)", note=self._note)}
+        found = {
+            "information_y": self._bits(
+                y.bits, "I(bin T; Y)", note=self._note, across="information_x", plane="Information plane"
+            )
+        }
         found |= {f"information_y{end}": self._bits(value, what) for end, (value, what) in bits.items()}
         found["information_y_debiased"] = self._bits(
             y.debiased, "I(bin T; Y) less what shuffled labels read", headline=2, note=self._note
@@ -183,13 +188,12 @@ class _Measured:
 
     # -- noise --------------------------------------------------------------------------------------------------------
 
-    def _through_noise(self) -> dict[str, Quantity]:
+    def _through_noise(self, kernels: Kernels) -> dict[str, Quantity]:
         """Kernel bounds, and drawn noise between them."""
         labels, inputs = self.examples.labels, self.examples.inputs
-        own = self.kernels.own
-        variances = self.kernels.variances
+        own, variances = kernels.own, kernels.variances
         bounds = kernel_information(
-            variances.numpy(), self.kernels.sums.numpy(), None if own is None else own.numpy(), labels
+            variances.numpy(), kernels.sums.numpy(), None if own is None else own.numpy(), labels
         )
         if inputs is not None:  # rows of one input: the noise is not all that is left open by the input
             nothing = np.full(len(variances), math.nan)
