@@ -11,8 +11,7 @@ from stratoscope.errors import NotApplicable
 from stratoscope.studies.claim import decide
 from stratoscope.studies.depth import claims, pictures
 from stratoscope.studies.depth.networks import perceptron
-from stratoscope.studies.depth.study import SIZES, tasks, work
-from stratoscope.studies.registry import study
+from stratoscope.studies.depth.study import SIZES, STUDY, tasks, work
 from stratoscope.studies.running import run_study
 from stratoscope.studies.runs import Run
 
@@ -102,14 +101,14 @@ def test_getting_worse_after_the_best_layer_takes_more_than_noise():
     assert decide(flat).result != "held"
 
 
-def test_the_best_layer_is_reported_with_its_spread_and_held_against_the_printed_one():
-    near = claims.best_is_near_the_printed(belief(valley(28), scale=0.004))
+def test_the_printed_layer_is_compared_with_one_beyond_it_and_the_best_is_reported_with_its_spread():
+    near = claims.worse_beyond_the_printed(belief(valley(28), scale=0.004))
     layers = [near.numbers[f"best layer, seed {seed}"] for seed in range(3)]
     assert near.numbers["best layer"] == pytest.approx(np.mean(layers))
     assert near.numbers["spread of the best layer"] == pytest.approx(np.std(layers, ddof=1))
     assert len(set(layers)) > 1
     assert decide(near).result == "held"
-    assert decide(claims.best_is_near_the_printed(belief(valley(8), scale=0.004))).result == "did not hold"
+    assert decide(claims.worse_beyond_the_printed(belief(valley(60)))).result == "did not hold"
 
 
 def test_a_network_that_was_never_trained_gains_nothing_by_learning():
@@ -154,7 +153,7 @@ def test_every_claim_reads_tasks_that_every_budget_has():
         for claim in claims.CLAIMS:
             own = [spec for spec in specs if all(spec.get(name) == value for name, value in claim.of.items())]
             assert {spec["seed"] for spec in own} == {0, 1}, claim.says
-        assert min(spec.get("layers", 40) for spec in specs) >= claims.LATER
+        assert min(spec.get("layers", 60) for spec in specs) >= claims.BEYOND
     assert {spec["data"] for spec in tasks("full", 1)} == {"mnist", "cifar10"}
     assert SIZES["full"]["belief"]["train"] == 60000
 
@@ -214,7 +213,7 @@ def test_a_task_measures_every_layer_before_and_after_training(tmp_path, spec):
 
 @pytest.mark.slow
 def test_a_smoke_run_measures_every_claim_and_decides_none(tmp_path):
-    outcome = run_study(study("depth"), "smoke", to=tmp_path / "runs", engine="serial")
+    outcome = run_study(STUDY, "smoke", to=tmp_path / "runs", engine="serial")
     assert {row.result for row in outcome.rows} == {"undecided"}
     assert outcome.failed == []
     assert {row.reason for row in outcome.rows} == {"a smoke run decides nothing; it proves that the code runs"}
