@@ -149,7 +149,7 @@ def _plain(sample: Sample, needs: Sequence[Any]) -> dict[Any, Any]:
     accumulators += [nearest] if nearest else []
     if not accumulators:
         return {need: NotApplicable(f"{n} example has no neighbours") for need in needs}
-    points = centred(sample.features.double() if sample.features.shape[1] <= PRECISE else sample.features)
+    points = centred(sample.features, precise=sample.features.shape[1] <= PRECISE)
     pair_pass(points, accumulators)
     found: dict[Any, Any] = {
         need: Kernels(variances, kernel.sums.unflatten(0, (2, -1)), _or_none(kernel.own))

@@ -30,23 +30,26 @@ class Points:
         index: which rows, in which order; `None` for all.
         shift: taken off each row. A common shift leaves distances as they are and saves their digits.
         scale: by which each column is multiplied after the shift.
+        precise: whether distances are computed in float64 whatever the type of the values, block by block.
     """
 
     values: Float[Tensor, "rows D"]
     index: Int[Tensor, " n"] | None = None
     shift: Float[Tensor, " D"] | None = None
     scale: Float[Tensor, " D"] | None = None
+    precise: bool = False
 
     def __len__(self) -> int:
         return len(self.values) if self.index is None else len(self.index)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type in which distances are computed: float64 for float64 input and on accelerators, else float32.
+        """Type in which distances are computed: float64 for float64 input, if asked for, and on accelerators, else float32.
 
         On an accelerator float32 products may be rounded to fewer digits than distances need (TF32).
         """
         double = self.values.dtype == torch.float64 or self.values.device.type not in ("cpu", "mps")
+        double |= self.precise and self.values.device.type != "mps"
         return torch.float64 if double else torch.float32
 
     def block(self, rows: slice) -> Float[Tensor, "block D"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -108,8 +108,7 @@ def _smallest(table: Int[Tensor, "a b"], k: int) -> Int[Tensor, "a k"]:
 
 def _exact(points: Points, of: Int[Tensor, " rows"], index: Tensor) -> tuple[Tensor, Tensor]:
     """Distances of some points to others, from differences: ascending, and whose they are."""
-    others = Points(points.values, _picked(points, index.flatten()), points.shift, points.scale)
-    own = Points(points.values, _picked(points, of), points.shift, points.scale)
+    others, own = (replace(points, index=_picked(points, some)) for some in (index.flatten(), of))
     there = others.block(slice(None)).unflatten(0, index.shape)
     squares = (there - own.block(slice(None))[:, None]).square_().sum(2, dtype=torch.float64)
     distances, order = squares.sqrt().sort(1)
@@ -138,6 +137,12 @@ def nearest_neighbours(features: Float[Tensor, "n D"], k: int) -> NearestNeighbo
     return held.refined(points)
 
 
-def centred(features: Float[Tensor, "n D"]) -> Points:
-    """The points around their common mean, where products lose the fewest digits of distances."""
-    return Points(features, shift=features.to(torch.promote_types(features.dtype, torch.float32)).mean(0))
+def centred(features: Float[Tensor, "n D"], *, precise: bool = False) -> Points:
+    """The points around their common mean, where products lose the fewest digits of distances.
+
+    Args:
+        features: one point a row.
+        precise: whether to compute in float64.
+    """
+    wide = torch.promote_types(features.dtype, torch.float32)
+    return Points(features, shift=features.mean(0, dtype=wide), precise=precise)
