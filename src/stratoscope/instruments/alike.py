@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,16 +58,23 @@ class Comparable:
         """A value of each different sample, for each layer that takes part."""
         return np.asarray([values[row] if row < len(values) else missing for row in self.rows])
 
+    def within(self, found: Alignment, others: Comparable) -> Callable[[Sample, Sample], Alignment]:
+        """Looks up a pair in a map of these layers and others."""
+        rows = {id(sample): row for row, sample in enumerate(self.samples)}
+        columns = {id(sample): column for column, sample in enumerate(others.samples)}
+        return lambda one, other: found.at(rows[id(one)], columns[id(other)])
 
-def comparable(samples: Mapping[str, Sample], most: int) -> Comparable:
+
+def comparable(samples: Mapping[str, Sample], most: int, least: int = 2) -> Comparable:
     """Choose the layers that can be compared with each other.
 
     Args:
         samples: of each layer, in order of depth.
         most: at most so many different ones: evenly spaced along depth, the first and the last among them.
+        least: at least so many different ones.
 
     Raises:
-        NotApplicable: if less than two are left, or there are less than 4 examples.
+        NotApplicable: if less are left, or there are less than 4 examples.
     """
     ids = Counter(sample.ids.numpy().tobytes() for sample in samples.values()).most_common(1)[0][0]
     usual = next(sample.ids for sample in samples.values() if sample.ids.numpy().tobytes() == ids)
@@ -82,7 +89,7 @@ def comparable(samples: Mapping[str, Sample], most: int) -> Comparable:
     distinct = [key for key, status in found.items() if status == 0]
     chosen = _spaced(distinct, most)
     found |= {key: 4 for key in distinct if key not in chosen}
-    if len(chosen) < 2:
+    if len(chosen) < least:
         raise NotApplicable(_why(found))
     names = tuple(name for name, sample in samples.items() if id(sample) in chosen)
     by_id = {id(sample): sample for sample in samples.values()}
@@ -114,7 +121,7 @@ def _spaced(keys: list[int], most: int) -> list[int]:
 def _why(found: Mapping[int, int]) -> str:
     counts = Counter(STATUS[status].replace("_", " ") for status in found.values())
     said = ", ".join(f"{count} {what}" for what, count in counts.items())
-    return f"there are no two different layers to compare: of {len(found)}, {said}"
+    return f"there are too few different layers to compare: of {len(found)}, {said}"
 
 
 def as_map(
@@ -160,7 +167,13 @@ def as_map(
 
 
 def pairwise(
-    name: str, pairs: Mapping[str, tuple[Sample, Sample]], what: str, note: str, widest: int, headline: int = 0
+    name: str,
+    pairs: Mapping[str, tuple[Sample, Sample]],
+    what: str,
+    note: str,
+    widest: int,
+    headline: int = 0,
+    in_map: Callable[[Sample, Sample], Alignment] | None = None,
 ) -> dict[str, Quantity]:
     """For each of some layers one comparison: debiased CKA and Procrustes distance, with error and null.
 
@@ -171,11 +184,13 @@ def pairwise(
         note: how the samples were made.
         widest: narrower side above which the Procrustes distance, whose time goes with its cube, is left out.
         headline: place in the table of a report; 0 for none.
+        in_map: gives the CKA of a pair where it is known already.
     """
     known: dict[tuple[int, int], tuple[float, ...]] = {}
     for one, other in pairs.values():
         if (id(one), id(other)) not in known:
-            known[id(one), id(other)] = _compared(one, other, widest)
+            cka = linear_cka(one.features, other.features) if in_map is None else in_map(one, other)
+            known[id(one), id(other)] = _compared(one, other, cka, widest)
     rows = np.asarray([known[id(one), id(other)] for one, other in pairs.values()]).reshape(len(pairs), 4)
     shown = {"headline": headline} if headline else {}
     texts = {
@@ -201,8 +216,7 @@ def pairwise(
     return found
 
 
-def _compared(one: Sample, other: Sample, widest: int) -> tuple[float, ...]:
-    cka = linear_cka(one.features, other.features)
+def _compared(one: Sample, other: Sample, cka: Alignment, widest: int) -> tuple[float, ...]:
     found = float(cka.debiased), float(cka.standard_error)
     if min(one.features.shape[1], other.features.shape[1], len(one.ids)) > widest:
         return (*found, float("nan"), float("nan"))

@@ -43,7 +43,7 @@ Kornblith and Linderman, arXiv:2110.14739, and Ding, Denain and Steinhardt, arXi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -58,6 +58,7 @@ from stratoscope.instruments import alike_findings
 from stratoscope.instruments.alike import STATUS, Comparable, as_map, comparable, pairwise
 from stratoscope.instruments.base import NetworkInstrument
 from stratoscope.instruments.reading import passed_if_silent
+from stratoscope.numerics.matrices import not_finite
 from stratoscope.numerics.similarity import cka_map
 from stratoscope.record.quantity import Quantity, quantity
 
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from stratoscope.capture.activations import Sample
     from stratoscope.capture.views import Seen
     from stratoscope.numerics.cross_scatter import CrossScatter
+    from stratoscope.numerics.similarity import Alignment
     from stratoscope.record.group import Group
 
 
@@ -144,14 +146,15 @@ class Similarity(NetworkInstrument):
             return self.of_pairs(seen[self._moments])
         samples: Mapping[str, Sample] = seen[self._need]
         layers = comparable(samples, self.max_layers)
-        note = _note(layers)
-        found = as_map("cka", cka_map(layers.features), layers, layers, "", note, self.noise_z)
+        note = note_of(layers)
+        table = cka_map(layers.features)
+        found = as_map("cka", table, layers, layers, "", note, self.noise_z)
         before = {
             name: (layers.samples[row - 1], layers.samples[row])
             for name, row in zip(layers.names, layers.rows, strict=True)
             if row > 0
         }
-        found |= self.at_each("before", before, "with the layer before", note, headline=1)
+        found |= self.at_each("before", before, "with the layer before", note, 1, layers.within(table, layers))
         for need, name, what in (
             (Previous(self._need), "previous", "with itself at the previous measurement"),
             (Initial(self._need), "initial", "with itself at step 0"),
@@ -160,13 +163,19 @@ class Similarity(NetworkInstrument):
                 found |= self.at_each(name, _paired(layers, seen.get(need, {})), what, note)
         if self.other:
             found |= self.against(layers, comparable(seen[Other(self.other, self._need)], self.max_layers), note)
-        return found | self._about(layers, seen)
+        return found | self.about(layers, seen)
 
     def at_each(
-        self, name: str, pairs: Mapping[str, tuple[Sample, Sample]], what: str, note: str, headline: int = 0
+        self,
+        name: str,
+        pairs: Mapping[str, tuple[Sample, Sample]],
+        what: str,
+        note: str,
+        headline: int = 0,
+        in_map: Callable[[Sample, Sample], Alignment] | None = None,
     ) -> dict[str, Quantity]:
         """One comparison for each layer that has a partner; nothing where none has."""
-        return pairwise(name, pairs, what, note, self.procrustes_width, headline) if pairs else {}
+        return pairwise(name, pairs, what, note, self.procrustes_width, headline, in_map) if pairs else {}
 
     def against(self, layers: Comparable, others: Comparable, note: str) -> dict[str, Quantity]:
         """A network against another one: every pair, layers of the same name, and the most alike of each layer.
@@ -185,7 +194,9 @@ class Similarity(NetworkInstrument):
             for name, row in zip(layers.names, layers.rows, strict=True)
             if name in places
         }
-        tables |= self.at_each("same", same, "with the same layer of the other network", note, headline=1)
+        tables |= self.at_each(
+            "same", same, "with the same layer of the other network", note, 1, layers.within(found, others)
+        )
         best, value = found.debiased.argmax(1).numpy(), found.debiased.amax(1).numpy()
         names = [others.names[others.rows.index(row)] for row in range(len(others.samples))]
         about: dict[str, Any] = {"units": "1", "dims": "layer", "coords": {"layer": layers.names}, "note": note}
@@ -233,7 +244,7 @@ class Similarity(NetworkInstrument):
             for column, (name, what) in enumerate(texts.items())
         }  # fmt: skip
 
-    def _about(self, layers: Comparable, seen: Seen) -> dict[str, Quantity]:
+    def about(self, layers: Comparable, seen: Seen) -> dict[str, Quantity]:
         """What a judgement needs to know of each layer."""
         owns = {layer.name for layer in seen.layers if any(len(p.shape) > 1 for p in layer.params)}
         weighty = [any(own == name or own.startswith(f"{name}.") for own in owns) for name in layers.names]
@@ -261,7 +272,8 @@ class Similarity(NetworkInstrument):
         yield from passed_if_silent(self, found, looked, measured)
 
 
-def _note(layers: Comparable) -> str:
+def note_of(layers: Comparable) -> str:
+    """How the samples of some layers were made, and which layers were left out."""
     notes = dict.fromkeys(sample.note.partition(", projected")[0] for sample in layers.samples)
     note = next(iter(notes))
     projected = sum(sample.width_from > sample.features.shape[1] for sample in layers.samples)
@@ -278,12 +290,6 @@ def _paired(layers: Comparable, then: Mapping[str, Sample]) -> dict[str, tuple[S
     found = {}
     for name, row in zip(layers.names, layers.rows, strict=True):
         now, before = layers.samples[row], then.get(name)
-        if before is not None and before.ids.equal(now.ids) and not _spoilt(before):
+        if before is not None and before.ids.equal(now.ids) and not not_finite(before.features):
             found[name] = (before, now)
     return found
-
-
-def _spoilt(sample: Sample) -> bool:
-    from stratoscope.numerics.matrices import not_finite
-
-    return bool(not_finite(sample.features))
