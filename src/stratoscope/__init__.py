@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stratoscope.observe.diagnosing import diagnose
     from stratoscope.observe.examine import examine
     from stratoscope.observe.inspecting import inspect
+    from stratoscope.observe.twins import identical_output
     from stratoscope.observe.watch import watch
     from stratoscope.record.quantity import quantity
     from stratoscope.record.record import Record
@@ -39,6 +40,7 @@ _HOMES = {
     "data": "stratoscope.network.datasets",
     "diagnose": "stratoscope.observe.diagnosing",
     "examine": "stratoscope.observe.examine",
+    "identical_output": "stratoscope.observe.twins",
     "inspect": "stratoscope.observe.inspecting",
     "quantity": "stratoscope.record.quantity",
     "watch": "stratoscope.observe.watch",
@@ -58,6 +60,7 @@ __all__ = [
     "data",
     "diagnose",
     "examine",
+    "identical_output",
     "inspect",
     "quantity",
     "watch",
