@@ -157,13 +157,14 @@ def gradient_numbers(
         torch.autograd.grad(nn.functional.cross_entropy(net(inputs[batch]), labels[batch]), weights)
         for batch in batches
     ]
-    mean, spread = [], []
+    mean, spread, snr = [], [], []
     for place, weight in enumerate(weights):
         stack = torch.stack([gradients[place].detach().double() for gradients in each])
-        size = float(weight.detach().double().norm())
-        mean.append(float(stack.mean(0).norm()) / size)
-        spread.append(float(stack.std(0).norm()) / size)
-    snr = [m / s if s > 0 else math.nan for m, s in zip(mean, spread, strict=True)]
+        size = float(weight.detach().double().norm()) or math.nan
+        signal, noise = float(stack.mean(0).norm()), float(stack.std(0).norm())
+        mean.append(signal / size)
+        spread.append(noise / size)
+        snr.append(signal / noise if noise > 0 else math.nan)
     over = f"over {len(batches)} mini-batches of {len(batches[0])}"
     # under the names of what these weights make
     layers = [name.replace("linear", "hidden").replace("output", "softmax") for name in names]
