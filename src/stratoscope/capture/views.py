@@ -133,6 +133,21 @@ class Capture:
                 ordered.insert(place, layer)
         return ordered
 
+    def after(self, layer: Layer, split: str | None) -> list[Layer]:
+        """Every layer that what a layer gives goes into, at once or through others, as the first batch showed.
+
+        Empty for the last layer, for a block (its own layers are looked at), and where no batch was seen.
+        """
+        edges = self.passes[split].edges if split in self.passes else []
+        reached, waiting = dict.fromkeys([layer.name]), [layer.name]
+        while waiting:
+            source = waiting.pop()
+            fresh = [end for start, end in edges if start == source and end not in reached]
+            reached.update(dict.fromkeys(fresh))
+            waiting += fresh
+        layers = self.subject.catalogue.layers
+        return [layers[name] for name in reached if name != layer.name and name in layers]
+
     def value(self, need: Need, layer: Layer, split: str | None) -> Any:
         """The value of a need at a layer.
 
@@ -319,6 +334,11 @@ class LayerView:
     layer: Layer
     split: str | None
     _capture: Capture = field(repr=False)
+
+    @property
+    def after(self) -> list[Layer]:
+        """Every layer that what this one gives goes into, at once or through others; see `Capture.after`."""
+        return self._capture.after(self.layer, self.split)
 
     def __getitem__(self, need: Need) -> Any:
         """The value of a need.

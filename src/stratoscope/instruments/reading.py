@@ -86,9 +86,13 @@ def by_split(measured: Group, *names: str) -> Iterator[list[At]]:
     """The layers of each split in order (see `last_of`), without the network where it gives what a layer gives."""
     for _, layers in groupby(last_of(measured, *names), key=lambda at: at.split):
         in_order = list(layers)
-        # as texts: NaN is not equal to itself, but reads the same
-        own = {repr(at.values) for at in in_order if at.layer != ROOT}
-        yield [at for at in in_order if at.layer != ROOT or repr(at.values) not in own]
+        own = [at for at in in_order if at.layer != ROOT]
+        yield [at for at in in_order if at.layer != ROOT or not any(_repeats(at, other) for other in own)]
+
+
+def _repeats(at: At, other: At) -> bool:
+    """Whether everything that was measured in one place reads the same in another."""
+    return all(value == other[name] for name, value in at.values.items() if value == value)
 
 
 def together(
