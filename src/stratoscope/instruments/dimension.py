@@ -89,7 +89,7 @@ if TYPE_CHECKING:
 PARTS = (1, 2, 4)
 """Into how many parts the sample is cut to see how the dimension depends on the scale."""
 
-NULL_POINTS = 400
+NULL_POINTS = 300
 """Draws of the normal distribution whose neighbours are looked at."""
 
 _SHOWN: dict[str, dict[str, Any]] = {

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -70,17 +71,11 @@ def two_nn_by_scale(
     """
     order = torch.empty(len(features), dtype=torch.int64)
     order[torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))] = torch.arange(len(features))
-    found = {}
-    for cut in cuts:
-        part = (order.to(known.device) % cut).masked_fill(~known, -1)
-        distances, index = _nearest_within(features, nearest.distances, nearest.index, part)
-        estimates = [_of_part(distances, index, part == name, discard) for name in range(cut)]
-        found[cut] = TwoNearest(_mean([e.fit for e in estimates]), _mean([e.likelihood for e in estimates]))
-    return found
+    return {cut: _cut(features, nearest, known, order.to(known.device) % cut, cut, discard) for cut in cuts}
 
 
 def gaussian_two_nn(
-    variances: Float[Tensor, " r"], n: int, *, points: int = 400, seed: int, discard: float = 0.1
+    variances: Float[Tensor, " r"], n: int, *, points: int = 300, seed: int, discard: float = 0.1
 ) -> Estimate:
     """What TwoNN reads on `n` draws from a normal distribution: its bias included, so the reading of no curvature.
 
@@ -108,12 +103,19 @@ def gaussian_two_nn(
     return two_nn(near[near[:, 0] > 0], discard=discard).fit
 
 
-def _of_part(distances: Tensor, index: Tensor, inside: Tensor, discard: float) -> TwoNearest:
-    """TwoNN of one part; points without two neighbours are left out."""
-    own = (inside & distances[:, 1].isfinite()).nonzero()[:, 0]
-    place = torch.full_like(index[:, 0], -1)
-    place[own] = torch.arange(len(own), device=own.device)
-    return two_nn(distances[own], place[index[own]], discard=discard)
+def _cut(
+    features: Tensor, nearest: NearestNeighbours, known: Tensor, part: Tensor, cut: int, discard: float
+) -> TwoNearest:
+    """The mean over the parts; points without two neighbours in theirs are left out."""
+    part = part.masked_fill(~known, -1)
+    distances, index = _nearest_within(features, nearest.distances, nearest.index, part)
+    estimates = []
+    for name in range(cut):
+        own = ((part == name) & distances[:, 1].isfinite()).nonzero()[:, 0]
+        place = torch.full_like(part, -1)
+        place[own] = torch.arange(len(own), device=own.device)
+        estimates.append(two_nn(distances[own], place[index[own]], discard=discard))
+    return TwoNearest(_mean([e.fit for e in estimates]), _mean([e.likelihood for e in estimates]))
 
 
 def _mean(estimates: list[Estimate]) -> Estimate:
@@ -145,14 +147,11 @@ def _nearest_within(
         Distances and places; infinite and -1 where a part has too few points, and for points in no part.
     """
     same = (part[index] == part[:, None]) & (part >= 0)[:, None] & (distances > 0)
-    order = same.cumsum(1)
-    both, places = distances.new_full((len(part), 2), math.inf, dtype=torch.float64), index.new_full((len(part), 2), -1)
-    for which in (1, 2):
-        hit = same & (order == which)
-        row, column = hit.nonzero(as_tuple=True)
-        both[row, which - 1] = distances[row, column].double()
-        places[row, which - 1] = index[row, column]
-    short = ((order[:, -1] < 2) & (part >= 0)).nonzero()[:, 0]
+    both, column = distances.double().masked_fill(~same, math.inf).topk(min(2, same.shape[1]), largest=False)
+    places = index.gather(1, column).masked_fill(both.isinf(), -1)
+    if both.shape[1] < 2:
+        both, places = F.pad(both, (0, 1), value=math.inf), F.pad(places, (0, 1), value=-1)
+    short = (both[:, 1].isinf() & (part >= 0)).nonzero()[:, 0]
     for name in part[short].unique().tolist():
         members, asking = (part == name).nonzero()[:, 0], short[part[short] == name]
         if len(members) > 2:

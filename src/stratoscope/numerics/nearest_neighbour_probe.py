@@ -50,28 +50,23 @@ def neighbour_probe(
     votes = (own[near] != own[:, None]) & (labels[near] >= 0)
     used = votes.any(1) & (labels >= 0)
     classes = int(labels.max()) + 1
-    shuffled = [
-        (_winners(drawn[near], votes, classes) == drawn)[used].double().mean()
-        for drawn in shuffled_labels(labels, own, permutations, seed)
-    ]
-    right = _winners(labels[near], votes, classes) == labels
+    tables = torch.cat([labels[None], shuffled_labels(labels, own, permutations, seed)])
+    together = max(1, _NUMBERS // (n * max(k, classes)))
+    right = torch.cat([_winners(some[:, near], votes, classes) == some for some in tables.split(together)])[:, used]
     return class_accuracy(
-        right[used],
+        right[0],
         labels[used],
         classes,
         examples=len(own[used].unique()),
-        null=torch.stack(shuffled) if shuffled else None,
+        null=right[1:].double().mean(1),
     )
 
 
-def _winners(voted: Int[Tensor, "n k"], votes: Bool[Tensor, "n k"], classes: int) -> Int[Tensor, " n"]:
+def _winners(
+    voted: Int[Tensor, "labellings n k"], votes: Bool[Tensor, "n k"], classes: int
+) -> Int[Tensor, "labellings n"]:
     """The class with the most votes; half of a vote is shared out so that nearer ones break ties."""
-    k = voted.shape[1]
-    weights = 1 + 0.5 ** torch.arange(2, k + 2, dtype=torch.float64, device=voted.device)
-    rows = max(1, _NUMBERS // classes)
-    found = []
-    for some, real in zip(voted.split(rows), votes.split(rows), strict=True):
-        table = weights.new_zeros(len(some), classes)
-        table.scatter_add_(1, some.clamp(min=0), weights.expand(len(some), k) * real)
-        found.append(table.argmax(1))
-    return torch.cat(found)
+    k = voted.shape[2]
+    weights = (1 + 0.5 ** torch.arange(2, k + 2, dtype=torch.float64, device=voted.device)) * votes
+    table = weights.new_zeros(*voted.shape[:2], classes)
+    return table.scatter_add_(2, voted.clamp(min=0), weights.expand(voted.shape)).argmax(2)

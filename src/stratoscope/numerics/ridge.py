@@ -65,7 +65,8 @@ class Basis:
         scale = _scale(wide, mean, features.dtype, standardise)
         x = (wide - mean) * scale
         squares, axes = torch.linalg.eigh(x.mT @ x if x.shape[1] <= len(x) else x @ x.mT)
-        kept = squares > len(squares) * 2**-52 * squares[-1]
+        kept = squares > max(x.shape) * 2**-52 * squares[-1]
+        kept[: max(0, len(squares) - len(x) + 1)] = False  # centred rows have one direction less than there are rows
         singular, axes = squares[kept].sqrt(), axes[:, kept]
         if x.shape[1] <= len(x):
             return cls(mean, scale, x @ axes / singular, singular, axes)
@@ -221,8 +222,10 @@ def _scores(basis: Basis, lam: Tensor, energy: Tensor, total: Tensor) -> tuple[T
         total: of each group's targets.
     """
     shrink = lam[:, None] / (basis.singular.square() + lam[:, None])
-    beyond = (total - energy.sum(0)).clamp(min=0)
-    free = (basis.n - 1 - len(basis.singular) + shrink.sum(1)) / basis.n
+    spare = basis.n - 1 - len(basis.singular)
+    # what no axis reaches; where there is no room for it the difference is rounding
+    beyond = (total - energy.sum(0)).clamp(min=0) if spare > 0 else torch.zeros_like(total)
+    free = (spare + shrink.sum(1)) / basis.n
     return (beyond + shrink.square() @ energy) / basis.n / free.square()[:, None], shrink
 
 
