@@ -238,17 +238,21 @@ class _Told:
     def gaps(self) -> list[tuple[str, float, float]]:
         """Layers with their gap between training and held-out data, and the lower end of its interval."""
         name = f"{self.measure}_gap"
-        if name not in self._measured or self.at.split not in self._measured[name].coords["split"].values:
+        if name not in self._measured:
             return []
         layers = [str(layer) for layer in self._measured[name].coords["layer"].values]
         found = [(layer, self.along("gap", layer), self.along("gap_low", layer)) for layer in layers]
         return [row for row in found if not math.isnan(row[1])]
 
     def _read(self, name: str, split: str | None = None, **where: Any) -> Any:
+        """One number; NaN where it is not known."""
         if name not in self._measured:
             return math.nan
-        array = self._measured[name].sel(step=self.at.step, **where)
-        return array if "split" not in array.dims else array.sel(split=split or self.at.split)
+        array = self._measured[name]
+        at = {"step": self.at.step, "split": split or self.at.split, **where}
+        at = {dim: label for dim, label in at.items() if dim in array.dims}
+        known = all(label in array.coords[dim].values for dim, label in at.items())
+        return array.sel(at) if known else math.nan
 
 
 def _layers(count: float) -> str:

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
-import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +23,22 @@ import torch
 
 from stratoscope.capture.needs import Need
 from stratoscope.capture.running import dtype_of
-from stratoscope.findings import Finding, Outcome
+from stratoscope.findings import Finding
 from stratoscope.instruments.base import Instrument, LayerInstrument, NetworkInstrument
-from stratoscope.instruments.registry import available, prefix_of
 from stratoscope.network.subject import Subject
 from stratoscope.observe.examine import examine
 from stratoscope.observe.settings import Settings
 from stratoscope.record.quantity import DIMS
 from stratoscope.record.record import Record
+from stratoscope.testing.rules import (
+    check_codes,
+    check_findings,
+    check_identity,
+    made_of,
+    other_thresholds,
+    rule,
+    text_of,
+)
 from stratoscope.testing.subjects import SUBJECTS
 from stratoscope.testing.trial import (
     Trial,
@@ -41,16 +47,11 @@ from stratoscope.testing.trial import (
     difference,
     needs_training,
     noting,
-    plain,
     state_of,
     train,
     tried,
     unsettled,
 )
-
-SOURCE = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?$|doi:10\.\d{4,9}/\S+$")
-CODE = re.compile(r"([A-Z]{2,4})\d{3}$")
-KEY = re.compile(r"[a-z][a-z0-9_]*$")
 
 BATCHES = {torch.float64: 1e-9, torch.float32: 1e-5}
 """How much may depend on whether 40 examples come at once or by eights."""
@@ -80,99 +81,30 @@ def check_instrument(instrument: Instrument | type[Instrument], subjects: Iterab
     >>> from stratoscope.instruments.units import Units
     >>> check_instrument(Units, subjects=["mlp"])
     """
-    made = _made(instrument)
-    _check_identity(made)
-    _check_codes(made)
+    made = made_of(instrument, (LayerInstrument, NetworkInstrument))
+    check_identity(made)
+    check_codes(made)
     _check_needs(made)
     measured = False
     for chosen in subjects:
         subject = SUBJECTS[chosen]() if isinstance(chosen, str) else chosen
         measured |= _Rules(made, subject, f"{made.key} on {subject.name or 'the subject'}").check()
-    _rule(measured, f"{made.key} measures nothing on these subjects; name one on which it does")
-
-
-def _rule(holds: object, broken: str) -> None:
-    if not holds:
-        raise AssertionError(f"{broken}.")
+    rule(measured, f"{made.key} measures nothing on these subjects; name one on which it does")
 
 
 # -- what can be seen without measuring ----------------------------------------------------------------------------------
-
-
-def _made(instrument: Instrument | type[Instrument]) -> Instrument:
-    cls = instrument if inspect.isclass(instrument) else type(instrument)
-    name = cls.__name__
-    _rule(
-        issubclass(cls, (LayerInstrument, NetworkInstrument)), f"{name} must be a LayerInstrument or NetworkInstrument"
-    )
-    _rule(dataclasses.is_dataclass(cls), f"{name} must be a dataclass, whose fields are its settings")
-    _rule(cls.__dataclass_params__.frozen, f"{name} must be frozen: @dataclass(frozen=True)")  # type: ignore[attr-defined]
-    try:
-        default = cls()
-    except TypeError as error:
-        raise AssertionError(f"{name} must be default-constructible: {error}.") from error
-    return default if inspect.isclass(instrument) else instrument
-
-
-def _check_identity(made: Instrument) -> None:
-    cls = type(made)
-    for attribute in ("key", "title", "source"):
-        value = getattr(made, attribute, None)
-        _rule(isinstance(value, str) and value.strip(), f"{cls.__name__}.{attribute} must be set")
-    _rule(KEY.match(made.key), f"The key {made.key!r} must be lower-case letters, digits and underscores")
-    doc = cls.__doc__ or ""
-    _rule(
-        doc.strip() and not doc.startswith(f"{cls.__name__}("),
-        f"{made.key} must be documented: give its class a docstring",
-    )
-    _rule(
-        SOURCE.match(made.source),
-        f"The source {made.source!r} of {made.key} must be 'arXiv:dddd.ddddd' or 'doi:10.'...",
-    )
-    try:
-        hash(made)
-    except TypeError as error:
-        raise AssertionError(f"The settings of {made.key} must be hashable: {error}.") from error
-    other = available().get(made.key)
-    _rule(other is None or _same(other, cls), f"The key {made.key!r} is that of another instrument")
-
-
-def _check_codes(made: Instrument) -> None:
-    codes = getattr(made, "codes", None)
-    _rule(isinstance(codes, Mapping), f"{made.key} must declare its codes")
-    assert isinstance(codes, Mapping)
-    prefixes = set()
-    for code, meaning in codes.items():
-        found = CODE.match(code)
-        _rule(
-            found and not code.endswith("000"),
-            f"The code {code!r} of {made.key} must be letters and three digits from 001",
-        )
-        _rule(isinstance(meaning, str) and meaning.strip(), f"The code {code!r} of {made.key} must have a meaning")
-        prefixes.add(found[1] if found else "")
-    _rule(
-        len(prefixes) <= 1,
-        f"The codes of {made.key} must begin with the same letters, not {', '.join(sorted(prefixes))}",
-    )
-    for other in available().values():
-        clash = not _same(other, type(made)) and other.codes and prefixes and prefix_of(other) in prefixes
-        _rule(not clash, f"The codes of {made.key} begin like those of {other.key}")
 
 
 def _check_needs(made: Instrument) -> None:
     for name in ("requires", "uses"):
         needs = getattr(made, name)
         good = isinstance(needs, Set) and all(isinstance(need, Need) for need in needs)
-        _rule(good, f"{made.key}.{name} must be a set of needs")
-        _rule(
+        rule(good, f"{made.key}.{name} must be a set of needs")
+        rule(
             needs == getattr(copy.copy(made), name),
             f"{made.key}.{name} must be the same, by value, each time it is asked",
         )
-    _rule(made.requires or made.uses, f"{made.key} asks for nothing: say in requires what must be there")
-
-
-def _same(one: type[Instrument], other: type[Instrument]) -> bool:
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+    rule(made.requires or made.uses, f"{made.key} asks for nothing: say in requires what must be there")
 
 
 # -- what shows when it measures -----------------------------------------------------------------------------------------
@@ -195,9 +127,9 @@ class _Rules:
         if not trial.numbers:
             return False
         self._check_quantities(trial)
-        self._check_findings(trial.findings)
-        then, now = (sorted(map(_text, findings)) for findings in (trial.said, trial.findings))
-        _rule(then == now, f"{self.name} must judge from saved numbers alone: read back, they say something else")
+        check_findings(self.made, self.name, trial.findings)
+        then, now = (sorted(map(text_of, findings)) for findings in (trial.said, trial.findings))
+        rule(then == now, f"{self.name} must judge from saved numbers alone: read back, they say something else")
         self._check_precision(trial)
         self._check_failures_leave_no_trace()
         return True
@@ -210,7 +142,7 @@ class _Rules:
 
     def _check_failures(self, trial: Trial) -> None:
         failed = [row.reason for row in trial.coverage if row.status == "failed"] or trial.failed
-        _rule(not failed, f"{self.name} must measure, or raise NotApplicable with the reason: {'; '.join(failed[:1])}")
+        rule(not failed, f"{self.name} must measure, or raise NotApplicable with the reason: {'; '.join(failed[:1])}")
 
     def _check_quantities(self, trial: Trial) -> None:
         known = {*DIMS, *self.made.dims}
@@ -219,10 +151,10 @@ class _Rules:
                 at = f"{self.name}, at {where}"
                 for dim in dims:
                     parts = {dim} if dim in known else set(dim.split("_"))
-                    _rule(parts <= known, f"{at}: the dim {dim!r} of {name} is not known; declare it in dims")
+                    rule(parts <= known, f"{at}: the dim {dim!r} of {name} is not known; declare it in dims")
                 for attribute in ("units", "long_name"):
                     value = attrs.get(attribute)
-                    _rule(isinstance(value, str) and value.strip(), f"{at}: {name} must have {attribute}")
+                    rule(isinstance(value, str) and value.strip(), f"{at}: {name} must have {attribute}")
 
     def _check_precision(self, trial: Trial) -> None:
         """The same again is the same; what batches and types do to the numbers is rounding."""
@@ -230,15 +162,15 @@ class _Rules:
         own = dtype_of(self.subject.module)
         found = {(40, own): tried(self.made, self._at(40)).numbers}
         far = difference(trial.numbers, found[40, own], 0.0)
-        _rule(not far, f"{self.name} must give the same bytes under the same seed: {far}")
+        rule(not far, f"{self.name} must give the same bytes under the same seed: {far}")
         for n, dtype in ((40, torch.float64), (8, torch.float64), (40, torch.float32), (8, torch.float32)):
             if (n, dtype) not in found:
                 found[n, dtype] = tried(self.made, self._at(n, dtype)).numbers
         for dtype, tolerance in BATCHES.items():
             far = difference(found[40, dtype], found[8, dtype], tolerance)
-            _rule(not far, f"{self.name} must not depend on how the data are cut into batches ({dtype}): {far}")
+            rule(not far, f"{self.name} must not depend on how the data are cut into batches ({dtype}): {far}")
         far = difference(found[40, torch.float64], found[40, torch.float32], PRECISION)
-        _rule(not far, f"{self.name} must give in float32 what it gives in float64: {far}")
+        rule(not far, f"{self.name} must give in float32 what it gives in float64: {far}")
 
     # -- traces -------------------------------------------------------------------------------------------------------
 
@@ -252,7 +184,7 @@ class _Rules:
         else:
             tried(self.made, subject)
         traces = changed(before, state_of(model))
-        _rule(not traces, f"{self.name} must leave the model as it came: {', '.join(traces[:3])} changed")
+        rule(not traces, f"{self.name} must leave the model as it came: {', '.join(traces[:3])} changed")
 
     def _check_training_untouched(self, subject: Subject) -> None:
         """A watched training ends, bit for bit, where an unwatched one does."""
@@ -264,9 +196,7 @@ class _Rules:
                 train(twin, instruments, Path(folder) / "run")
             states.append(state_of(twin.module, identity=False))
         traces = changed(*states)
-        _rule(
-            not traces, f"{self.name} must leave a training as it would be without it: {', '.join(traces[:3])} differ"
-        )
+        rule(not traces, f"{self.name} must leave a training as it would be without it: {', '.join(traces[:3])} differ")
 
     def _check_failures_leave_no_trace(self) -> None:
         for place in (1, 2):
@@ -290,7 +220,7 @@ class _Rules:
             warnings.simplefilter("ignore")
             run(subject)
         traces = changed(before, state_of(subject.module, numbers=numbers))
-        _rule(not traces, f"{self.name} must leave no trace when {when}: {', '.join(traces[:3])} changed")
+        rule(not traces, f"{self.name} must leave no trace when {when}: {', '.join(traces[:3])} changed")
 
     def _check_weights_alone(self) -> None:
         assert self.subject.module is not None
@@ -299,7 +229,7 @@ class _Rules:
         weights = {name: t for name, t in self.subject.module.state_dict().items() if isinstance(t, torch.Tensor)}
         record = examine(subject=Subject(weights=weights), instruments=[self.made], settings=Settings())
         failed = [f"{row.layer}: {row.reason}" for row in record.coverage() if row.status == "failed"]
-        _rule(not failed, f"{self.name}, given weights alone, must raise NotApplicable: {'; '.join(failed[:1])}")
+        rule(not failed, f"{self.name}, given weights alone, must raise NotApplicable: {'; '.join(failed[:1])}")
 
     # -- judgement ----------------------------------------------------------------------------------------------------
 
@@ -308,38 +238,10 @@ class _Rules:
         if self.made.key not in record:
             return
         group = record[self.made.key]
-        once, twice = ([_text(finding) for finding in self.made.judge(group)] for _ in range(2))
-        _rule(once == twice, f"{self.name} must judge the same numbers the same way each time")
-        for other in _other_thresholds(self.made):
+        once, twice = ([text_of(finding) for finding in self.made.judge(group)] for _ in range(2))
+        rule(once == twice, f"{self.name} must judge the same numbers the same way each time")
+        for other in other_thresholds(self.made):
             findings: list[Finding] = []
             with suppress(Exception):
                 findings = list(other.judge(group))
-            self._check_findings(findings)
-
-    def _check_findings(self, findings: list[Finding]) -> None:
-        for finding in findings:
-            said = f"{self.name}: the finding {finding.code}"
-            _rule(finding.code in self.made.codes, f"{said} is not among its codes")
-            _rule(finding.instrument == self.made.key, f"{said} speaks for {finding.instrument}")
-            _rule(finding.source == self.made.source, f"{said} must name the source {self.made.source}")
-            _rule(isinstance(finding.outcome, Outcome), f"{said} must have an Outcome, not {finding.outcome!r}")
-            _rule(finding.says.strip(), f"{said} must say something")
-            _rule(plain(finding.evidence.values()), f"{said} must have plain numbers and texts as evidence")
-            if finding.wants_action:
-                _rule(finding.do.strip(), f"{said} must say what to do")
-                _rule("limit" in finding.evidence, f"{said} must give the limit beside its evidence")
-
-
-def _text(finding: Finding) -> str:
-    """A finding as it is compared: NaN in its evidence is not equal to itself, but reads the same."""
-    return repr(replace(finding, evidence=dict(sorted(finding.evidence.items()))))
-
-
-def _other_thresholds(made: Instrument) -> Iterator[Instrument]:
-    """The same instrument with each of its numbers far up or down, to make it speak."""
-    for field in dataclasses.fields(made):  # type: ignore[arg-type]
-        value = getattr(made, field.name)
-        if field.init and isinstance(value, (int, float)) and not isinstance(value, bool):
-            for factor in (0, 1e-6, 1e6):
-                with suppress(Exception):
-                    yield replace(made, **{field.name: type(value)(value * factor)})  # type: ignore[type-var]
+            check_findings(self.made, self.name, findings)
