@@ -120,6 +120,9 @@ def cka_map(
     sides = every[: len(first)], None if second is None else every[len(first) :]
     found = alignment(kernel_products(*sides, influence=standard_error))
     if second is None:  # exactly, and not but for rounding
+        below = torch.tril_indices(len(first), len(first), -1)
+        for table in (found.debiased, found.biased, found.standard_error, found.null_biased):
+            table[below[0], below[1]] = table.T[below[0], below[1]]
         for table in (found.debiased, found.biased):
             table.diagonal()[table.diagonal() != 0] = 1.0
         found.standard_error.diagonal()[:] = 0.0 if standard_error else math.nan
