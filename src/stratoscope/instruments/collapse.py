@@ -36,7 +36,8 @@ number of examples where there is no structure: compare layers and steps at equa
 last layers. Along depth `cdnv` falls. Invariant to rotation; NC1, CDNV and NC2 to scaling and shifts.
 
 **When it misleads.** Collapse on the training set says nothing of other examples: measure both splits. NC1 looks along the
-few directions of the class means alone; CDNV counts all spread, also where no class differs. Unequal classes shift NC2.
+few directions of the class means alone, and sums over them: one along which no class differs hides the others. CDNV counts
+all spread, also where no class differs, and two classes that lie together can be all of it. Unequal classes shift NC2.
 `nc3` compares with the weight as it is, so a common part of all rows, which changes no decision, counts. Projected
 widths (see `note`) keep these numbers right on average, being made of inner products.
 
