@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
@@ -28,6 +28,18 @@ SITES = ("output", "input", "output_gradient", "parameter_gradient")
 
 class Need(ABC):  # noqa: B024 - its kinds below have the methods
     """Something that an instrument must see. Hashable, compared by value."""
+
+    def __str__(self) -> str:
+        """Its name, and those settings that are not the usual ones."""
+        if not is_dataclass(self):
+            return type(self).__name__
+        values = ((field, getattr(self, field.name)) for field in fields(self))
+        said = ", ".join(f"{field.name}={_short(value)}" for field, value in values if value != field.default)
+        return f"{type(self).__name__}({said})"
+
+
+def _short(value: Any) -> str:
+    return str(value) if isinstance(value, Need) else repr(value)
 
 
 class Derived(Need):
