@@ -22,6 +22,9 @@ ENDS = {"low": ("_low",), "high": ("_high",), "error": ("_se",)}
 REFERENCES = {"_floor": "floor", "_ceiling": "ceiling", "_null": "under the null"}
 """Variables that bound or calibrate `name`, and what they are called in its picture."""
 
+SECOND = "other"
+"""The dim of the second layer of a pair, which may be a layer of another network: left in the order that it has."""
+
 WIDE_SPAN = 1e3
 """Positive values that span more than this factor are shown on a logarithmic axis unless `scale` says otherwise."""
 
@@ -188,7 +191,7 @@ def _read(group: Group, key: str, name: str, order: Mapping[str, int], companion
     values, measured = (_laid_out(array, dims, rest) for array in (found.values, found.measured))
     labels = [axes[dim].labels() for dim in rest]
     for place, along in enumerate(labels):
-        by_depth = _by_depth(along, order)
+        by_depth = None if rest[place] == SECOND else _by_depth(along, order)
         if by_depth is not None:
             values, measured = values.take(by_depth, 2 + place), measured.take(by_depth, 2 + place)
             labels[place] = tuple(along[at] for at in by_depth)

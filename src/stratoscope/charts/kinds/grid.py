@@ -1,4 +1,4 @@
-"""Two further axes as colours at the last measured step: layer by class, layer by layer, layer by bin, ..."""
+"""Two further axes as colours at the last measured step: layer by class, layer by bin, ..."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from stratoscope.charts.numbers import format_number
 from stratoscope.charts.thin import kept_columns
 from stratoscope.charts.values import Axis, Cells, Chart
-from stratoscope.charts.variable import Variable
+from stratoscope.charts.variable import SECOND, Variable
 
 COLUMNS = 240
 
@@ -17,7 +17,8 @@ COLUMNS = 240
 def matches(variable: Variable) -> bool:
     """A table of values, neither of its axes stacked."""
     plain = not any(isinstance(label, tuple) for along in variable.labels for label in along[:1])
-    return len(variable.dims) == 2 and plain and not variable.same_everywhere
+    pair = len(variable.dims) == 2 and variable.dims[1] == SECOND  # has a picture of its own
+    return len(variable.dims) == 2 and plain and not pair and not variable.same_everywhere
 
 
 def build(variable: Variable) -> Iterator[Chart]:
