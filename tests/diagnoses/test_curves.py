@@ -48,13 +48,16 @@ def test_what_the_errors_hide_is_not_enough():
 
 
 def test_lost_is_from_where_it_stays_noise():
-    assert curve(0.5, 0.6, 0.0, 0.0, informative=[1, 1, 0, 0]).lost(1) == 2
-    assert np.isnan(curve(0.5, 0.6, 0.0, 0.3, informative=[1, 1, 0, 1]).lost(1))
-    assert np.isnan(curve(0.5, 0.6, 0.55, informative=[1, 1, 1]).lost(1))
+    assert curve(0.5, 0.6, 0.0, 0.0, informative=[1, 1, 0, 0]).lost(1, 0.05) == 2
+    assert np.isnan(curve(0.5, 0.6, 0.0, 0.3, informative=[1, 1, 0, 1]).lost(1, 0.05))
+    assert np.isnan(curve(0.5, 0.6, 0.55, informative=[1, 1, 1]).lost(1, 0.05))
     # not beyond the intervals
-    assert np.isnan(curve(0.02, 0.0, half=0.05, informative=[1, 0]).lost(0))
+    assert np.isnan(curve(0.02, 0.0, half=0.05, informative=[1, 0]).lost(0, 0.05))
+    # beyond the intervals, but by less than what counts
+    assert np.isnan(curve(0.06, 0.0, half=0.01, informative=[1, 0]).lost(0, 0.05))
+    assert curve(0.06, 0.0, half=0.01, informative=[1, 0]).lost(0, 0.03) == 1
     # the best is noise itself
-    assert np.isnan(curve(0.6, 0.0, informative=[0, 0]).lost(0))
+    assert np.isnan(curve(0.6, 0.0, informative=[0, 0]).lost(0, 0.05))
 
 
 def test_the_difference_of_two_curves_is_antisymmetric():

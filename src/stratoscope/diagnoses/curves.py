@@ -89,8 +89,8 @@ class Curve:
             run.append(int(place))
         return run
 
-    def lost(self, best: int) -> float:
-        """Where, after the best place, it becomes noise, stays noise to the end, and is lower beyond the intervals.
+    def lost(self, best: int, margin: float) -> float:
+        """Where, after the best place, it becomes noise, stays noise to the end, and is lower by `margin` beyond the intervals.
 
         NaN where it does not.
         """
@@ -100,7 +100,7 @@ class Curve:
             if self.informative[place]:
                 break
             run.append(place)
-        clear = bool(run) and self.informative[best] and bool((self.high[run] < self.low[best]).all())
+        clear = bool(run) and self.informative[best] and bool((self.high[run] + margin < self.low[best]).all())
         return float(run[-1]) if clear else float("nan")
 
 

@@ -168,8 +168,8 @@ class Depth(Diagnosis):
                 "DP002", Outcome.TIP,
                 f"{layer} tells the classes of {at.split} apart ({WORDS[measure]} is {best:.2f}); from {lost} on that is "
                 f"lost, down to {last:.2f}, which shuffled labels would give, too",
-                do=f"look at what {lost} gives: one value for all, dead or saturated units, weights that are zero; without "
-                f"it, {layer} is the layer to cut after",
+                do=f"look at what {lost} gives: one value for all, dead or saturated units, weights that are zero or were never "
+                "trained; a probe would rather stand before it",
                 layer=lost, step=at.step, split=at.split, measure=measure, best_layer=layer, best=best, lost=last,
                 limit=self.margin,
             )  # fmt: skip

@@ -117,7 +117,7 @@ class Profile:
             if curve.measured.any():
                 left[(slice(None), *at)] = curve.left()
                 places["best"][at], places["enough"][at] = curve.best(), self._enough(curve)
-                lost = whole.lost(curve.best())
+                lost = whole.lost(curve.best(), self.margin)
                 # what an untrained output layer does not make use of is not lost in the layers before it
                 places["lost"][at] = lost if lost < before else np.nan
         return left, places

@@ -123,7 +123,7 @@ def _slices(found: Mapping[str, Quantity], last: int) -> Iterator[tuple[int, str
                     continue
                 whole = _whole(name, step)
                 parts.setdefault((whole, str(split)), {})[name] = Quantity(part, rest, coords, value.attrs)
-    for (step, split), quantities in sorted(parts.items(), key=lambda part: part[0]):
+    for (step, split), quantities in sorted(parts.items(), key=lambda part: part[0][0]):  # splits as they came
         yield step, split, quantities
 
 

@@ -287,7 +287,7 @@ def comparison(record: Record) -> dict[str, Any] | None:
 
 
 def sections(record: Record, *, all_charts: bool) -> list[dict[str, Any]]:
-    """A section for each instrument: its method card, its numbers, its charts."""
+    """A section for each instrument and diagnosis: its method card, its numbers, its charts."""
     by_key: dict[str, list[Chart]] = {}
     for chart in charts_of(record):
         by_key.setdefault(chart.instrument, []).append(chart)
@@ -311,6 +311,7 @@ def _section(record: Record, key: str, charts: list[Chart], all_charts: bool) ->
         "settings": [f"{name} = {value}" for name, value in settings.items()]
         if isinstance(settings, dict)
         else [str(settings)],
+        "reads": next((str(reads) for v in variables.values() if (reads := v.attrs.get("reads"))), ""),
         "variables": [_variable(variable, str(attrs.get("source") or "")) for variable in variables.values()],
         "numbers": _once([_fact(chart) for chart in numbers]),
         "charts": [_figure(chart) for chart in chosen],

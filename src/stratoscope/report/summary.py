@@ -136,7 +136,7 @@ def partial(record: Record) -> str:
     stopped = record.meta.get("stopped")
     if not stopped:
         return ""
-    measured = len({(row.layer, row.step) for row in record.coverage() if row.status == "measured"})
+    measured = len({(row.layer, row.step) for row in record.coverage() if row.status == "measured" and row.layer})
     several = len((record.meta.get("series") or {}).get("checkpoints", ())) > 1
     of = "" if several else f" of {len(record.layers):,}"
     done = max(sum(record.parts.values()), measured) if several else min(measured, len(record.layers))
