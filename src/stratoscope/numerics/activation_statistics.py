@@ -215,7 +215,7 @@ def ranks_of(
     # types of less precision would make the first tolerance exceed the largest singular value itself
     tolerance = torch.maximum(longest * min(eps, torch.finfo(torch.float32).eps) * s[:, 0], eps / 2 * norm)
     numerical = (s > tolerance[:, None]).sum(1)
-    shapes = zip(torch.vmap(stable_rank)(s).tolist(), torch.vmap(effective_rank)(s).tolist(), strict=True)
+    shapes = zip(stable_rank(s).tolist(), effective_rank(s).tolist(), strict=True)
     # where nothing exceeds the tolerance, what is left is rounding, which has no shape worth a number
     return [
         Ranks(float(count), stable, effective) if count else Ranks(0.0, math.nan, math.nan)

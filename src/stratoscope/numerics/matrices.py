@@ -121,34 +121,34 @@ def gram_eigenvalues(blocks: Iterable[Shaped[Tensor, "n k"]], scale: float = 1.0
     return _descending_eigenvalues(gram).clamp_min_(0.0) * scale * scale
 
 
-def stable_rank(s: Float[Tensor, " k"]) -> Float[Tensor, ""]:
+def stable_rank(s: Float[Tensor, "*matrices k"]) -> Float[Tensor, "*matrices"]:
     """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin, arXiv:math/0503442).
 
     Lies in `[1, rank]`; unchanged by scaling and by rotation on either side. Of a zero matrix: NaN.
 
     Args:
-        s: singular values, descending.
+        s: singular values, descending; of several matrices along the last axis.
 
     >>> stable_rank(torch.tensor([2.0, 1.0, 1.0])).item()
     1.5
     """
-    return (s / s[0]).square().sum()
+    return (s / s[..., :1]).square().sum(-1)
 
 
-def effective_rank(s: Float[Tensor, " k"]) -> Float[Tensor, ""]:
+def effective_rank(s: Float[Tensor, "*matrices k"]) -> Float[Tensor, "*matrices"]:
     """Exponential of the entropy of the singular values' shares (Roy and Vetterli, EUSIPCO 2007).
 
     Lies in `[1, rank]`, and equals the rank exactly when all nonzero singular values are equal; unchanged by scaling
     and rotation. Of a zero matrix: NaN.
 
     Args:
-        s: singular values, in any order.
+        s: singular values, in any order; of several matrices along the last axis.
 
     >>> round(effective_rank(torch.tensor([2.0, 1.0, 1.0])).item(), 4)
     2.8284
     """
-    share = s / s.sum()
-    return torch.exp(-torch.xlogy(share, share).sum())
+    share = s / s.sum(-1, keepdim=True)
+    return torch.exp(-torch.xlogy(share, share).sum(-1))
 
 
 def rank_tolerance(s: Float[Tensor, " k"], shape: tuple[int, int], dtype: torch.dtype) -> float:
