@@ -9,7 +9,7 @@ networks of any depth. Here these are measured on pictures that no network was t
 | budget | deep belief network | perceptrons |
 |---|---|---|
 | smoke | 40 layers of 16 units, 100 generated pictures, one epoch | 2 and 4 hidden layers of 16, the same |
-| analogue | 60 layers of 256 units, 20,000 of MNIST, 10 epochs each | 3, 6, 9 hidden layers of 256, 10,000 of MNIST and 3,000 of CIFAR-10 |
+| analogue | 60 layers of 256 units, 10,000 of MNIST, 10 epochs each | 3, 6, 9 hidden layers of 256, 10,000 of MNIST and 3,000 of CIFAR-10 |
 | full | 60 layers of 256 units, 60,000 of MNIST, 10 epochs each | 3, 6, 9, 12 hidden layers of 256, all of MNIST and CIFAR-10 |
 
 How wide the paper's networks are and how they are trained could not be checked: widths, epochs and rates are ours (Hinton's
@@ -46,7 +46,7 @@ SIZES: dict[Budget, dict[str, Any]] = {
         "sets": {"mnist": {"data": "generated"}, "cifar10": {"data": "generated"}},
     },
     "analogue": {
-        "belief": {"data": "mnist", "train": 20000, "test": 2000, "layers": 60, "width": 256, "epochs": 10, "batch": 100},
+        "belief": {"data": "mnist", "train": 10000, "test": 2000, "layers": 60, "width": 256, "epochs": 10, "batch": 100},
         "perceptron": {"train": 10000, "test": 2000, "width": 256, "epochs": 15, "batch": 100},
         "depths": [3, 6, 9],
         "sets": {"mnist": {"data": "mnist"}, "cifar10": {"data": "cifar10", "train": 3000, "test": 1000}},
