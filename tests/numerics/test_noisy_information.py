@@ -106,12 +106,35 @@ def test_places_of_one_input():
 
 
 def test_many_classes_are_summed_the_other_way():
-    features = gaussian(300, 2)
-    labels = torch.arange(300) // 3
-    few = noisy_information(features, torch.tensor([0.2]), labels % 60, draws=300, generator=generator())
-    many = noisy_information(features, torch.tensor([0.2]), labels, draws=300, generator=generator())
+    features, labels = gaussian(300, 2), torch.arange(300) % 5
+    table = torch.stack([labels.roll(shift) for shift in range(1, 120)])
+    many = noisy_information(features, torch.tensor([0.2]), labels, shuffles=table, draws=300, generator=generator())
+    few = noisy_information(features, torch.tensor([0.2]), labels, shuffles=table[:4], draws=300, generator=generator())
     assert torch.equal(few.x, many.x)
-    assert 0 < float(few.y[0]) < float(many.y[0]) < float(many.x[0])
+    assert float(few.y[0]) == pytest.approx(float(many.y[0]), abs=1e-5)
+    fifth = noisy_information(features, torch.tensor([0.2]), labels.roll(1), draws=300, generator=generator())
+    alone = noisy_information(
+        features, torch.tensor([0.2]), labels, shuffles=table[:1], draws=300, generator=generator()
+    )
+    assert float(alone.y_null[0]) == pytest.approx(float(fifth.y[0]), abs=1e-5)
+    assert math.isnan(float(alone.y_null_sd[0]))
+
+
+def test_labels_that_mean_nothing_read_as_their_null():
+    """Small noise makes any labelling seem to be told; shuffled labels read the same."""
+    z, plain = [], []
+    for seed in range(30):
+        features, labels = gaussian(200, 2, seed), torch.randint(0, 4, (200,), generator=generator(seed + 500))
+        table = torch.stack([labels[torch.randperm(200, generator=generator(900 + 20 * seed + p))] for p in range(20)])
+        found = noisy_information(
+            features, torch.tensor([0.02]), labels, shuffles=table, draws=100, generator=generator(seed)
+        )
+        plain.append(float(found.y[0]))
+        z.append(float((found.y - found.y_null)[0] / found.y_null_sd[0] / math.sqrt(1 + 1 / 20)))
+    assert np.mean(plain) > 0.2
+    assert abs(np.mean(z)) < 4 / math.sqrt(30)
+    assert 0.6 < np.std(z) < 1.6
+    assert math.isnan(float(noisy_information(gaussian(9, 1), torch.tensor([1.0]), generator=generator()).y_null[0]))
 
 
 def test_far_from_zero_and_in_single_precision():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stratoscope.numerics.entropy import Cells, Edges, EqualWidth, Rule, Shared, cells_of, shared_information
 
-ENOUGH = 2**18
+ENOUGH = 2**16
 """Numbers from which the edges of equal counts are taken; of larger samples evenly spread examples are."""
 
 

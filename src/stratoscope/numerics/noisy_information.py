@@ -24,8 +24,8 @@ BLOCK = 2**18
 """Distances that are held at a time."""
 LEAST = -80.0
 """Logarithm of the least weight beside one of 1: smaller ones change nothing, and numbers that are almost 0 are slow."""
-FEW = 64
-"""Groups up to which sums are a product."""
+FEW = 512
+"""Groups, of all groupings together, up to which sums are one product."""
 WORK = 2**27
 """Most multiplications for the distances; wide layers have fewer draws instead."""
 
@@ -39,6 +39,9 @@ class NoisyInformation:
         x_error: its standard error, of the drawing: the points are taken as all there are.
         y: estimate of `I(T + N; Y)`; NaN without labels.
         y_error: its standard error.
+        y_null: mean of `y` under shuffled labels, with the same draws; NaN without shuffles. Above 0: a class's points lie
+            nearer to their own places than to those of other classes, whatever the class.
+        y_null_sd: its standard deviation over the shuffles; NaN with less than 2.
         draws: how many places with noise were drawn.
     """
 
@@ -46,6 +49,8 @@ class NoisyInformation:
     x_error: Float[Tensor, " V"]
     y: Float[Tensor, " V"]
     y_error: Float[Tensor, " V"]
+    y_null: Float[Tensor, " V"]
+    y_null_sd: Float[Tensor, " V"]
     draws: int
 
 
@@ -55,6 +60,7 @@ def noisy_information(
     labels: Int[Tensor, " n"] | None = None,
     inputs: Int[Tensor, " n"] | None = None,
     *,
+    shuffles: Int[Tensor, "P n"] | None = None,
     draws: int = 500,
     generator: torch.Generator,
 ) -> NoisyInformation:
@@ -62,14 +68,15 @@ def noisy_information(
 
     The same noise, scaled, serves all variances, so that differences between them are surer than their errors say. What
     is estimated is that of the sample; of the population, with a continuous input, it is a lower bound on average, the
-    closer the more the noise makes points overlap. Distances are computed in float64, their
-    exponentials in float32: right to about 1e-5 bits.
+    closer the more the noise makes points overlap. Distances are computed in float64, their exponentials in float32: right to
+    about 1e-5 bits.
 
     Args:
         features: one example a row, finite.
         variances: of the noise on each unit; NaN is given where one is not above 0.
         labels: class of each example.
         inputs: which input each row came from, where several came from one, such as the places of an image.
+        shuffles: the labels in other orders, one a row, for the null.
         draws: places to draw: each point as often as any other where they are at least `n`, else a random choice of
             points. Fewer if `draws n D` is above 2^27.
         generator: of the noise.
@@ -91,16 +98,26 @@ def noisy_information(
     points = features.double()
     points = points - points.mean(0)
     chosen = _chosen(n, count, generator).to(points.device)
-    own = [None if groups is None else _Grouping(groups.to(points.device)) for groups in (inputs, labels)]
+    of_inputs = None if inputs is None else _Groupings(inputs[None].to(points.device))
+    of_labels = None if labels is None else _Groupings(_table(labels, shuffles).to(points.device))
     deviations = variances.double().clamp(min=0).sqrt().tolist()
-    found = points.new_full((2, len(deviations), count), math.nan)
+    rows = 2 if of_labels is None else 1 + of_labels.number
+    found = points.new_full((len(deviations), rows, count), math.nan)
     for start in range(0, count, max(1, BLOCK // n)):
         some = slice(start, start + max(1, BLOCK // n))
         noise = torch.randn(len(chosen[some]), width, dtype=torch.float64, generator=generator).to(points.device)
-        _draw(points, chosen[some], noise, own, deviations, found[:, :, some])
+        _draw(points, chosen[some], noise, (of_inputs, of_labels), deviations, found[:, :, some])
     found = found.cpu() / math.log(2)
-    bits, error = found.mean(2), found.std(2) / math.sqrt(count)
-    return NoisyInformation(bits[0], error[0], bits[1], error[1], count)
+    bits, error, null = found.mean(2), found[:, :2].std(2) / math.sqrt(count), found[:, 2:].mean(2)
+    nothing = torch.full((len(deviations),), math.nan, dtype=torch.float64)
+    mean = null.mean(1) if null.shape[1] else nothing
+    spread = null.std(1) if null.shape[1] > 1 else nothing
+    return NoisyInformation(bits[:, 0], error[:, 0], bits[:, 1], error[:, 1], mean, spread, count)
+
+
+def _table(labels: Tensor, shuffles: Tensor | None) -> Int[Tensor, "L n"]:
+    """The labels in the first row, shuffled ones in the others."""
+    return labels[None] if shuffles is None else torch.cat([labels[None], shuffles])
 
 
 def gaussian_channel(signal: float, noise: float, width: int = 1) -> float:
@@ -124,9 +141,14 @@ def _chosen(n: int, draws: int, generator: torch.Generator) -> Int[Tensor, " dra
 
 
 def _draw(
-    points: Tensor, chosen: Tensor, noise: Tensor, own: list[_Grouping | None], deviations: list[float], into: Tensor
+    points: Tensor,
+    chosen: Tensor,
+    noise: Tensor,
+    own: tuple[_Groupings | None, _Groupings | None],
+    deviations: list[float],
+    into: Float[Tensor, "V rows draws"],
 ) -> None:
-    """Log ratios of densities at some drawn places, for inputs and labels, at each deviation."""
+    """Log ratios of densities at some drawn places, for inputs and each labelling, at each deviation."""
     centres = points[chosen]
     squares = points.square().sum(1)
     apart = (centres.square().sum(1)[:, None] + squares).addmm_(centres, points.T, alpha=-2).clamp_(min=0)
@@ -136,6 +158,7 @@ def _draw(
     apart[here], along[here] = 0.0, 0.0
     # what matters of these is small and keeps its digits in float32, which is four times as fast
     apart, along = apart.float(), along.float()
+    inputs, labels = own
     for place, deviation in enumerate(deviations):
         if not deviation > 0:
             continue
@@ -144,27 +167,30 @@ def _draw(
         peak = logs.amax(1, keepdim=True)
         weights = logs.sub_(peak).clamp_(min=LEAST).exp_()
         whole = weights.mean(1).double().log()
-        inputs, labels = own
-        given = -peak[:, 0].double() if inputs is None else inputs.mean(weights, chosen).log()
-        into[0, place] = given - whole
+        given = -peak[:, 0].double() if inputs is None else inputs.means(weights, chosen)[0].log()
+        into[place, 0] = given - whole
         if labels is not None:
-            into[1, place] = labels.mean(weights, chosen).log() - whole
+            into[place, 1:] = labels.means(weights, chosen).log() - whole
 
 
-class _Grouping:
-    """Means of weights over the points of one's own group."""
+class _Groupings:
+    """Means of weights over the points of one's own group, for several groupings of the same points."""
 
-    def __init__(self, groups: Tensor) -> None:
-        _, self._place, self._sizes = torch.unique(groups, return_inverse=True, return_counts=True)
-        few = len(self._sizes) <= FEW
-        self._table = F.one_hot(self._place, len(self._sizes)).float() if few else None
+    def __init__(self, table: Int[Tensor, "L n"]) -> None:
+        names, self._places = torch.unique(table, return_inverse=True)
+        self.number, self._groups = len(table), len(names)
+        self._sizes = torch.stack([torch.bincount(row, minlength=len(names)) for row in self._places])
+        few = self.number * self._groups <= FEW
+        self._tables = F.one_hot(self._places, self._groups).float().movedim(0, 1).flatten(1) if few else None
 
-    def mean(self, weights: Float[Tensor, "draws n"], chosen: Int[Tensor, " draws"]) -> Float[Tensor, " draws"]:
-        """The mean over the group of each draw's own centre."""
-        mine = self._place[chosen]
-        if self._table is not None:
-            sums = (weights @ self._table).gather(1, mine[:, None])[:, 0]
+    def means(self, weights: Float[Tensor, "draws n"], chosen: Int[Tensor, " draws"]) -> Float[Tensor, "L draws"]:
+        """The mean over the group of each draw's own centre, in each grouping."""
+        mine = self._places[:, chosen]
+        if self._tables is not None:
+            sums = (weights @ self._tables).unflatten(1, (self.number, -1)).gather(2, mine.T[..., None])[..., 0].T
         else:
-            sums = (weights * (mine[:, None] == self._place)).sum(1)
-        found: Tensor = sums.double() / self._sizes[mine]
+            sums = torch.stack(
+                [(weights * (m[:, None] == row)).sum(1) for m, row in zip(mine, self._places, strict=True)]
+            )
+        found: Tensor = sums.double() / self._sizes.gather(1, mine)
         return found
