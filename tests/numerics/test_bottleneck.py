@@ -11,7 +11,11 @@ from scipy.optimize import brentq, minimize
 from scipy.special import rel_entr, softmax
 
 from stratoscope.numerics.bottleneck import bottleneck, bottleneck_curve, merge_equal
-from stratoscope.numerics.bottleneck_deterministic import deterministic_bottleneck, deterministic_curve
+from stratoscope.numerics.bottleneck_deterministic import (
+    deterministic_bottleneck,
+    deterministic_curve,
+    hard_information,
+)
 
 
 def h(p):
@@ -286,3 +290,16 @@ def test_deterministic_codes_lie_below_the_bound(seed, inputs, classes):
 
 def test_a_single_input_has_one_deterministic_code():
     assert [code.rate for code in deterministic_curve(merge_equal(None, [[0.5, 0.5]]))] == [0.0]
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 4))
+def test_what_a_clustering_knows_is_its_mutual_information(seed, inputs, classes):
+    p_x, rows = drawn(seed, inputs, classes)
+    index = np.random.default_rng(seed).integers(0, 4, inputs)
+    both = np.eye(4)[index].T @ (p_x[:, None] * rows)
+    rate, relevance = hard_information(index, p_x, rows)
+    assert relevance == pytest.approx(information(both), abs=1e-9)
+    assert rate == pytest.approx(information(p_x[:, None] * np.eye(4)[index]), abs=1e-9)
+    with pytest.raises(ValueError, match="clusters"):
+        hard_information(index[1:], p_x, rows)

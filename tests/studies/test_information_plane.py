@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from stratoscope.numerics.bottleneck import bottleneck_curve
+from stratoscope.numerics.bottleneck_deterministic import hard_information
 from stratoscope.numerics.entropy import EqualWidth, cells_of, shared_information
 from stratoscope.studies.claim import Verdict, decide
 from stratoscope.studies.information_plane import claims, task
 from stratoscope.studies.information_plane.networks import DEEPEST, PLANE, activations, build, layer_names
-from stratoscope.studies.information_plane.plane import gradient_numbers, label_information
+from stratoscope.studies.information_plane.plane import gradient_numbers
 from stratoscope.studies.information_plane.study import Training, checkpoints, tasks, work
 from stratoscope.studies.registry import study
 from stratoscope.studies.running import run_study
@@ -136,8 +137,8 @@ def test_label_information_is_that_of_counted_labels_where_labels_are_certain():
     draw = np.random.default_rng(0)
     cells = cells_of(draw.normal(size=(4096, 2)), EqualWidth(-3, 3, 9))
     counted = shared_information(cells, task.labels()).bits
-    assert label_information(cells, task.p_y_given_x()) == pytest.approx(counted, abs=1e-9)
-    smooth = [label_information(cells, task.p_y_given_x(gamma)) for gamma in (1e4, 5.0, 1.0)]
+    assert hard_information(cells.index, None, task.p_y_given_x())[1] == pytest.approx(counted, abs=1e-9)
+    smooth = [hard_information(cells.index, None, task.p_y_given_x(gamma))[1] for gamma in (1e4, 5.0, 1.0)]
     assert smooth == sorted(smooth, reverse=True)
     # data processing: never more than the patterns tell
     assert smooth[1] <= bottleneck_curve(None, task.p_y_given_x(5.0), accuracy=0.1).joint.information

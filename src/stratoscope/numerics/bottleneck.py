@@ -36,8 +36,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
-from scipy.special import entr, logsumexp, rel_entr
 
 Array = NDArray[np.float64]
 
@@ -111,14 +109,19 @@ class Joint:
     @cached_property
     def information(self) -> float:
         """I(X;Y) in bits."""
-        return max(0.0, float(self.p_x @ rel_entr(self.p_y_given_x, self.p_y).sum(1)) / math.log(2))
+        return max(0.0, float(self.p_x @ _divergence_terms(self.p_y_given_x, self.p_y).sum(1)) / math.log(2))
+
+    @cached_property
+    def certain(self) -> bool:
+        """Whether the label is a function of the input."""
+        return float(np.max(entropy_terms(self.p_y_given_x).sum(1))) <= SAME
 
     @cached_property
     def degenerate(self) -> str:
         """Why the curve has no shape of its own; empty where it has one."""
         if self.information <= SAME:
             return "the labels do not depend on the input, so no code knows anything about them"
-        if float(np.max(entr(self.p_y_given_x).sum(1))) <= SAME:
+        if self.certain:
             return (
                 "the label is a function of the input, so the bound is the line I(T;Y) = I(X;T) up to H(Y), which the "
                 "label itself reaches, diluted, at every point (arXiv:1808.07593)"
@@ -345,7 +348,7 @@ def _kernel(joint: Joint, beta: float, decoder: Array) -> Array:
     """-beta KL[p(y|x) || r] for each input and each row r; nats."""
     logs = np.log(np.maximum(decoder, 1e-300))
     cross: Array = joint.p_y_given_x @ logs.T
-    distance: Array = np.maximum(-entr(joint.p_y_given_x).sum(1)[:, None] - cross, 0.0)
+    distance: Array = np.maximum(-entropy_terms(joint.p_y_given_x).sum(1)[:, None] - cross, 0.0)
     return -beta * distance
 
 
@@ -361,18 +364,18 @@ def _alternate(joint: Joint, beta: float, mass: Array, decoder: Array) -> tuple[
 
 def _assigned(joint: Joint, beta: float, mass: Array, decoder: Array) -> Array:
     weights = _kernel(joint, beta, decoder) + np.log(mass)
-    return np.asarray(np.exp(weights - logsumexp(weights, axis=1, keepdims=True)))
+    return np.asarray(np.exp(weights - _log_sum(weights, 1)[:, None]))
 
 
 def _split(joint: Joint, beta: float, mass: Array, decoder: Array) -> tuple[float, Array, Array]:
     """Logarithm of the largest c(r), and the clusters with those added that break the condition of optimality most."""
-    log_weight = np.log(joint.p_x) - logsumexp(_kernel(joint, beta, decoder) + np.log(mass), axis=1)
+    log_weight = np.log(joint.p_x) - _log_sum(_kernel(joint, beta, decoder) + np.log(mass), 1)
     places = np.concatenate([_looked_at(joint), decoder])
-    height = logsumexp(_kernel(joint, beta, places) + log_weight[:, None], axis=0)
+    height = _log_sum(_kernel(joint, beta, places) + log_weight[:, None], 0)
     places = places[_peaks(height, len(places) - len(decoder), joint.p_y_given_x.shape[1] == 2)]
     for _ in range(_CLIMBS):  # uphill, by the alternation's own step for one cluster
         weights = _kernel(joint, beta, places) + log_weight[:, None]
-        height = logsumexp(weights, axis=0)
+        height = _log_sum(weights, 0)
         places = np.exp(weights - height).T @ joint.p_y_given_x
     new = places[height > 0]
     return max(0.0, float(height.max())), np.concatenate([mass, np.zeros(len(new))]), np.concatenate([decoder, new])
@@ -402,6 +405,8 @@ def _reweigh(joint: Joint, beta: float, mass: Array, decoder: Array) -> tuple[Ar
     For fixed decoders -L is concave in the masses, as the likelihood of a mixture is: Wang's step for that
     (doi:10.1111/j.1467-9868.2007.00583.x), a least-squares problem with non-negative masses.
     """
+    from scipy.optimize import nnls
+
     kernel = _kernel(joint, beta, decoder)
     kernel -= kernel.max(1, keepdims=True)
     ratios = np.exp(kernel)
@@ -425,10 +430,26 @@ def _code(joint: Joint, beta: float, mass: Array, decoder: Array, excess: float)
     mass = joint.p_x @ assignment
     together = assignment * joint.p_x[:, None]
     decoder = together.T @ joint.p_y_given_x / mass[:, None]
-    rate = float(rel_entr(together, joint.p_x[:, None] * mass).sum()) / math.log(2)
-    relevance = float(mass @ rel_entr(decoder, joint.p_y).sum(1)) / math.log(2)
+    rate = float(_divergence_terms(together, joint.p_x[:, None] * mass).sum()) / math.log(2)
+    relevance = float(mass @ _divergence_terms(decoder, joint.p_y).sum(1)) / math.log(2)
     return Code(beta, max(0.0, rate), max(0.0, relevance), mass, decoder, assignment, excess / math.log(2))
 
 
 def _entropy(p: Array) -> float:
-    return float(entr(p).sum()) / math.log(2)
+    return float(entropy_terms(p).sum()) / math.log(2)
+
+
+def entropy_terms(p: Array) -> Array:
+    """`-p ln p` of each number, 0 for 0."""
+    return -p * np.log(np.where(p > 0, p, 1.0))
+
+
+def _divergence_terms(p: Array, q: Array) -> Array:
+    """`p ln(p / q)` of each pair, 0 where p is 0."""
+    return p * np.log(np.where(p > 0, p, 1.0) / np.where(p > 0, q, 1.0))
+
+
+def _log_sum(values: Array, axis: int) -> Array:
+    """Logarithm of the sum of exponentials."""
+    most = values.max(axis, keepdims=True)
+    return np.asarray(np.squeeze(most, axis) + np.log(np.exp(values - most).sum(axis)))

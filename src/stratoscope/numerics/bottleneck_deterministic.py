@@ -15,10 +15,9 @@ import math
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import entr
+from numpy.typing import ArrayLike, NDArray
 
-from stratoscope.numerics.bottleneck import Array, Code, Joint
+from stratoscope.numerics.bottleneck import Array, Code, Joint, entropy_terms
 
 _LARGEST = 400
 """Inputs up to which clusters are joined pair by pair from single inputs."""
@@ -100,7 +99,7 @@ def _beyond(joint: Joint, left: Code, right: Code) -> Code | None:
 
 def _cost(mass: Array, joint_mass: Array, beta: float) -> Array:
     """What each cluster adds to H(T) + beta H(Y|T), in nats: of p(t) and p(t, y)."""
-    return np.asarray(entr(mass) + beta * (entr(joint_mass).sum(-1) - entr(mass)))
+    return np.asarray(entropy_terms(mass) + beta * (entropy_terms(joint_mass).sum(-1) - entropy_terms(mass)))
 
 
 def _intervals(joint: Joint, beta: float) -> NDArray[np.intp]:
@@ -160,6 +159,39 @@ def _hard(joint: Joint, beta: float, labels: NDArray[np.intp], excess: float) ->
     assignment = assignment[:, assignment.any(0)]
     both = (assignment * joint.p_x[:, None]).T @ joint.p_y_given_x
     mass = both.sum(1)
-    rate = float(entr(mass).sum()) / math.log(2)
-    given = float((entr(both).sum(1) - entr(mass)).sum()) / math.log(2)
+    rate = float(entropy_terms(mass).sum()) / math.log(2)
+    given = float((entropy_terms(both).sum(1) - entropy_terms(mass)).sum()) / math.log(2)
     return Code(beta, rate, max(0.0, joint.entropy_y - given), mass, both / mass[:, None], assignment, excess)
+
+
+def hard_information(index: NDArray[np.integer], p_x: ArrayLike | None, p_y_given_x: ArrayLike) -> tuple[float, float]:
+    """I(X;T) and I(T;Y) in bits where each input has one cluster, such as the cell that its activations fall into.
+
+    Exact for this distribution of inputs: a code of them, so never above its bound.
+
+    Args:
+        index: cluster of each input, from 0.
+        p_x: probability of each input; `None` for equal ones.
+        p_y_given_x: one input a row, one class a column.
+
+    Raises:
+        ValueError: if the sizes do not fit.
+
+    >>> hard_information(np.array([0, 0, 1, 1]), None, [[1, 0], [1, 0], [0, 1], [0, 1]])
+    (1.0, 1.0)
+    """
+    rows = np.asarray(p_y_given_x, dtype=np.float64)
+    weights = np.full(len(rows), 1 / max(1, len(rows))) if p_x is None else np.asarray(p_x, dtype=np.float64)
+    if rows.ndim != 2 or rows.size == 0 or index.shape != rows.shape[:1] or weights.shape != rows.shape[:1]:
+        raise ValueError(
+            f"Each of {index.shape} clusters needs one of p(x) and one row of p(y|x); there were {weights.shape} and "
+            f"{rows.shape}."
+        )
+    columns = [np.bincount(index, weights=weights * rows[:, label]) for label in range(rows.shape[1])]
+    both: Array = np.stack(columns, axis=1).astype(np.float64)
+    mass = both.sum(1)
+    rate, known = (
+        float(entropy_terms(mass).sum()),
+        float(entropy_terms(both.sum(0)).sum() + entropy_terms(mass).sum() - entropy_terms(both).sum()),
+    )
+    return max(0.0, rate / math.log(2)), max(0.0, known / math.log(2))

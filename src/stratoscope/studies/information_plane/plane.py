@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from stratoscope.numerics.binned_information import equal_count_rules
 from stratoscope.numerics.bottleneck import BottleneckCurve
-from stratoscope.numerics.entropy import Cells, EqualWidth, Rule, cells_of
+from stratoscope.numerics.bottleneck_deterministic import hard_information
+from stratoscope.numerics.entropy import EqualWidth, Rule, cells_of
 from stratoscope.numerics.noisy_information import noisy_information
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity, quantity
@@ -105,8 +106,7 @@ class Plane:
             EqualWidth(float(features.min()), float(features.max()), BINS),
             *equal_count_rules(features, [BINS]),
         ]
-        cells = [cells_of(features, rule) for rule in rules]
-        return [(each.entropy, label_information(each, self.p_y)) for each in cells]
+        return [hard_information(cells_of(features, rule).index, None, self.p_y) for rule in rules]
 
     def _saturation(self, name: str, values: Tensor) -> float:
         if name == "softmax":
@@ -123,21 +123,6 @@ class Plane:
             "noisy_x": quantity(float(found.x[0]), units="bit", long_name=f"I(X; T + N) {where}"),
             "noisy_x_se": quantity(float(found.x_error[0]), units="bit", long_name="standard error of the drawing"),
         }
-
-
-def label_information(cells: Cells, p_y: Array) -> float:
-    """I(T;Y) in bits of cells and labels of which only probabilities are known, all patterns equally likely.
-
-    >>> label_information(Cells(np.array([0, 0, 1, 1]), np.array([2, 2])), np.array([[1, 0], [1, 0], [0, 1], [0, 1.0]]))
-    1.0
-    """
-    together = np.stack([np.bincount(cells.index, weights=p_y[:, label]) for label in range(p_y.shape[1])]) / cells.n
-    return max(0.0, _entropy(together.sum(1)) + _entropy(together.sum(0)) - _entropy(together))
-
-
-def _entropy(p: Array) -> float:
-    real = p[p > 0]
-    return -float(real @ np.log2(real))
 
 
 def gradient_numbers(

@@ -17,7 +17,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 VERTICES = 12
 PATTERNS = 2**VERTICES
@@ -96,7 +95,7 @@ def p_y_given_x(gamma: float = math.inf) -> NDArray[np.float64]:
     """
     if not gamma > 0:
         raise ValueError(f"gamma must be above 0; there was {gamma}.")
-    one = labels().astype(np.float64) if math.isinf(gamma) else expit(gamma * strength())
+    one = labels().astype(np.float64) if math.isinf(gamma) else 0.5 + 0.5 * np.tanh(gamma / 2 * strength())
     return np.stack([1 - one, one], axis=1)
 
 
