@@ -76,6 +76,15 @@ def test_a_smooth_set_has_one_dimension_and_a_noisy_curve_two():
     assert values["noisy"][0] > 1.3 * values["noisy"][1]
 
 
+def test_standard_errors_of_the_parts_are_the_scatter_over_samples():
+    found = []
+    for seed in range(60):
+        points = gaussian(200, 4, seed)
+        found.append(two_nn_by_scale(points, nearest_neighbours(points, 20), everything(points), (4,), seed=0)[4].fit)
+    values = torch.tensor([f.value for f in found])
+    assert 0.7 < sum(f.standard_error for f in found) / 60 / float(values.std()) < 1.5
+
+
 def test_the_cut_is_seeded():
     points = gaussian(200, 4, 4)
     near = nearest_neighbours(points, 20)

@@ -195,15 +195,13 @@ def ridge(
         group = torch.zeros(len(known.mean), dtype=torch.int64, device=known.mean.device)
     along = basis.left.to(known.centred).mT @ known.centred
     lam = torch.tensor(sorted(strengths), dtype=torch.float64, device=along.device) * basis.n
-    groups = int(group.max()) + 1
-    energy = along.new_zeros(len(along), groups, dtype=torch.float64).index_add_(1, group, along.square().double())
-    total = energy.new_zeros(groups).index_add_(0, group, known.squares)
-    score, shrink = _scores(basis, lam, energy, total)
+    member = torch.nn.functional.one_hot(group).double()
+    score, shrink = _scores(basis, lam, along.square().double() @ member, known.squares @ member)
     best = len(lam) - 1 - score.flip(0).argmin(0)
     gain = basis.singular[:, None] / (basis.singular.square()[:, None] + lam[best])
     return Ridge(
         basis,
-        along * gain.to(along)[:, group],
+        along * (gain @ member.T).to(along),
         known.mean,
         lam[best] / basis.n,
         1 + (1 - shrink[best]).sum(1),
