@@ -17,6 +17,8 @@ from torch import nn
 
 import stratoscope
 from stratoscope.cli.output import as_json
+from stratoscope.diagnoses.registry import available as diagnoses
+from stratoscope.diagnoses.registry import choose as choose_diagnoses
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.registry import available, choose
 from stratoscope.observe.settings import Settings, load_settings
@@ -60,15 +62,17 @@ def blocks(path, language):
 
 def test_every_code_is_in_the_registry_of_findings(pages):
     text = pages.findings_page()
-    for cls in available().values():
+    for cls in [*available().values(), *diagnoses().values()]:
         for code, meaning in cls.codes.items():
             assert f"[`{code}`]{{#{code.lower()}}} | {meaning} |" in text
 
 
-def test_every_instrument_has_a_page_with_its_settings_codes_and_method(pages):
+def test_every_instrument_and_diagnosis_has_a_page_with_its_settings_codes_and_method(pages):
     assert all(f"]({key}.md)" in pages.instruments_index() for key in available())
-    for cls in available().values():
-        text = pages.instrument_page(cls, {})
+    assert all(f"]({key}.md)" in pages.diagnoses_index() for key in diagnoses())
+    every = {cls: pages.instrument_page(cls, {}) for cls in available().values()}
+    every |= {cls: pages.diagnosis_page(cls, {}) for cls in diagnoses().values()}
+    for cls, text in every.items():
         for field in fields(cls):
             row = re.search(
                 rf"^\| `{field.name}` \| `{re.escape(repr(field.default))}` \| (.*) \|$", text, re.MULTILINE
@@ -77,6 +81,13 @@ def test_every_instrument_has_a_page_with_its_settings_codes_and_method(pages):
             assert row[1], f"{cls.key}.{field.name} is not described in the docstring of {cls.__name__}"
         assert all(code in text and meaning in text for code, meaning in cls.codes.items())
         assert ast.get_docstring(ast.parse(read(Path(sys.modules[cls.__module__].__file__)))).splitlines()[-1] in text
+
+
+def test_the_layout_of_a_cut_is_written_down():
+    from stratoscope.observe.cutting import Cut
+
+    _, _, text = read(DOCS / "reference" / "json.md").partition("## cut")
+    assert [field.name for field in fields(Cut) if f"`{field.name}`" not in text] == []
 
 
 def test_a_new_instrument_gets_its_page_without_an_edit(pages, monkeypatch):
@@ -95,15 +106,18 @@ def test_pages_are_written_once_and_old_ones_go(pages, monkeypatch, tmp_path):
     pages.write_all(tmp_path)
     first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.md")}
     assert {f"{key}.md" for key in [*available(), "index"]} == {path.name for path in tmp_path.glob("instruments/*")}
+    assert {f"{key}.md" for key in [*diagnoses(), "index"]} == {path.name for path in tmp_path.glob("diagnoses/*")}
     pages.write_all(tmp_path)
     assert first == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.md")}
 
 
 def test_variables_of_every_instrument_are_listed(pages):
     found = pages.variables()
-    assert {"units", "training", "performance", "weights", "separation"} <= set(found) <= set(available())
+    assert {"units", "training", "performance", "weights", "separation"} <= set(found) <= {*available(), *diagnoses()}
+    assert "depth" in found
     for key, variables in found.items():
-        text = pages.instrument_page(available()[key], variables)
+        page = pages.instrument_page if key in available() else pages.diagnosis_page
+        text = page({**available(), **diagnoses()}[key], variables)
         for name, about in variables.items():
             assert f"| `{name}` | {', '.join(about['dims'])} | `{about['units']}` | {about['long_name']} |" in text
 
@@ -180,7 +194,8 @@ def test_commands_that_are_shown_exist(path, pages):
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
 def test_codes_that_are_named_exist(path):
-    known = {code: meaning for cls in available().values() for code, meaning in cls.codes.items()}
+    every = [*available().values(), *diagnoses().values()]
+    known = {code: meaning for cls in every for code, meaning in cls.codes.items()}
     own = set(re.findall(r'"([A-Z]{2}\d{3})"', "".join(block for block, _ in blocks(path, "python"))))
     for code, meaning in re.findall(r"`([A-Z]{2}\d{3})`(?: ([^`·|]+?)(?: ·| \|))?", read(path)):
         if code not in own | {"ST000", "XX000"}:
@@ -190,7 +205,14 @@ def test_codes_that_are_named_exist(path):
 
 @pytest.mark.parametrize("path", [*WRITTEN, DOCS / "index.md", DOCS / "decisions.md"], ids=lambda path: path.stem)
 def test_files_that_are_linked_exist(path):
-    made = ("findings.md", "instruments/index.md", "studies/index.md", "studies/ledger.md", "gallery/index")
+    made = (
+        "findings.md",
+        "instruments/index.md",
+        "diagnoses/index.md",
+        "studies/index.md",
+        "studies/ledger.md",
+        "gallery/index",
+    )
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(path)):
         if not target.startswith("http") and not target.endswith(made):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
@@ -200,10 +222,14 @@ def test_files_that_are_linked_exist(path):
 def test_settings_that_are_shown_are_settings(path, tmp_path):
     for block, _ in blocks(path, "toml"):
         if "[project" in block:
-            assert "stratoscope.instruments" in tomllib.loads(block)["project"]["entry-points"]
+            assert {"stratoscope.instruments", "stratoscope.diagnoses"} & tomllib.loads(block)["project"][
+                "entry-points"
+            ].keys()
             continue
         (tmp_path / "stratoscope.toml").write_text(block, encoding="utf-8")
-        choose(settings=load_settings(folder=tmp_path).instruments)
+        settings = load_settings(folder=tmp_path)
+        choose(settings=settings.instruments)
+        choose_diagnoses(settings=settings.diagnoses)
 
 
 def test_the_example_settings_of_every_instrument_are_its_own(pages, tmp_path):
@@ -212,6 +238,11 @@ def test_the_example_settings_of_every_instrument_are_its_own(pages, tmp_path):
         (tmp_path / "stratoscope.toml").write_text(block, encoding="utf-8")
         (chosen,) = choose([key], settings=load_settings(folder=tmp_path).instruments)
         assert chosen == cls()
+    for key, cls in diagnoses().items():
+        (block,) = re.findall(r"^```toml\n(.*?)^```$", pages.diagnosis_page(cls, {}), re.MULTILINE | re.DOTALL)
+        (tmp_path / "stratoscope.toml").write_text(block, encoding="utf-8")
+        (found,) = choose_diagnoses([key], settings=load_settings(folder=tmp_path).diagnoses)
+        assert found == cls()
 
 
 def test_versions_agree():
@@ -298,7 +329,7 @@ def test_formulas_of_every_instrument_can_be_drawn():
     pytest.importorskip("matplotlib")
     svg = extension("formulas").svg
     assert svg(r"\nosuchsymbol{x").startswith("<code>")
-    for cls in available().values():
+    for cls in [*available().values(), *diagnoses().values()]:
         text = ast.get_docstring(ast.parse(read(Path(sys.modules[cls.__module__].__file__))))
         for block, inline in re.findall(r"\$\$(.+?)\$\$|\$(.+?)\$", text, re.DOTALL):
             assert svg(" ".join((block or inline).split())).startswith("<svg"), block or inline

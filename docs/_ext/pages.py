@@ -1,4 +1,4 @@
-"""Writes the pages that follow from the code: one for each instrument, the registry of findings, the reference.
+"""Writes the pages that follow from the code: one for each instrument and diagnosis, the registry of findings, the reference.
 
 Everything is found by walking, so a new instrument or module appears here without an edit.
 """
@@ -17,7 +17,9 @@ from typing import Any
 
 import stratoscope
 from stratoscope.cli.instruments import cost_of
-from stratoscope.instruments.base import Instrument, NetworkInstrument
+from stratoscope.diagnoses.base import Diagnosis
+from stratoscope.diagnoses.registry import available as diagnoses
+from stratoscope.instruments.base import Instrument, Judge, NetworkInstrument
 from stratoscope.instruments.registry import available, prefix_of
 
 SOURCE = Path(stratoscope.__file__).parent
@@ -34,12 +36,14 @@ def write_all(docs: Path) -> None:
         "findings.md": findings_page(),
         "instruments/index.md": instruments_index(),
         **{f"instruments/{key}.md": instrument_page(cls, found.get(key, {})) for key, cls in available().items()},
+        "diagnoses/index.md": diagnoses_index(),
+        **{f"diagnoses/{key}.md": diagnosis_page(cls, found.get(key, {})) for key, cls in diagnoses().items()},
         "generated/commands.md": commands_part(),
         **{f"generated/{room}.md": text for room, text in reference_pages().items()},
     }
     for name, text in written.items():
         write(docs / name, text)
-    for folder in ("instruments", "generated"):
+    for folder in ("instruments", "diagnoses", "generated"):
         for path in (docs / folder).glob("*.md"):
             if f"{folder}/{path.name}" not in written:
                 path.unlink()  # of an instrument or room that is gone
@@ -95,19 +99,58 @@ def instrument_page(cls: type[Instrument], measured: Variables) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _method(cls: type[Instrument]) -> str:
+def diagnoses_index() -> str:
+    """The list of diagnoses."""
+    rows = [[f"[{cls.title}]({key}.md)", f"`{key}`", link(cls.source), _reads(cls)] for key, cls in diagnoses().items()]
+    keys = "\n".join(diagnoses())
+    return (
+        "# Diagnoses\n\n"
+        "Each is a rule over what several [instruments](../instruments/index.md) measured, in one file. It is derived at "
+        "the end of every measurement, and from any record by `stratoscope.diagnose`.\n\n"
+        f"{table(['diagnosis', 'key', 'source', 'reads'], rows)}\n"
+        f"```{{toctree}}\n:hidden:\n\n{keys}\n```\n"
+    )
+
+
+def diagnosis_page(cls: type[Diagnosis], derived: Variables) -> str:
+    """Everything that is known of one diagnosis."""
+    needs = sorted(cls.reads - cls.optional)
+    facts = [
+        ["key", f"`{cls.key}`"],
+        ["source", link(cls.source)],
+        ["reads", _reads(cls)],
+        ["needs", " and ".join(needs) or "one of " + ", ".join(sorted(cls.any_of or cls.reads))],
+        ["class", f"{{py:class}}`{cls.__module__}.{cls.__name__}`"],
+    ]
+    parts = [
+        f"(diagnosis-{cls.key})=\n# {cls.title}",
+        table(["", ""], facts),
+        _method(cls, "What follows"),
+        _settings(cls, "diagnoses"),
+        _codes(cls),
+        _variables(cls, derived),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _reads(cls: type[Diagnosis]) -> str:
+    """The instruments that it reads, with their pages where they are ours."""
+    return ", ".join(f"[{key}](../instruments/{key}.md)" if key in available() else key for key in sorted(cls.reads))
+
+
+def _method(cls: type[Judge], title: str = "What it measures") -> str:
     text = inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
-    return f"## What it measures\n\n{_flat(text)}"
+    return f"## {title}\n\n{_flat(text)}"
 
 
-def _settings(cls: type[Instrument]) -> str:
+def _settings(cls: type[Judge], room: str = "instruments") -> str:
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     if not fields:
         return "## Settings\n\nIt has none."
     said = attributes_of(cls)
     rows = [[f"`{f.name}`", f"`{f.default!r}`", said.get(f.name, "")] for f in fields]
     first = fields[0]
-    example = f"```toml\n[instruments.{cls.key}]\n{first.name} = {_toml(first.default)}\n```"
+    example = f"```toml\n[{room}.{cls.key}]\n{first.name} = {_toml(first.default)}\n```"
     return (
         f"## Settings\n\n{table(['setting', 'default', 'meaning'], rows)}\n\n"
         f"In `stratoscope.toml` (see [](../howto/settings.md)):\n\n{example}"
@@ -122,12 +165,12 @@ def _toml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) or value is None else repr(value)
 
 
-def _codes(cls: type[Instrument]) -> str:
+def _codes(cls: type[Judge]) -> str:
     rows = [[f"[{code}](../findings.md#{code.lower()})", meaning] for code, meaning in cls.codes.items()]
     return f"## Findings\n\n{table(['code', 'says'], rows)}" if rows else ""
 
 
-def _variables(cls: type[Instrument], measured: Variables) -> str:
+def _variables(cls: type[Judge], measured: Variables) -> str:
     if not measured:
         return ""
     rows = [[f"`{name}`", ", ".join(v["dims"]), f"`{v['units']}`", v["long_name"]] for name, v in measured.items()]
@@ -187,17 +230,19 @@ def findings_page() -> str:
     """The registry of codes."""
     parts = [
         "# Registry of findings",
-        "Every statement that Stratoscope makes carries a stable code. The first letters name the instrument; the "
-        "numbers stay what they are from release to release, so a code can be muted or searched for "
+        "Every statement that Stratoscope makes carries a stable code. The first letters name the instrument or "
+        "diagnosis; the numbers stay what they are from release to release, so a code can be muted or searched for "
         "([](howto/settings.md)). What the outcomes mean is in [](explanation/findings.md).",
     ]
-    for key, cls in available().items():
-        codes = {
-            **cls.codes,
-            f"{prefix_of(cls)}000": "the instrument itself failed, or does not apply to this split; the reason is in the finding",
-        }
+    failed = {
+        "instruments": "the instrument itself failed, or does not apply to this split; the reason is in the finding",
+        "diagnoses": "the diagnosis itself failed, or does not apply to this record; the reason is in the finding",
+    }
+    judges: dict[str, Mapping[str, type[Judge]]] = {"instruments": available(), "diagnoses": diagnoses()}
+    for room, key, cls in ((room, key, cls) for room, every in judges.items() for key, cls in every.items()):
+        codes = {**cls.codes, f"{prefix_of(cls)}000": failed[room]}
         rows = [[f"[`{code}`]{{#{code.lower()}}}", meaning] for code, meaning in codes.items()]
-        parts += [f"## [{cls.title}](instruments/{key}.md)", table(["code", "says"], rows)]
+        parts += [f"## [{cls.title}]({room}/{key}.md)", table(["code", "says"], rows)]
     rows = [[f"[`{code}`]{{#{code.lower()}}}", meaning] for code, meaning in EVERYWHERE.items()]
     parts += ["## Stratoscope itself", table(["code", "says"], rows)]
     return "\n\n".join(parts) + "\n"
@@ -277,9 +322,10 @@ def reference_pages() -> dict[str, str]:
 
 def _about(module: str, docstring: str) -> str:
     """What a module says of itself; an instrument's says it on a page of its own."""
-    for key, cls in available().items():
-        if cls.__module__ == module:
-            return f"See [{cls.title}](../instruments/{key}.md)."
+    for room, every in (("instruments", available()), ("diagnoses", diagnoses())):
+        for key, cls in every.items():
+            if cls.__module__ == module:
+                return f"See [{cls.title}](../{room}/{key}.md)."
     return _flat(docstring)
 
 

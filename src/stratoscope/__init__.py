@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stratoscope.diagnoses.base import Diagnosis
     from stratoscope.errors import NotApplicable, StratoscopeError
     from stratoscope.findings import Finding, Outcome
     from stratoscope.instruments.base import LayerInstrument, NetworkInstrument
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from stratoscope.version import __version__
 
 _HOMES = {
+    "Diagnosis": "stratoscope.diagnoses.base",
     "Finding": "stratoscope.findings",
     "LayerInstrument": "stratoscope.instruments.base",
     "NetworkInstrument": "stratoscope.instruments.base",
@@ -47,6 +49,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Diagnosis",
     "Finding",
     "LayerInstrument",
     "NetworkInstrument",

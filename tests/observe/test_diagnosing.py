@@ -224,9 +224,10 @@ def test_a_resumed_training_derives_anew(tmp_path):
     go(range(1, 5), 2.0)
     go(range(5, 7), 3.0, resume=True)
     record = Record.open(tmp_path / "run")
-    assert record["doubled"].steps == (0, 2, 4, 6)
+    assert record["doubled"].steps == record["performance"].steps
+    assert record["doubled"].steps[-1] == 6
     np.testing.assert_array_equal(record["doubled"]["twice"].values, 3 * record["performance"]["loss"].values)
-    assert record["doubled"]["steps"].dropna("step").values.tolist() == [4]
+    assert record["doubled"]["steps"].dropna("step").values.tolist() == [len(record["performance"].steps)]
 
 
 def test_any_record_can_be_diagnosed_later(tmp_path):
