@@ -152,7 +152,7 @@ def test_layers_that_cannot_be_compared_say_why():
     assert said["elsewhere"] == "other_examples"
     assert [name for name, text in said.items() if text == "beyond_max_layers"] == ["b"]
     assert list(measured["cka"].labels("layer")) == ["a", "c", "d", "(root)"]
-    assert "1 layers left out" in measured["cka"].attrs["note"]
+    assert "1 layer left out" in measured["cka"].attrs["note"]
     assert not any(np.isnan(q.values).any() for q in measured.values())
 
 

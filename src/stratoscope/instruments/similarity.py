@@ -282,7 +282,8 @@ def note_of(layers: Comparable) -> str:
             f"; {projected} of {len(layers.samples)} layers projected to {layers.samples[0].features.shape[1]} numbers"
         )
     left = sum(status == STATUS.index("beyond_max_layers") for status in layers.status.values())
-    return note + (f"; {left} layers left out, the others evenly spaced along depth" if left else "")
+    many = "layers" if left > 1 else "layer"
+    return note + (f"; {left} {many} left out, the others evenly spaced along depth" if left else "")
 
 
 def _paired(layers: Comparable, then: Mapping[str, Sample]) -> dict[str, tuple[Sample, Sample]]:

@@ -14,6 +14,7 @@ from stratoscope.capture.restore import on_host
 from stratoscope.capture.views import MEMORY, Capture, Seen
 from stratoscope.errors import NotApplicable, SettingError, StratoscopeError, SubjectError
 from stratoscope.instruments.alike import STATUS, Comparable, comparable
+from stratoscope.instruments.registry import configured
 from stratoscope.instruments.similarity import Similarity, note_of
 from stratoscope.network.subject import Subject
 from stratoscope.observe.diagnosing import Chosen
@@ -36,7 +37,7 @@ def likeness(
     *,
     to: str | Path | None = None,
     layers: Sequence[str] = (),
-    n: int = 1000,
+    n: int | None = None,
     similarity: Similarity | None = None,
     batch_size: int = 128,
     seed: int = 0,
@@ -69,8 +70,8 @@ def likeness(
         data: as for `examine`; the subjects' own where it is left out.
         to: a folder for the record; in memory where it is left out.
         layers: a pattern such as `"layer1.*"`, or several, for both; all layers by default.
-        n: examples at most.
-        similarity: the instrument with further settings, such as `pooling`; its own `n` holds then.
+        n: examples at most; 1,000 where neither this nor `settings` say.
+        similarity: the instrument with its settings, such as `pooling`, instead of `n` and those of `settings`.
         batch_size: examples a forward pass.
         seed: of the drawing of examples.
         memory: bytes that kept samples may take together.
@@ -83,7 +84,9 @@ def likeness(
             one sentence says why.
     """
     settings = settings if settings is not None else load_settings()
-    instrument = similarity or Similarity(n=n)
+    instrument = similarity or configured(
+        Similarity, dict(settings.instruments.get(Similarity.key, {})) | ({} if n is None else {"n": n})
+    )
     if instrument.streamed:
         raise SettingError("Two networks are compared on a sample; leave out streamed=True.")
     drawn = {"probe": instrument.n, "batch_size": batch_size, "seed": seed, "_probes": {}}
