@@ -1,6 +1,8 @@
 """The instrument `collapse`: its numbers, where the head is, its findings."""
 
 import math
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -292,3 +294,22 @@ def test_the_network_is_not_told_beside_the_layer_that_gives_the_same():
     record = examined(model, gaussian(100, 6), torch.arange(100) % 4, collapsed=1e9, noise_z=-1e9)
     said = next(f for f in record.findings if f.code == "NC001")
     assert said.evidence["of"] == 3
+
+
+@pytest.mark.slow
+def test_a_trained_residual_network_nears_collapse_with_depth(data_folder):
+    """ResNet-20 on its training images: what Papyan et al. and Galanti et al. show, in sign and order."""
+    path = Path(__file__).resolve().parents[2] / "examples" / "networks" / "cifar10_resnet.py"
+    spec = spec_from_file_location("cifar10_resnet", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    images, labels = module.data()["train"]
+    record = examined(module.build(), images[:600], labels[:600])
+    cdnv, nc1 = (record["collapse"][name].isel(step=0, split=0).sel for name in ("cdnv", "nc1"))
+    ends = [f"layer{stage}.2" for stage in (1, 2, 3)]
+    for read in (cdnv, nc1):
+        falling = [float(read(layer=name)) for name in ends]
+        assert falling == sorted(falling, reverse=True)
+        assert falling[-1] < 0.2 * falling[0]
+    assert at_head(record)["linear"] < 0.6 < math.sqrt(2)
+    assert float(record["collapse"]["nc4"].sel(layer="linear").values.item()) < 0.03

@@ -167,6 +167,14 @@ def test_repeated_units_get_a_tip_with_their_null():
     assert tip.evidence["null"] == pytest.approx(null_correlation(100))
 
 
+def test_of_a_few_units_neither_correlation_nor_rank_is_judged():
+    features = gaussian(100, 1) + 0.01 * gaussian(100, 9, seed=1)
+    findings = judged({"a": measure(features)})
+    assert spoken(findings) == []
+    assert {f.code for f in findings} == {"AS001", "AS004"}
+    assert spoken(judged({"a": measure(features)}, min_units=9)) == [("AS002", "a")]
+
+
 def test_few_examples_make_no_units_look_alike():
     """With four examples independent units have a mean |r| of 0.5."""
     found = measure(gaussian(4, 20))
@@ -192,7 +200,7 @@ def test_a_massive_activation_gets_a_tip_only_if_it_is_large():
 
 
 def test_what_holds_of_many_layers_is_one_finding():
-    layers = {f"l{seed}": measure(gaussian(100, 1, seed=seed) + 0.3 * gaussian(100, 8)) for seed in range(4)}
+    layers = {f"l{seed}": measure(gaussian(100, 1, seed=seed) + 0.3 * gaussian(100, 12)) for seed in range(4)}
     findings = [f for f in judged(layers) if f.code == "AS002"]
     assert len(findings) == 1
     assert findings[0].layer is None

@@ -1,7 +1,7 @@
 r"""Neural collapse: how near each class's examples are to one point, and the classes to a simplex, in each layer.
 
-From the moments of the whole probe set, with $\mu_c$ the means of $C$ classes, $\mu$ the mean of these, $V_c$ the mean squared
-distance of a class's examples from its own mean, $\Sigma_W$ the pooled covariance within classes and
+From the moments of the whole probe set, with $\mu_c$ the means of $C$ classes, $\mu$ the mean of these, $V_c$ the
+mean squared distance of a class's examples from its own mean, $\Sigma_W$ the pooled covariance within classes and
 $\Sigma_B = \frac1C\sum_c (\mu_c - \mu)(\mu_c - \mu)^\top$:
 
 | quantity | definition | at collapse |
@@ -11,42 +11,45 @@ $\Sigma_B = \frac1C\sum_c (\mu_c - \mu)(\mu_c - \mu)^\top$:
 | `class_cdnv` | for each class, the mean of that over its pairs | 0 |
 | `nc2_equinorm` | deviation over mean of $\lVert\mu_c - \mu\rVert$ | 0 |
 | `nc2_equiangular` | mean over pairs of $\lvert\cos + \frac1{C-1}\rvert$, angles at $\mu$ | 0 |
-| `nc3` | $\lVert W^\top/\lVert W\rVert_F - M/\lVert M\rVert_F\rVert_F$, $M$ the class means around $\mu$, $W$ the classifier | 0 |
+| `nc3` | $\lVert W^\top/\lVert W\rVert_F - M/\lVert M\rVert_F\rVert_F$, $M$ the class means around $\mu$, $W$ the head | 0 |
 | `nc4` | share of examples for which the classifier and the nearest class mean disagree | 0 |
 | `..._null` | what shuffled labels read: median of draws; for `nc3` $\sqrt2$, for `nc4` independent decisions | |
 | `nc2_equiangular_floor` | $\frac1D - \frac1{C-1}$, below which too few units keep it; or 0 | |
 | `nc1_z`, `cdnv_z` | deviations of the logarithm from shuffled labels, as a $t$ of (draws - 1) degrees | |
 | `uninformative` | 1 where neither reaches `-noise_z`: shuffled labels would read the same | |
 
-Classes weigh the same in $\mu$ and $\Sigma_B$, whatever their sizes; in $\Sigma_W$ examples do. The pseudo-inverse leaves
-out directions along which the class means extend by less than $\max(C, D)\,\varepsilon$ (float32) of the largest; `directions`
-are left. NC2 is empty for two classes, which always lie opposite each other: NaN. Classes of one example are left out.
+Classes weigh the same in $\mu$ and $\Sigma_B$, whatever their sizes; in $\Sigma_W$ examples do. The pseudo-inverse
+leaves out directions along which the class means extend by less than $\max(C, D)\,\varepsilon$ (float32) of the
+largest; `directions` are left. NC2 is empty for two classes, which always lie opposite each other: NaN. Classes of
+one example are left out.
 
-**NC3 and NC4** stand at the classifier head, and there alone: the linear layer with one weight matrix that is given one vector
-an example, gives as many numbers as there are classes (labelled 0 to $C - 1$), and after which nothing learns. They speak of
-what the head is given, from the kept sample: it is compared with the head's weight, and the decision with the head's own
-output. Inputs wider than `width` are left out.
+**NC3 and NC4** stand at the classifier head, and there alone: the linear layer with one weight matrix that is given
+one vector an example, gives as many numbers as there are classes (labelled 0 to $C - 1$), and after which nothing
+learns. They speak of what the head is given, from the kept sample: it is compared with the head's weight, and the
+decision with the head's own output. Inputs of more than 4096 units
+are left out.
 
-**Under shuffled labels** the class means are Gaussian around one point, so the null is drawn from the layer's own covariance,
-without further passes. With `m` examples a class, `nc1` is about $m (C-1)/(D-C)$ for white activations and $D > C$ and larger
-for others, and $m D/(C-D-2)$ for any and $D < C - 2$; `cdnv` is about $m/2$ where the width is large. So both grow with the
-number of examples where there is no structure: compare layers and steps at equal `n`.
+**Under shuffled labels** the class means are Gaussian around one point, so the null is drawn from the layer's own
+covariance, without further passes. With `m` examples a class, `nc1` is about $m (C-1)/(D-C)$ for white activations
+and $D > C$ and larger for others, and $m D/(C-D-2)$ for any and $D < C - 2$; `cdnv` is about $m/2$ where the width is
+large. So both grow with the number of examples where there is no structure: compare layers and steps at equal `n`.
 
-**What it means.** On the training set of a classifier trained well past the point of no error, all of it goes to 0 in the
-last layers. Along depth `cdnv` falls. Invariant to rotation; NC1, CDNV and NC2 to scaling and shifts.
+**What it means.** On the training set of a classifier trained well past the point of no error, all of it goes to 0 in
+the last layers. Along depth `cdnv` falls. Invariant to rotation; NC1, CDNV and NC2 to scaling and shifts.
 
-**When it misleads.** Collapse on the training set says nothing of other examples: measure both splits. NC1 looks along the
-few directions of the class means alone, and sums over them: one along which no class differs hides the others. CDNV counts
-all spread, also where no class differs, and two classes that lie together can be all of it. Unequal classes shift NC2.
+**When it misleads.** Collapse on the training set says nothing of other examples: measure both splits. NC1 looks
+along the few directions of the class means alone, and sums over them: one along which no class differs hides the
+others. CDNV counts all spread, also where no class differs, and two classes that lie together can be all of it.
+Unequal classes shift NC2. With `"spatial"` pooling rows of one example are not independent, and the null is too high.
 `nc3` compares with the weight as it is, so a common part of all rows, which changes no decision, counts. Projected
 widths (see `note`) keep these numbers right on average, being made of inner products.
 
-**What to do.** Where classes have collapsed well before the head, the layers between add little on these data: see whether
-held-out data agree before cutting. For transfer, features before the collapse keep more of what distinguishes examples of a
-class.
+**What to do.** Where classes have collapsed well before the head, the layers between add little on these data: see
+whether held-out data agree before cutting. For transfer, features before the collapse keep more of what distinguishes
+examples of a class.
 
-Source: Papyan, Han and Donoho, arXiv:2008.08186; CDNV, Galanti, György and Hutter, arXiv:2112.15121; minority collapse, Fang
-et al., arXiv:2101.12699.
+Source: Papyan, Han and Donoho, arXiv:2008.08186; CDNV, Galanti, György and Hutter, arXiv:2112.15121; minority
+collapse, Fang et al., arXiv:2101.12699.
 """
 
 from __future__ import annotations
@@ -78,8 +81,8 @@ if TYPE_CHECKING:
     from stratoscope.record.group import Group
 
 READ = (
-    "cdnv", "cdnv_null", "nc1", "nc1_null", "cdnv_z", "nc2_equiangular", "nc2_equiangular_floor", "nc2_equiangular_null",
-    "nc2_equinorm", "classes", "n", "skipped_classes", "nc3", "nc4", "nc4_low", "nc4_n",
+    "cdnv", "cdnv_null", "nc1", "nc1_null", "cdnv_z", "nc2_equiangular", "nc2_equiangular_floor",
+    "nc2_equiangular_null", "nc2_equinorm", "classes", "n", "skipped_classes", "nc3", "nc4", "nc4_low", "nc4_n",
 )  # fmt: skip
 """What judgements read; the first is there wherever anything is."""
 
@@ -191,7 +194,8 @@ class NeuralCollapse(LayerInstrument):
         }
         quantities = _quantities_of(numbers, moments.note)
         quantities["uninformative"] = quantity(
-            int(not (nc1_z <= -self.noise_z or cdnv_z <= -self.noise_z)), units="1", long_name="shuffled labels would read the same", chart="none",
+            int(not (nc1_z <= -self.noise_z or cdnv_z <= -self.noise_z)), units="1",
+            long_name="shuffled labels would read the same", chart="none",
             flag_values=[0, 1], flag_meanings="informative uninformative",
         )  # fmt: skip
         quantities["class_cdnv"] = quantity(
@@ -289,7 +293,8 @@ class NeuralCollapse(LayerInstrument):
         else:
             return self.finding(
                 "NC001", Outcome.TIP,
-                f"The classes have collapsed from {told.layer} on, with {after} of {len(layers)} layers after it ({numbers})",
+                f"The classes have collapsed from {told.layer} on, with {after} of {len(layers)} layers after it "
+                f"({numbers})",
                 do=f"see on held-out data whether the layers after {told.layer} add anything; "
                 "for transfer, try features before it",
                 **evidence, **told.place,

@@ -20,8 +20,8 @@ Of a sample of $n$ examples and $D$ units, the matrix $A$ with entries $a_{ij}$:
 | `..._centred` | the same after each unit's mean is taken off | `..._null`: each unit's examples shuffled apart |
 | `class_...` | correlation, variance, sparsity and ranks within each class, mean over classes | `class_..._null`: classes of the same sizes at random |
 
-$\varepsilon$ is that of the type in which activations were kept, float32 at least. `uninformative` is 1 where the examples
-and not the units bound the ranks: the centred rank is $n - 1$.
+$\varepsilon$ is that of the type in which activations were kept, float32 at least. `uninformative` is 1 where the
+examples and not the units bound the ranks: the centred rank is $n - 1$.
 
 **What it means.** Raw ranks see the mean of the activations as a direction of its own, often the largest: behind a ReLU
 the raw stable rank is mostly near 1 and says nothing more. Centred ranks speak of how the examples differ. Within
@@ -29,16 +29,17 @@ classes, a class that is more correlated, less varied or of lower rank than a ra
 For classes drawn at random the variance is $S^2 (1 - \overline{1/n_c})$ and the sparsity that of all; the null of the
 others is one draw, of up to five classes.
 
-**When it misleads.** None of these numbers explains performance by itself: where a layer feeds a linear map, an invertible
-map of the layer and its inverse in the next weight change each of them, and no output. Pooled maps are means over
-positions: they are zero only where the whole map is, and less heavy-tailed than single positions. Activations that are
-wider than `width` are projected; then units are mixtures, and everything that speaks of units is NaN, while variance and
-ranks are right on average. Effective rank grows with `n` until `n` is many times the width: compare it at equal `n`. With
-two examples a class, every correlation within it is 1.
+**When it misleads.** None of these numbers explains performance by itself: where a layer feeds a linear map, an
+invertible map of the layer and its inverse in the next weight change each of them, and no output. Pooled maps are
+means over positions: they are zero only where the whole map is, and less heavy-tailed than single positions.
+Activations that are wider than `width` are projected; then units are mixtures, and everything that speaks of units is
+NaN, while variance and ranks are right on average. Effective rank grows with `n` until `n` is many times the width:
+compare it at equal `n`. With two examples a class, every correlation within it is 1. With `"spatial"` pooling the
+rows of one example are not independent, and independent units read more than `correlation_null`.
 
-**What to do.** Read them beside their nulls and ceilings. Constant units, a layer that says one number in many units, or
-single outputs thousands of times the usual size are worth a look at the initialisation, the norm before them and the
-numbers' precision.
+**What to do.** Read them beside their nulls and ceilings. Constant units, a layer that says one number in many units,
+or single outputs thousands of times the usual size are worth a look at the initialisation, the norm before them and
+the numbers' precision.
 
 Source: Choi et al., arXiv:1811.03666; effective rank, Roy and Vetterli, doi:10.5281/zenodo.40328; stable rank,
 arXiv:math/0503442; massive activations, Sun et al., arXiv:2402.17762.
@@ -97,6 +98,7 @@ class Statistics(LayerInstrument):
         massive_limit: largest over median output from which a tip is given, if the largest is at least `large`.
         large: size of an output below which none counts as massive.
         min_n: examples below which nothing is judged.
+        min_units: units below which correlation and rank are not judged: few units, as of an output, cannot be diverse.
     """
 
     key: ClassVar[str] = "statistics"
@@ -117,11 +119,12 @@ class Statistics(LayerInstrument):
     most_units: int = 256
     seed: int = 0
     constant_limit: float = 0.1
-    correlation_limit: float = 0.5
+    correlation_limit: float = 0.7
     rank_limit: float = 0.05
     massive_limit: float = 1000.0
     large: float = 100.0
     min_n: int = 30
+    min_units: int = 10
 
     @property
     def requires(self) -> set[Need]:
@@ -188,7 +191,6 @@ class Statistics(LayerInstrument):
             "n": (n, "examples counted"),
             "width": (width, "units counted"),
             "constant_units": (found.constant, "units that do not vary, left out of correlations"),
-            "pairs": (found.pairs, "pairs of units that were compared"),
             "uninformative": (int(found.centred.numerical == n - 1), "the examples bound the ranks, not the units"),
         }
         numbers.pop("rank_centred_null")  # shuffling changes no rank but by accident
@@ -213,7 +215,6 @@ class Statistics(LayerInstrument):
             "class_variance": (own.variance * mixing, "variance of a unit within a class, mean over units"),
             "class_variance_null": (expected * mixing, "the same within classes drawn at random"),
             **_ranks("", own.raw, "activations of a class", "class_"),
-            **_ranks("_null", null.raw, "activations of a class drawn at random", "class_"),
             **_ranks("_centred", own.centred, "activations of a class around its mean", "class_"),
             **_ranks("_centred_null", null.centred, "activations of a random class around its mean", "class_"),
         }
@@ -234,8 +235,15 @@ class Statistics(LayerInstrument):
     def _checked(self, measured: Group) -> list[str]:
         """Codes that could be looked at: examples enough, and units that are not mixtures."""
         layers = [at for layers in by_split(measured, *READ) for at in layers if at["n"] >= self.min_n]
-        of_units = any(math.isfinite(at["constant_share"]) for at in layers)
-        return [*(["AS001", "AS002", "AS004"] if of_units else []), *(["AS003"] if layers else [])]
+        of_units = [at for at in layers if math.isfinite(at["constant_share"])]
+        several = any(at["width"] >= self.min_units for at in layers)
+        alike = any(at["width"] >= self.min_units for at in of_units)
+        return [
+            *(["AS001"] if of_units else []),
+            *(["AS002"] if alike else []),
+            *(["AS003"] if several else []),
+            *(["AS004"] if of_units else []),
+        ]
 
     def _judge(self, measured: Group) -> Iterator[Finding]:
         for layers in by_split(measured, *READ):
@@ -248,9 +256,10 @@ class Statistics(LayerInstrument):
                     limit=self.min_n, n=int(fewest["n"]),
                 )  # fmt: skip
             enough = [at for at in layers if at["n"] >= self.min_n]
+            several = [at for at in enough if at["width"] >= self.min_units]
             yield from self._constant(enough)
-            yield from self._correlated(enough)
-            yield from self._narrow(enough)
+            yield from self._correlated(several)
+            yield from self._narrow(several)
             yield from self._massive(enough)
 
     def _constant(self, layers: list[At]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Statistics of a layer's activations: correlation, variance, sparsity, ranks, tails, and what independence would read."""
+"""Statistics of a layer's activations: correlation, variance, sparsity, ranks and tails, and their nulls."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 r"""Neural collapse: how near the examples of a class are to one point, and the classes to a simplex.
 
-With $\mu_c$ the class means, $\mu$ their mean (classes weigh the same), $\Sigma_W$ the pooled covariance within classes
-and $\Sigma_B = \frac1C \sum_c (\mu_c - \mu)(\mu_c - \mu)^\top$ (Papyan, Han and Donoho, arXiv:2008.08186; CDNV: Galanti,
-György and Hutter, arXiv:2112.15121). Each is 0 at collapse and has no upper end that does not depend on the sample, so
-each comes with what the same activations would read under shuffled labels.
+With $\mu_c$ the class means, $\mu$ their mean (classes weigh the same), $\Sigma_W$ the pooled covariance within
+classes and $\Sigma_B = \frac1C \sum_c (\mu_c - \mu)(\mu_c - \mu)^\top$ (Papyan, Han and Donoho, arXiv:2008.08186;
+CDNV: Galanti, György and Hutter, arXiv:2112.15121). Each is 0 at collapse and has no upper end that does not depend
+on the sample, so each comes with what the same activations would read under shuffled labels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from stratoscope.numerics.scatter import ClassScatter
 
 DRAWS_OF_CLASSES = 1000
-"""Class means that are drawn for the null altogether, in three draws at least: with many classes all draws are alike."""
+"""Class means that are drawn for the null altogether, in three draws at least: of many classes all draws are alike."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,15 @@ def collapse(scatter: ClassScatter) -> Collapse:
 def collapse_null(scatter: ClassScatter, *, draws: int = 20, seed: int = 0) -> CollapseNull:
     r"""What NC1, NC2 and CDNV read under shuffled labels, from the covariance of the activations alone.
 
-    Under shuffled labels the means of classes of $n_c$ of the $n$ examples, around the mean of all, have the covariance
-    $S (\delta_{cc'} / n_c - 1/n)$, with $S$ the unbiased covariance of all, and are Gaussian to the extent that many
-    examples are averaged. So a draw needs no examples: with $Z$ standard normal of `C` rows, divided by $\sqrt{n_c}$ and
-    centred, the Gram matrix of the means is $G = Z S Z^\top$. What lies within classes is what the means leave of the
-    whole, so around it they have the products $Z S^2 Z^\top (n - 1)/n - G \operatorname{diag}(n_c / n) G$.
+    Under shuffled labels the means of classes of $n_c$ of the $n$ examples, around the mean of all, have the
+    covariance $S (\delta_{cc'} / n_c - 1/n)$, with $S$ the unbiased covariance of all, and are Gaussian to the extent
+    that many examples are averaged. So a draw needs no examples: with $Z$ standard normal of `C` rows, divided by
+    $\sqrt{n_c}$ and centred, the Gram matrix of the means is $G = Z S Z^\top$. What lies within classes is what the
+    means leave of the whole, so around it they have the products $Z S^2 Z^\top (n - 1)/n - G \operatorname{diag}(n_c
+    / n) G$.
 
-    For `C` classes of `m` examples and white activations, NC1 is about `m (C - 1) / (D - C)` where `D > C`, and, for any
-    activations of full rank, `m D / (C - D - 2)` where `D < C - 2`; the CDNV is about `m / 2` where `D` is large.
+    For `C` classes of `m` examples and white activations, NC1 is about `m (C - 1) / (D - C)` where `D > C`, and, for
+    any activations of full rank, `m D / (C - D - 2)` where `D < C - 2`; the CDNV is about `m / 2` where `D` is large.
 
     Args:
         scatter: of all examples.
