@@ -2,19 +2,19 @@ r"""Neural collapse: how near each class's examples are to one point, and the cl
 
 From the moments of the whole probe set, with $\mu_c$ the means of $C$ classes, $\mu$ the mean of these, $V_c$ the
 mean squared distance of a class's examples from its own mean, $\Sigma_W$ the pooled covariance within classes and
-$\Sigma_B = \frac1C\sum_c (\mu_c - \mu)(\mu_c - \mu)^\top$:
+$\Sigma_B = \frac{1}{C}\sum_c (\mu_c - \mu)(\mu_c - \mu)^\top$:
 
 | quantity | definition | at collapse |
 |---|---|---|
 | `nc1` | $\operatorname{Tr}(\Sigma_W \Sigma_B^+) / C$ | 0 |
-| `cdnv` | mean over pairs of classes of $(V_a + V_b) / (2 \lVert\mu_a - \mu_b\rVert^2)$ | 0 |
+| `cdnv` | mean over pairs of classes of $(V_a + V_b) / (2 \Vert \mu_a - \mu_b\Vert ^2)$ | 0 |
 | `class_cdnv` | for each class, the mean of that over its pairs | 0 |
-| `nc2_equinorm` | deviation over mean of $\lVert\mu_c - \mu\rVert$ | 0 |
-| `nc2_equiangular` | mean over pairs of $\lvert\cos + \frac1{C-1}\rvert$, angles at $\mu$ | 0 |
-| `nc3` | $\lVert W^\top/\lVert W\rVert_F - M/\lVert M\rVert_F\rVert_F$, $M$ the class means around $\mu$, $W$ the head | 0 |
+| `nc2_equinorm` | deviation over mean of $\Vert \mu_c - \mu\Vert$ | 0 |
+| `nc2_equiangular` | mean over pairs of $\vert \cos + \frac{1}{C-1}\vert$, angles at $\mu$ | 0 |
+| `nc3` | $\Vert W^\top/\Vert W\Vert _F - M/\Vert M\Vert _F\Vert _F$, $M$ the class means around $\mu$, $W$ the head | 0 |
 | `nc4` | share of examples for which the classifier and the nearest class mean disagree | 0 |
-| `..._null` | what shuffled labels read: median of draws; for `nc3` $\sqrt2$, for `nc4` independent decisions | |
-| `nc2_equiangular_floor` | $\frac1D - \frac1{C-1}$, below which too few units keep it; or 0 | |
+| `..._null` | what shuffled labels read: median of draws; for `nc3` $\sqrt{2}$, for `nc4` independent decisions | |
+| `nc2_equiangular_floor` | $\frac{1}{D} - \frac{1}{C-1}$, below which too few units keep it; or 0 | |
 | `nc1_z`, `cdnv_z` | deviations of the logarithm from shuffled labels, as a $t$ of (draws - 1) degrees | |
 | `uninformative` | 1 where neither reaches `-noise_z`: shuffled labels would read the same | |
 

@@ -4,21 +4,21 @@ Of a sample of $n$ examples and $D$ units, the matrix $A$ with entries $a_{ij}$:
 
 | quantity | definition | without structure |
 |---|---|---|
-| `correlation` | mean $\lvert r\rvert$ (Pearson) over pairs of units that are not constant | `correlation_null`: $\Gamma(\frac{n-1}2)/(\sqrt\pi\,\Gamma(\frac n2)) \approx \sqrt{2/(\pi n)}$ |
+| `correlation` | mean $\vert r\vert$ (Pearson) over pairs of units that are not constant | `correlation_null`: $\Gamma(\frac{n-1}{2})/(\sqrt{\pi}\,\Gamma(\frac{n}{2})) \approx \sqrt{2/(\pi n)}$ |
 | `variance` | population variance, mean over units | |
 | `largest_variance_share` | largest variance over the sum of all | $1/D$ if all are alike |
 | `sparsity` | share of exact zeros | |
-| `near_zero_share` | share of $\lvert a\rvert \le$ `near` $\cdot \max\lvert a\rvert$ | |
+| `near_zero_share` | share of $\vert a\vert \le$ `near` $\cdot \max\vert a\vert$ | |
 | `dead_share` | units that are zero for every example | |
 | `undead_share` | units that are zero for none; only where nothing is below zero | |
 | `constant_share` | units that do not vary beyond rounding, dead ones among them | |
 | `kurtosis` | fourth moment over squared variance, mean over units | `kurtosis_null`: $3(n-1)/(n+1)$, Gaussian |
-| `massive` | $\max\lvert a\rvert$ over the median of what is not zero | `massive_null`: as many Gaussian numbers |
+| `massive` | $\max\vert a\vert$ over the median of what is not zero | `massive_null`: as many Gaussian numbers |
 | `rank` | singular values $s_i$ above $s_1 \max(n, D)\,\varepsilon$ | `rank_ceiling`: $\min(n, D)$ |
-| `stable_rank` | $\lVert A\rVert_F^2 / \lVert A\rVert_2^2$ | |
+| `stable_rank` | $\Vert A\Vert _F^2 / \Vert A\Vert _2^2$ | |
 | `effective_rank` | $\exp H(s / \sum s)$ | |
 | `..._centred` | the same after each unit's mean is taken off | `..._null`: each unit's examples shuffled apart |
-| `class_...` | correlation, variance, sparsity and ranks within each class, mean over classes | `class_..._null`: classes of the same sizes at random |
+| `class_...` | correlation, variance, sparsity and ranks within each class, mean over classes | `class_..._null`: classes of the same sizes at random; none of raw ranks |
 
 $\varepsilon$ is that of the type in which activations were kept, float32 at least. `uninformative` is 1 where the
 examples and not the units bound the ranks: the centred rank is $n - 1$.
