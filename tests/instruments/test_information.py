@@ -150,6 +150,24 @@ def test_labels_that_are_told():
     assert value(found, "between_distance") > 5 * value(found, "within_distance")
 
 
+def test_noise_sees_labels_where_bins_are_at_their_ceiling():
+    """A wide layer: every example has a cell of its own, and noise as wide as the units still tells the classes apart."""
+    labels = torch.arange(400) % 2
+    told = measure(gaussian(400, 20) + 1.5 * labels[:, None], labels)
+    noise = measure(gaussian(400, 20), labels)
+    for found in (told, noise):
+        assert value(found, "uninformative") == 1
+        assert found["noisy_uninformative"].values.tolist() == [1, 1, 0, 1]
+    assert value(told, "label_z") > 5
+    assert abs(value(noise, "label_z")) < 4
+    assert value(noise, "label_z") == noise["noisy_y_z"].values[2]
+    assert noise["noisy_y"].values[2] == pytest.approx(noise["noisy_y_null"].values[2], abs=0.1)
+    findings = list(Information(noise_z=4.0).judge(recorded([{"a": told, "b": noise}])))
+    assert [(c, layer) for c, layer, _ in spoken(findings)] == [("IN001", None), ("IN002", "b")]
+    findings = list(Information(noise_z=4.0).judge(recorded([{"a": noise, "b": told}])))
+    assert [c for c, _, _ in spoken(findings)] == ["IN001"]
+
+
 def test_where_nearest_neighbours_are_not_valid_there_is_no_number():
     labels = torch.arange(300) % 2
     for features, status in ((gaussian(300, 4), "too_wide"), (gaussian(300, 1).relu(), "repeated")):
@@ -221,6 +239,7 @@ def test_bins_alone():
     assert {name for name in whole if name not in found} == {
         "noisy_x", "noisy_x_low", "noisy_x_high", "noisy_x_error", "noisy_y", "noisy_y_low", "noisy_y_high",
         "noisy_y_error", "kernel_y_upper", "kernel_y_lower", "noise_variance", "within_distance", "between_distance",
+        "noisy_x_ceiling", "noisy_y_null", "noisy_y_null_sd", "noisy_y_z", "noisy_uninformative",
     }  # fmt: skip
 
 
@@ -371,7 +390,7 @@ def test_saturation_is_counted_over_all_examples():
 
 
 def test_wide_layers_are_one_statement():
-    wide = measure(gaussian(200, 30), torch.arange(200) % 2)
+    wide = measure(gaussian(200, 30), torch.arange(200) % 2, {"variances": ()})
     findings = list(Information().judge(recorded([{"a": wide, "b": wide, "c": wide}])))
     assert spoken(findings) == [("IN001", None, Outcome.NOT_APPLICABLE)]
     assert findings[0].evidence["count"] == 3
@@ -382,7 +401,7 @@ def test_labels_within_the_null_are_told_and_others_pass():
     labels = torch.arange(400) % 2
     noise = measure(gaussian(400, 1), labels)
     told = measure(gaussian(400, 1) + 3 * labels[:, None], labels)
-    findings = list(Information(noise_z=5.0).judge(recorded([{"noise": noise, "told": told}])))
+    findings = list(Information(noise_z=5.0).judge(recorded([{"atold": told, "noise": noise}])))
     assert spoken(findings) == [("IN002", "noise", Outcome.TIP)]
     assert findings[0].evidence["limit"] == 5.0
     passed = list(Information().judge(recorded([{"told": told}])))

@@ -23,6 +23,9 @@ stands here beside its estimator, its parameter, its ceiling and, for labels, wh
 | `noisy_x_low`, `noisy_x_high` | lower and upper kernel bound of the same (Kolchinsky and Tracey, arXiv:1706.02419) | |
 | `noisy_y`, `_low`, `_high` | $I(T+N;Y)$, drawn and bounded | 0 to $H(Y)$ |
 | `noisy_x_error`, `noisy_y_error` | standard errors of the drawing | |
+| `noisy_y_null`, `_null_sd`, `_z` | mean and deviation of `noisy_y` under shuffled labels; deviations from it | |
+| `noisy_uninformative` | 1 where the noise joins no points: `noisy_x` is `within` bits of $\log_2 n$ | 0, 1 |
+| `label_z` | the largest of the deviations from shuffled labels, over bins and noise that are informative | |
 | `kernel_y_upper`, `kernel_y_lower` | difference of the upper bounds of whole and classes, and of the lower ones: **no bounds** | |
 | `neighbour_y`, `neighbour_status` | $I(T;Y)$ by nearest neighbours (Ross), where that is valid, and whether it is | |
 | `saturation` | share of activations with under a tenth of the nonlinearity's largest slope; a rectifier's zeros | 0 to 1 |
@@ -104,7 +107,7 @@ class Information(LayerInstrument):
         seed: of shuffles and noise.
         singletons: share of cells with one example from which a layer's bins say nothing.
         within: bits from the ceiling within which they say nothing.
-        noise_z: how many deviations above shuffled labels count as information.
+        noise_z: how many deviations above shuffled labels count as information; of errors, as a movement.
         fall: bits by which bins have to move for a disagreement of estimators to be told.
         against: bits by which another estimator has to move the other way.
         spill: share of numbers outside the bins' range from which a tip is given.
@@ -115,7 +118,7 @@ class Information(LayerInstrument):
     source: ClassVar[str] = "arXiv:1703.00810"
     codes: ClassVar[Mapping[str, str]] = {
         "IN001": "a layer's bins hold about one example each, so that their entropy says nothing about the layer",
-        "IN002": "what a layer's bins tell about the labels is no more than they tell about shuffled labels",
+        "IN002": "what a layer tells about the labels is no more than it tells about shuffled labels",
         "IN003": "estimators disagree about the direction in which a layer moved",
         "IN004": "many activations lie outside the range of the bins",
     }

@@ -29,7 +29,7 @@ RELATIVE = "relative 0.1"
 _READ = (
     "information_x", "information_x_ceiling", "uninformative", "singletons", "cells", "information_y",
     "information_y_null", "information_y_null_sd", "information_y_debiased", "information_y_z", "information_y_p",
-    "information_y_ceiling", "outside", "bin_low", "bin_high", "n",
+    "information_y_ceiling", "label_z", "outside", "bin_low", "bin_high", "n",
 )  # fmt: skip
 
 
@@ -74,8 +74,8 @@ def _says_nothing(made: Information, layers: list[At], of: int) -> Iterator[Find
     )
     yield made.finding(
         "IN001", Outcome.NOT_APPLICABLE,
-        f"Bins tell every example of {who} from every other: H(bin T) reads {first['information_x']:.2f} of at most "
-        f"{first['information_x_ceiling']:.2f} bit there, and would whatever the layer did",
+        f"Bins tell nearly every example from every other in {who}: H(bin T) of {first.layer} reads "
+        f"{first['information_x']:.2f} of at most {first['information_x_ceiling']:.2f} bit, and would whatever it did",
         do="read noisy_x at the larger variances, take fewer bins, or probe more examples",
         layer=first.layer if len(layers) == 1 else None, step=first.step, split=first.split,
         layers=", ".join(str(at.layer) for at in layers), count=len(layers), of=of,
@@ -85,34 +85,41 @@ def _says_nothing(made: Information, layers: list[At], of: int) -> Iterator[Find
 
 
 def _has_null(at: At) -> bool:
-    """Whether shuffled labels could have read otherwise than they did, and labels differ at all."""
-    return at["uninformative"] == 0 and math.isfinite(at["information_y_null_sd"]) and at["information_y_ceiling"] > 0
+    """Whether some estimator could have read otherwise under shuffled labels, or every example is in one cell."""
+    return at["information_y_ceiling"] > 0 and (math.isfinite(at["label_z"]) or at["cells"] == 1)
 
 
 def _about_labels(made: Information, layers: list[At]) -> Iterator[Finding]:
-    """Layers of which labels cannot be told from shuffled ones; a layer of one cell is one of them."""
+    """Layers of which labels cannot be told from shuffled ones, if the last one that can be judged is among them.
+
+    That early layers of a network tell nothing by distances alone is no news.
+    """
     if layers and math.isfinite(layers[0]["information_y"]) and math.isnan(layers[0]["information_y_null_sd"]):
         yield made.finding(
             "IN002", Outcome.SKIPPED, "Without shuffled labels nothing says what noise would read", step=layers[0].step,
             split=layers[0].split, do="set permutations to 2 or more", limit=made.noise_z, n=int(layers[0]["n"]),
         )  # fmt: skip
-    known = [at for at in layers if _has_null(at)]
-    noise = [at for at in known if not at["information_y_z"] >= made.noise_z]
-    if not noise:
         return
-    best = max(noise, key=lambda at: at["information_y_z"] if math.isfinite(at["information_y_z"]) else -math.inf)
-    who = f"{best.layer} tell" if len(noise) == 1 else f"{len(noise)} of {len(known)} layers ({_names(noise)}) tell"
-    at_all = f"{best['information_y']:.3f} bit, shuffled labels {best['information_y_null']:.3f}"
-    if best["cells"] == 1:
-        says = f"The bins of {who} nothing: every example is in one cell"
+    known = [at for at in layers if _has_null(at)]
+    noise = [at for at in known if not at["label_z"] >= made.noise_z]
+    if not noise or noise[-1] is not known[-1]:
+        return
+    last = noise[-1]
+    who = f"{last.layer} tells" if len(noise) == 1 else f"{len(noise)} of {len(known)} layers ({_names(noise)}) tell"
+    if last["cells"] == 1:
+        says = f"{last.layer} tells nothing about the labels: every example is in one cell"
     else:
-        says = f"The bins of {who} no more about the labels than about shuffled ones ({best.layer}: {at_all})"
+        says = (
+            f"{who} no more about the labels than about shuffled ones: bins of {last.layer} read "
+            f"{last['information_y']:.3f} bit, with shuffled labels {last['information_y_null']:.3f}, and the estimator "
+            f"that sees most is {last['label_z']:.1f} deviations from them"
+        )
     yield made.finding(
-        "IN002", Outcome.TIP, says, layer=best.layer if len(noise) == 1 else None, step=best.step, split=best.split,
+        "IN002", Outcome.TIP, says, layer=last.layer if len(noise) == 1 else None, step=last.step, split=last.split,
         do="check that labels and examples belong together; probe more examples, or train longer",
-        layers=", ".join(str(at.layer) for at in noise), count=len(noise), of=len(known), closest=best.layer,
-        information_y=best["information_y"], null=best["information_y_null"], z=best["information_y_z"],
-        p_value=best["information_y_p"], limit=made.noise_z, n=int(best["n"]),
+        layers=", ".join(str(at.layer) for at in noise), count=len(noise), of=len(known), last=last.layer,
+        information_y=last["information_y"], null=last["information_y_null"], z=last["label_z"], limit=made.noise_z,
+        n=int(last["n"]),
     )  # fmt: skip
 
 

@@ -20,10 +20,10 @@ from stratoscope.numerics.binned_information import (
     equal_width_rules,
     outside,
 )
-from stratoscope.numerics.entropy import FixedWidth, shuffled
-from stratoscope.numerics.kernel_information import kernel_information
+from stratoscope.numerics.entropy import Cells, FixedWidth, shuffled
+from stratoscope.numerics.kernel_information import KernelInformation, kernel_information
 from stratoscope.numerics.ksg import STATUS, neighbour_label_information
-from stratoscope.numerics.noisy_information import noisy_information
+from stratoscope.numerics.noisy_information import NoisyInformation, noisy_information
 from stratoscope.record.quantity import Quantity, quantity
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ RANGES = ("step", "activation", "given", "run")
 """Where the range of the bins may come from."""
 RULES = ("equal_width", "equal_count")
 """How bins are cut in the sweep."""
+
+ROUNDED = 1e-4
+"""Bits below which drawn numbers differ by rounding."""
 
 Span = tuple[float, float, str]
 """The range of the bins, and which of `RANGES` it is."""
@@ -96,6 +99,8 @@ class _Measured:
             "bin_high": (high, "upper end of the bins"),
             "outside": (outside(self.features, low, high), "share of numbers outside the bins' range"),
         }
+        if classes:
+            aside["label_z"] = (_best_z(found), "deviations from shuffled labels of the estimator that sees most")
         found |= {name: quantity(v, units="1", long_name=what, chart="none") for name, (v, what) in aside.items()}
         found["bin_range"] = _flag(RANGES.index(kind), RANGES, "where the bins' range comes from")
         return found
@@ -198,40 +203,46 @@ class _Measured:
         if inputs is not None:  # rows of one input: the noise is not all that is left open by the input
             nothing = np.full(len(variances), math.nan)
             bounds = replace(bounds, x_low=nothing, x_high=nothing)
-        x, x_error, y, y_error = self._drawn(variances)
-        noise = "Gaussian noise added to the activations"
+        drawn = self._drawn(variances)
+        ceiling = bounds.ceiling if inputs is None else Cells(inputs, np.bincount(inputs)).entropy
         numbers = {
-            "noisy_x": (x, f"I(X; T + N), {noise}"),
-            "noisy_x_low": (bounds.x_low, f"lower kernel bound of I(X; T + N), {noise}"),
-            "noisy_x_high": (bounds.x_high, f"upper kernel bound of I(X; T + N), {noise}"),
-            "noisy_x_error": (x_error, "standard error of the drawn I(X; T + N)"),
+            "noisy_x": (drawn.x, f"I(X; T + N), {_NOISE}"),
+            "noisy_x_low": (bounds.x_low, f"lower kernel bound of I(X; T + N), {_NOISE}"),
+            "noisy_x_high": (bounds.x_high, f"upper kernel bound of I(X; T + N), {_NOISE}"),
+            "noisy_x_ceiling": (np.full(len(variances), ceiling), "the most that so many examples can read"),
+            "noisy_x_error": (drawn.x_error, "standard error of the drawn I(X; T + N)"),
         }
         if labels is not None:
-            numbers |= {
-                "noisy_y": (y, f"I(T + N; Y), {noise}"),
-                "noisy_y_low": (bounds.y_low, f"lower kernel bound of I(T + N; Y), {noise}"),
-                "noisy_y_high": (bounds.y_high, f"upper kernel bound of I(T + N; Y), {noise}"),
-                "noisy_y_error": (y_error, "standard error of the drawn I(T + N; Y)"),
-                "kernel_y_upper": (bounds.y_upper, "difference of upper kernel bounds, itself no bound of I(T + N; Y)"),
-                "kernel_y_lower": (bounds.y_lower, "difference of lower kernel bounds, itself no bound of I(T + N; Y)"),
-            }
+            numbers |= _about_labels(bounds, drawn)
         found = {name: self._by_noise(values, what, "bit") for name, (values, what) in numbers.items()}
         found["noise_variance"] = self._by_noise(variances.numpy(), "variance of the noise on each unit", "1")
+        # below the ceiling, where the noise joins points at all
+        silent = ~(np.fmax(drawn.x.numpy(), bounds.x_low) < ceiling - self.made.within)
+        found["noisy_uninformative"] = self._by_noise(
+            silent.astype(int), "any layer would read the same", "1", **_SILENT
+        )
+        if labels is not None:
+            found["noisy_y_z"] = self._by_noise(
+                _deviations(drawn, self.made.permutations), "deviations of I(T + N; Y) from shuffled labels", "1"
+            )
         return found
 
-    def _drawn(self, variances: Tensor) -> tuple[NDArray[Any], ...]:
+    def _drawn(self, variances: Tensor) -> NoisyInformation:
         if self.made.draws == 0:
-            return (np.full(len(variances), math.nan),) * 4
-        inputs = self.examples.inputs
-        found = noisy_information(
-            self.sample.features, variances, self.sample.labels, None if inputs is None else torch.from_numpy(inputs),
-            draws=self.made.draws, generator=torch.Generator().manual_seed(self.made.seed),
+            nothing = torch.full((len(variances),), math.nan, dtype=torch.float64)
+            return NoisyInformation(*(nothing,) * 6, 0)
+        inputs, shuffles = self.examples.inputs, self.examples.shuffles
+        return noisy_information(
+            self.sample.features, variances, _tensor(self.examples.labels), _tensor(inputs),
+            shuffles=_tensor(shuffles), draws=self.made.draws,
+            generator=torch.Generator().manual_seed(self.made.seed),
         )  # fmt: skip
-        return found.x.numpy(), found.x_error.numpy(), found.y.numpy(), found.y_error.numpy()
 
-    def _by_noise(self, values: Any, what: str, units: str) -> Quantity:
+    def _by_noise(self, values: Any, what: str, units: str, **more: Any) -> Quantity:
         labels = [f"{kind} {value:g}" for kind, value in self.made.variances]
-        return quantity(values, units=units, long_name=what, dims="noise", coords={"noise": labels}, chart="none")
+        return quantity(
+            values, units=units, long_name=what, dims="noise", coords={"noise": labels}, chart="none", **more
+        )
 
     # -- neighbours ---------------------------------------------------------------------------------------------------
 
@@ -263,6 +274,43 @@ class _Measured:
     def _bits(self, value: float, what: str, **more: Any) -> Quantity:
         shown = more if more else {"chart": "none"}
         return quantity(value, units="bit", long_name=what, **shown)
+
+
+_NOISE = "Gaussian noise added to the activations"
+_SILENT = {"flag_values": [0, 1], "flag_meanings": "informative uninformative"}
+
+
+def _about_labels(bounds: KernelInformation, drawn: NoisyInformation) -> dict[str, tuple[Any, str]]:
+    """What activations with noise tell about labels."""
+    null = "under shuffled labels, with the same draws"
+    return {
+        "noisy_y": (drawn.y, f"I(T + N; Y), {_NOISE}"),
+        "noisy_y_low": (bounds.y_low, f"lower kernel bound of I(T + N; Y), {_NOISE}"),
+        "noisy_y_high": (bounds.y_high, f"upper kernel bound of I(T + N; Y), {_NOISE}"),
+        "noisy_y_error": (drawn.y_error, "standard error of the drawn I(T + N; Y)"),
+        "noisy_y_null": (drawn.y_null, f"mean of the drawn I(T + N; Y) {null}"),
+        "noisy_y_null_sd": (drawn.y_null_sd, f"standard deviation of the drawn I(T + N; Y) {null}"),
+        "kernel_y_upper": (bounds.y_upper, "difference of upper kernel bounds, itself no bound of I(T + N; Y)"),
+        "kernel_y_lower": (bounds.y_lower, "difference of lower kernel bounds, itself no bound of I(T + N; Y)"),
+    }
+
+
+def _deviations(drawn: NoisyInformation, permutations: int) -> NDArray[np.float64]:
+    """How far from shuffled labels; NaN where shuffles change no more than rounding does."""
+    spread = drawn.y_null_sd.numpy() * math.sqrt(1 + 1 / max(permutations, 1))
+    return np.asarray((drawn.y - drawn.y_null).numpy() / np.where(spread > ROUNDED, spread, math.nan))
+
+
+def _best_z(found: dict[str, Quantity]) -> float:
+    """The largest deviation from shuffled labels over bins and noise that could have read otherwise; NaN for none."""
+    informative = [] if found["uninformative"].values else [float(found["information_y_z"].values)]
+    if "noisy_y_z" in found:
+        informative += found["noisy_y_z"].values[found["noisy_uninformative"].values == 0].tolist()
+    return max((z for z in informative if math.isfinite(z)), default=math.nan)
+
+
+def _tensor(values: NDArray[Any] | None) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values)
 
 
 _SWEPT: tuple[tuple[str, str, Callable[[Binned], float]], ...] = (
