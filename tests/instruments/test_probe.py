@@ -16,7 +16,10 @@ from stratoscope.instruments.probe import Probe
 from stratoscope.numerics.linear_probe import Sought, class_probe, cross_fitted, reconstruction, stratified
 from stratoscope.numerics.nearest_neighbour_probe import neighbour_probe
 from stratoscope.numerics.neighbours import nearest_neighbours
+from stratoscope.numerics.ridge import Basis, ridge
+from stratoscope.observe.examine import examine
 from stratoscope.record.quantity import Quantity
+from stratoscope.testing import SUBJECTS
 
 
 def gaussian(n, d, seed):
@@ -243,6 +246,39 @@ def test_float32_and_float64_agree():
         assert value(one, name) == pytest.approx(value(other, name), rel=1e-3), name
 
 
+def test_a_probe_of_one_split_is_fitted_to_another():
+    subject = SUBJECTS["mlp"]()
+    record = examine(subject=subject, instruments=[Probe(fit_on="train", permutations=3)])
+
+    def features(split):
+        batches = subject.probe_set(split).batches
+        with torch.no_grad():
+            return torch.cat([subject.model[:2](b.args[0]) for b in batches]), torch.cat([b.labels for b in batches])
+
+    (x, y), (new, truth) = features("train"), features("test")
+    hot = torch.nn.functional.one_hot(y, 4).double()
+    said = ridge(Basis.of(x), hot).predict(new).argmax(1)
+    found = record["probe"]
+    at = {"layer": "1", "step": 0}
+    assert float(found["accuracy"].sel(split="test", **at)) == pytest.approx(float((said == truth).double().mean()))
+    assert float(found["n_train"].sel(split="test", **at)) == 40
+    assert float(found["n_train"].sel(split="train", **at)) == 20  # its own folds
+    assert [row for row in record.coverage() if row.status == "failed"] == []
+    votes = examine(subject=subject, instruments=[Probe()])["probe"]["knn_accuracy"].sel(split="test", **at)
+    assert float(found["knn_accuracy"].sel(split="test", **at)) == float(votes)
+    sought = torch.cat([b.args[0] for b in subject.probe_set("train").batches])
+    inputs = torch.cat([b.args[0] for b in subject.probe_set("test").batches])
+    rest = inputs - ridge(Basis.of(x), sought).predict(new)
+    share = 1 - float(rest.square().sum() / (inputs - sought.mean(0)).square().sum())
+    assert float(found["reconstruction_r2"].sel(split="test", **at)) == pytest.approx(share, rel=1e-4)
+
+
+def test_a_split_to_fit_to_that_is_not_there_is_passed_over():
+    subject = SUBJECTS["cnn"]()
+    one, other = (examine(subject=subject, instruments=[Probe(**s)])["probe"] for s in ({}, {"fit_on": "train"}))
+    np.testing.assert_array_equal(one["accuracy"].values, other["accuracy"].values)
+
+
 @pytest.mark.slow
 def test_a_trained_network_reads_classes_better_and_inputs_worse_with_depth(data_folder):
     """ResNet-20 on pictures that it was not trained on: the figures of the notes in sign and order."""
@@ -251,7 +287,6 @@ def test_a_trained_network_reads_classes_better_and_inputs_worse_with_depth(data
 
     from stratoscope.instruments.dimension import Dimension
     from stratoscope.network.subject import Subject
-    from stratoscope.observe.examine import examine
 
     place = Path(__file__).parents[2] / "examples" / "networks" / "cifar10_resnet.py"
     spec = spec_from_file_location("cifar10_resnet", place)

@@ -1,7 +1,8 @@
 r"""Probes: what can be read from each layer's activations by a linear map and by nearest neighbours: classes, and the inputs.
 
 The kept examples are dealt out to folds, stratified by class and seeded; each fold is predicted by a regression that was
-fitted to the others, features standardised by those others alone. The regression is ridge regression in closed form,
+fitted to the others (or all of them by one that was fitted to the split `fit_on`), features standardised by the fitted
+examples alone. The regression is ridge regression in closed form,
 its strength chosen on the fitted part by generalised cross-validation,
 
 $$\mathrm{GCV}(\lambda) = \frac{\frac1n \lVert Y - A_\lambda Y \rVert^2}{\big[\frac1n \operatorname{tr}(I - A_\lambda)\big]^2}, \qquad A_\lambda = X (X^\top X + \lambda I)^{-1} X^\top$$
@@ -58,12 +59,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import torch
-from torch import Tensor
 
 from stratoscope.capture.activations import Activations
 from stratoscope.capture.inputs import Inputs
@@ -72,16 +70,10 @@ from stratoscope.capture.pairs import Neighbours
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
+from stratoscope.instruments.probe_rows import ProbeRows
 from stratoscope.instruments.reading import At, last_of, passed_if_silent, some
 from stratoscope.network.layers import ROOT
-from stratoscope.numerics.linear_probe import (
-    Fold,
-    Sought,
-    class_probe,
-    cross_fitted,
-    reconstruction,
-    stratified,
-)
+from stratoscope.numerics.linear_probe import class_probe, reconstruction
 from stratoscope.numerics.matrices import not_finite
 from stratoscope.numerics.nearest_neighbour_probe import neighbour_probe
 from stratoscope.record.quantity import Quantity, quantity
@@ -91,41 +83,11 @@ if TYPE_CHECKING:
     from stratoscope.capture.inputs import GivenSample
     from stratoscope.capture.views import LayerView
     from stratoscope.numerics.class_accuracy import ClassAccuracy
+    from stratoscope.numerics.linear_probe import Sought
     from stratoscope.record.group import Group
 
 LEAST = 20
 """Fewer examples than this are not probed."""
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Classes and examples of the rows of one layer's sample.
-
-    Attributes:
-        labels: classes from 0, and -1 for rows of classes with a single example; all 0 where there are no two classes.
-        names: of the classes; none where there are no two.
-        group: which example each row belongs to, from 0.
-        skipped: how many classes are left out.
-    """
-
-    labels: Tensor
-    names: tuple[int, ...]
-    group: Tensor
-    skipped: int
-
-    @classmethod
-    def of(cls, sample: Sample) -> _Rows:
-        """Count the examples of each class."""
-        group = sample.ids.unique(return_inverse=True)[1]
-        if sample.labels is None:
-            return cls(torch.zeros_like(group), (), group, 0)
-        names, place = sample.labels.unique(return_inverse=True)
-        of_example = place.new_zeros(int(group.max()) + 1).scatter_(0, group, place)
-        usable = torch.bincount(of_example, minlength=len(names)) > 1
-        if int(usable.sum()) < 2:
-            return cls(torch.zeros_like(group), (), group, 0)
-        labels = (usable.cumsum(0) - 1)[place].masked_fill(~usable[place], -1)
-        return cls(labels, tuple(names[usable].tolist()), group, int((~usable).sum()))
 
 
 @dataclass(frozen=True)
@@ -137,6 +99,8 @@ class Probe(LayerInstrument):
         pooling: `"gap"`, the mean over positions, `"flatten"`, or `"spatial"`: positions are rows of their own.
         width: units kept at most; wider activations are projected.
         folds: parts of the sample, each predicted from the others.
+        fit_on: name of a split that the linear probes are fitted to instead, such as `"train"`, wherever another one is
+            measured; it is passed over where the data do not have it.
         k: neighbours that vote.
         input_width: numbers of an input that are decoded at most; larger inputs are projected.
         permutations: shuffles of the labels for the null.
@@ -159,6 +123,7 @@ class Probe(LayerInstrument):
     pooling: str = "gap"
     width: int = 4096
     folds: int = 2
+    fit_on: str = ""
     k: int = 20
     input_width: int = 512
     permutations: int = 10
@@ -177,8 +142,8 @@ class Probe(LayerInstrument):
 
     @property
     def uses(self) -> set[Need]:
-        """Its nearest neighbours where there are labels, and the network's inputs where they are numbers."""
-        return {self._neighbours, self._inputs}
+        """Its nearest neighbours, the network's inputs, and both samples of another split that is fitted to."""
+        return {self._neighbours, self._inputs, *(self._other if self.fit_on else ())}
 
     @property
     def _need(self) -> Activations:
@@ -192,6 +157,10 @@ class Probe(LayerInstrument):
     def _inputs(self) -> Inputs:
         return Inputs(n=self.n, width=self.input_width)
 
+    @property
+    def _other(self) -> tuple[Activations, Inputs]:
+        return replace(self._need, split=self.fit_on), replace(self._inputs, split=self.fit_on)
+
     def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
         """Probes of one layer's sample."""
         sample: Sample = view[self._need]
@@ -199,34 +168,31 @@ class Probe(LayerInstrument):
             raise NotApplicable(f"{bad:,} of {sample.features.numel():,} numbers that it gives are NaN or infinite")
         if len(sample.ids.unique()) < max(LEAST, self.folds):
             raise NotApplicable(f"{len(sample.ids.unique())} examples are too few for a probe; {LEAST} are needed")
-        settings = (self.folds, self.k, self.input_width, self.permutations, self.seed)
+        settings = (self.folds, self.fit_on, self.k, self.input_width, self.permutations, self.seed)
         return sample.worked_out.once((Probe, settings), lambda: self._probed(view, sample))
 
     def _probed(self, view: LayerView, sample: Sample) -> dict[str, Quantity]:
-        rows = _Rows.of(sample)
-        fold = stratified(rows.labels, rows.group, self.folds, seed=self.seed)
-        folds = cross_fitted(sample.features, fold)
+        fitted: Sample | None = view.get(self._other[0]) if self.fit_on and view.split != self.fit_on else None
+        if fitted is not None and not_finite(fitted.features):
+            raise NotApplicable(f"on the split {self.fit_on!r} it gives numbers that are NaN or infinite")
+        rows = ProbeRows.of(sample, fitted, folds=self.folds, seed=self.seed)
         found: dict[str, Quantity] = {}
         if rows.names:
-            found |= self._linear(folds, rows, sample.note) | self._votes(view, rows, sample.note)
+            found |= self._linear(rows, sample.note) | self._votes(view, rows, sample.note)
         try:
             given: GivenSample = view[self._inputs]
-            found |= self._decoder(folds, fold, sample.ids, rows.group, given, sample.note)
+            other = None if fitted is None else (view[self._other[1]], fitted.ids)
+            found |= _decoder(rows, rows.sought(given, sample.ids, other), given, f"{sample.note}; {rows.note}")
         except NotApplicable as why:
             if not found:
                 raise NotApplicable(f"{_without_classes(sample)}, and {why}") from why
         return found
 
-    def _linear(self, folds: list[Fold], rows: _Rows, note: str) -> dict[str, Quantity]:
-        probe = class_probe(folds, rows.labels, rows.group, permutations=self.permutations, seed=self.seed)
-        note = f"{note}; {self.folds} folds"
+    def _linear(self, rows: ProbeRows, note: str) -> dict[str, Quantity]:
+        probe = class_probe(rows.folds, rows.labels, rows.group, permutations=self.permutations, seed=self.seed)
+        note = f"{note}; {rows.note}"
         found = _accuracy("accuracy", probe.accuracy, "linear probe", note, headline=1)
         for name, value, what in (
-            (
-                "accuracy_null_sd",
-                probe.accuracy.null_sd,
-                "standard deviation of the linear probe under shuffled labels",
-            ),
             ("r2", probe.r2, "share of the variance of the one-hot classes that a linear probe predicts"),
             ("degrees", probe.degrees, "effective degrees of freedom of the linear probe"),
             ("strength", probe.strength, "ridge strength over the number of examples"),
@@ -246,52 +212,16 @@ class Probe(LayerInstrument):
         )  # fmt: skip
         return found
 
-    def _votes(self, view: LayerView, rows: _Rows, note: str) -> dict[str, Quantity]:
-        index = view[self._neighbours].index
+    def _votes(self, view: LayerView, rows: ProbeRows, note: str) -> dict[str, Quantity]:
+        index, own = view[self._neighbours].index, slice(rows.predicted)
         found: dict[str, Quantity] = {}
         for name, k, shown in (("knn_accuracy", min(self.k, index.shape[1]), 2), ("knn1_accuracy", 1, None)):
+            shuffles = self.permutations if shown else 0
             votes = neighbour_probe(
-                index,
-                rows.labels,
-                k=k,
-                group=rows.group,
-                permutations=self.permutations if shown else 0,
-                seed=self.seed,
+                index, rows.labels[own], k=k, group=rows.group[own], permutations=shuffles, seed=self.seed
             )
             found |= _accuracy(name, votes, f"vote of {k} nearest neighbour{'s' if k > 1 else ''}", note, shown)
         return found
-
-    def _decoder(
-        self, folds: list[Fold], fold: Tensor, ids: Tensor, group: Tensor, given: GivenSample, note: str
-    ) -> dict[str, Quantity]:
-        place = torch.searchsorted(given.ids, ids).clamp(max=len(given.ids) - 1)
-        if not bool((given.ids[place] == ids).all()):
-            raise NotApplicable("the inputs of some of its examples were not kept")
-        # the same for all layers with these examples: centred once
-        sought = given.worked_out.once(
-            (Sought, ids.numpy().tobytes(), fold.numpy().tobytes()),
-            lambda: [Sought.of(given.values[place], part.train, part.test) for part in folds],
-        )
-        found = reconstruction(folds, sought, group, numbers=given.numbers)
-        if math.isnan(found.r2):
-            raise NotApplicable("the inputs are all the same")
-        note = f"{note}; {self.folds} folds; {given.note}"
-        return {
-            name: quantity(value, units="1", long_name=what, note=note, **shown)
-            for name, value, what, shown in (
-                ("reconstruction_r2", found.r2, "share of the inputs' variance that can be decoded", {"headline": 3}),
-                ("reconstruction_r2_se", found.standard_error, "standard error of the share that can be decoded", {}),
-                ("reconstruction_error", found.error, "mean squared error of decoded inputs", {"chart": "none"}),
-                ("reconstruction_error_floor", found.floor, "the same if the mean input is said", {"chart": "none"}),
-                (
-                    "reconstruction_degrees",
-                    found.degrees,
-                    "effective degrees of freedom of the decoder",
-                    {"chart": "none"},
-                ),
-                ("reconstruction_strength", found.strength, "ridge strength of the decoder", {"chart": "none"}),
-            )
-        }
 
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Where classes are read best, and where they are not read at all; at the last step that was measured."""
@@ -383,6 +313,25 @@ def _accuracy(name: str, found: ClassAccuracy, who: str, note: str, headline: in
         key: quantity(value, units="1", long_name=what, note=note, valid_min=0.0, valid_max=1.0, **shown)
         for key, (value, what, shown) in numbers.items()
         if math.isfinite(value)
+    }
+
+
+def _decoder(rows: ProbeRows, sought: list[Sought], given: GivenSample, note: str) -> dict[str, Quantity]:
+    found = reconstruction(rows.folds, sought, rows.group, numbers=given.numbers)
+    if math.isnan(found.r2):
+        raise NotApplicable("the inputs are all the same")
+    hidden = {"chart": "none"}
+    numbers: dict[str, tuple[float, str, dict[str, Any]]] = {
+        "r2": (found.r2, "share of the inputs' variance that can be decoded", {"headline": 3}),
+        "r2_se": (found.standard_error, "standard error of the share that can be decoded", {}),
+        "error": (found.error, "mean squared error of decoded inputs", hidden),
+        "error_floor": (found.floor, "mean squared error of the mean input", hidden),
+        "degrees": (found.degrees, "effective degrees of freedom of the decoder", hidden),
+        "strength": (found.strength, "ridge strength of the decoder over the number of examples", hidden),
+    }
+    return {
+        f"reconstruction_{name}": quantity(value, units="1", long_name=what, note=f"{note}; {given.note}", **shown)
+        for name, (value, what, shown) in numbers.items()
     }
 
 
