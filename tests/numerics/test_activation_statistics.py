@@ -122,6 +122,20 @@ def test_rotation_leaves_ranks_and_the_mean_variance(seed):
         assert mine == pytest.approx(theirs, rel=1e-9)
 
 
+@given(seed=SEEDS)
+@settings(deadline=None, max_examples=10)
+def test_an_invertible_map_leaves_the_centred_rank_and_a_shift_changes_the_raw_one(seed):
+    """What a twin with the same outputs can and cannot move; everything else does move."""
+    features = gaussian(60, 3, seed=seed) @ gaussian(3, 8, seed=seed + 1)
+    features = features - features.mean(0)
+    change = orthogonal(8, seed) * torch.linspace(0.2, 3, 8, dtype=torch.float64) @ orthogonal(8, seed + 1)
+    one, other = activation_statistics(features), activation_statistics(features @ change + gaussian(8, seed=seed + 2))
+    assert one.centred.numerical == other.centred.numerical == 3
+    assert (one.raw.numerical, other.raw.numerical) == (3, 4)
+    assert abs(one.correlation - other.correlation) > 1e-6
+    assert abs(one.centred.effective - other.centred.effective) > 1e-6
+
+
 def test_duplicated_units_correlate_fully_and_share_one_direction():
     unit = gaussian(50, 1)
     found = activation_statistics(torch.cat([unit, -2 * unit, 3 * unit], 1))
