@@ -256,7 +256,7 @@ class Similarity(NetworkInstrument):
             "chart": "none",
         }
         return {
-            "width": quantity(layers.along(widths), **taking_part, long_name="numbers an example"),
+            "width": quantity(layers.along(widths), **taking_part, long_name="units counted"),
             "has_weights": quantity(np.asarray(weighty, dtype=np.int8), **taking_part, long_name="whether it holds weights"),
             "n": quantity(layers.n, units="1", long_name="examples compared", chart="none"),
             "status": quantity(
