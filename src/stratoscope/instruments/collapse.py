@@ -129,7 +129,7 @@ class NeuralCollapse(LayerInstrument):
     noise_z: float = 3.0
     collapsed: float = 0.05
     early: float = 0.25
-    equiangular: float = 0.1
+    equiangular: float = 0.2
     disagreement: float = 0.05
 
     @property
@@ -250,7 +250,8 @@ class NeuralCollapse(LayerInstrument):
             if known:
                 collapsed = [at for at in known if self._has_collapsed(at)]
                 yield self._early(known, collapsed)
-                yield from self._shape(collapsed[-1:])
+                # the head's own output is no representation
+                yield from self._shape([at for at in collapsed if math.isnan(at["nc3"])][-1:])
                 yield from self._decisions(collapsed)
 
     def _has_collapsed(self, at: At) -> bool:
