@@ -270,6 +270,23 @@ def test_shapes_that_are_no_sample(shape):
         cells_of(np.zeros(shape), EqualWidth(0.0, 1.0, 3))
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_none(bad):
+    features = gaussian(20, 2)
+    features[3, 1] = bad
+    with pytest.raises(ValueError, match="1 of 40"):
+        cells_of(features, EqualWidth(-3.0, 3.0, 5))
+
+
+def test_many_examples_of_many_units():
+    """Where seeing whether all are told apart would cost, it waits until the digits are used up."""
+    base = np.random.default_rng(0).integers(0, 40, (20_000, 25)).astype(float)
+    base[10_000:] = base[:10_000]
+    cells = cells_of(base, EqualWidth(-0.5, 39.5, 40))
+    assert (cells.counts == 2).all()
+    assert (cells.index[:10_000] == cells.index[10_000:]).all()
+
+
 def test_units_and_examples_of_none_and_one():
     assert cells_of(np.zeros((5, 0)), EqualWidth(0.0, 1.0, 3)).entropy == 0.0
     assert cells_of(np.ones((1, 3)), EqualWidth(0.0, 1.0, 3)).entropy == 0.0

@@ -26,6 +26,10 @@ MOST_BINS = 2**30
 """Bins of a fixed width over a range; with more of them a bin is narrower than the spacing of float32."""
 TOGETHER = 2**20
 """Numbers that are binned at a time."""
+FIRST = 6
+"""Units that are looked at first; where these tell all examples apart the others need not be looked at."""
+CHEAP = 2**14
+"""Examples up to which seeing whether all are told apart costs little beside looking at further units."""
 DENSE = 2**22
 """Entries of a table of counts; larger ones are sorted instead."""
 
@@ -229,17 +233,21 @@ def cells_of(features: Float[np.ndarray, "n D"], rule: Rule) -> Cells:
     size, packed, used, start = rule.bins, np.zeros(n, dtype=np.int64), 1, 0
     if size == 1:
         width = 0
+    most = max(1, TOGETHER // n)
+    wanted = FIRST
     while start < width:
-        wanted = min(max(1, TOGETHER // n), width - start)
-        room = _digits(size, LARGEST // used, wanted)
-        if room < wanted and used > n:
+        room = _digits(size, LARGEST // used, min(wanted, most, width - start))
+        block = features[:, start : start + room]
+        if not np.isfinite(block).all():
+            raise ValueError(
+                f"{np.count_nonzero(~np.isfinite(features))} of {features.size} numbers are NaN or infinite."
+            )
+        packed = packed * size**room + rule.codes(block) @ (size ** np.arange(room, dtype=np.int64))
+        used, start, wanted = used * size**room, start + room, 2 * wanted
+        if start < width and used > n and (n <= CHEAP or not _digits(size, LARGEST // used, 1)):
             packed, used = _renumbered(packed, used)
-            if used == n:
+            if used == n:  # no two share a cell, and none will
                 break
-            room = _digits(size, LARGEST // used, wanted)
-        codes = rule.codes(features[:, start : start + room])
-        packed = packed * size**room + codes @ (size ** np.arange(room, dtype=np.int64))
-        used, start = used * size**room, start + room
     index, cells = _renumbered(packed, used)
     return Cells(index, np.bincount(index, minlength=cells))
 
