@@ -2,12 +2,13 @@ r"""Probes: what can be read from each layer's activations by a linear map and b
 
 The kept examples are dealt out to folds, stratified by class and seeded; each fold is predicted by a regression that was
 fitted to the others (or all of them by one that was fitted to the split `fit_on`), features standardised by the fitted
-examples alone. The regression is ridge regression in closed form,
-its strength chosen on the fitted part by generalised cross-validation,
+examples alone. It is ridge regression in closed form, its strength chosen on the fitted examples by generalised
+cross-validation,
 
-$$\mathrm{GCV}(\lambda) = \frac{\frac1n \lVert Y - A_\lambda Y \rVert^2}{\big[\frac1n \operatorname{tr}(I - A_\lambda)\big]^2}, \qquad A_\lambda = X (X^\top X + \lambda I)^{-1} X^\top$$
+$$\mathrm{GCV}(\lambda) = \frac{\| Y - A_\lambda Y \|^2 / n}{(\mathrm{tr}(I - A_\lambda) / n)^2}$$
 
-with the mean fitted beside it. One eigendecomposition of the features serves classes, shuffled classes and inputs.
+where $A_\lambda = X (X^T X + \lambda I)^{-1} X^T$, with the mean fitted beside it. One eigendecomposition of the
+features serves classes, shuffled classes and inputs.
 
 | quantity | definition | range |
 |---|---|---|
