@@ -84,7 +84,7 @@ def test_every_instrument_and_diagnosis_has_a_page_with_its_settings_codes_and_m
 
 
 def test_the_layout_of_a_cut_is_written_down():
-    from stratoscope.observe.cutting import Cut
+    from stratoscope.observe.cut_network import Cut
 
     _, _, text = read(DOCS / "reference" / "json.md").partition("## cut")
     assert [field.name for field in fields(Cut) if f"`{field.name}`" not in text] == []

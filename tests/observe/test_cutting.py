@@ -89,6 +89,19 @@ def test_layers_that_add_nothing_cost_nothing_to_cut(body, kind):
     assert found.params_probe == (WIDTH + 1) * 3
 
 
+def test_what_the_probe_costs_is_told_apart_from_what_the_depth_costs(body):
+    """At the last layer before the output both are the same; identical layers change nothing, constant ones everything."""
+    for model in (body, with_tail(body, "identity")):
+        found = cut(model, DATA, "1")
+        assert found.probed == found.cut
+        assert found.depth.difference == 0
+        assert found.depth.p_value == 1.0
+    found = cut(with_tail(body, "constant"), DATA, "1")
+    assert found.probed.accuracy < 0.5
+    assert found.depth.low > 0.4
+    assert "cutting off the layers between makes a difference of +" in found.says
+
+
 def test_a_layer_that_destroys_the_classes_is_better_cut_off(body):
     model = with_tail(body, "constant")
     found = cut(model, DATA, "1")

@@ -134,6 +134,55 @@ class Truncated:
             raise _Reached(what)
 
 
+@dataclass
+class OutputInput:
+    """What the output layer is given: the last called layer that has weights.
+
+    Attributes:
+        layer: that layer; `None` where there is none.
+    """
+
+    layer: Layer | None
+    _given: Any = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, called: list[str]) -> OutputInput:
+        """Find it among the layers that are called, in order."""
+        known = [catalogue.layers[name] for name in called if name in catalogue.layers]
+        weighty = [layer for layer in known if layer.matrices and layer.module is not None]
+        return cls(weighty[-1] if weighty else None)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside, a call of the model leaves what the layer was given last."""
+        self._given = None
+        if self.layer is None or self.layer.module is None:
+            yield
+            return
+        handle = self.layer.module.register_forward_pre_hook(self._take, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def taken(self, batch: Batch) -> SiteBatch | None:
+        """What the layer was given for a batch; `None` where it was not called, or was given no tensor.
+
+        Args:
+            batch: the one that the model was called with.
+        """
+        value, lengths = first_tensor(self._given) if self._given is not None else (None, None)
+        if value is None or self.layer is None:
+            return None
+        fits = [dim for dim in (0, 1) if dim < value.ndim and value.shape[dim] == batch.n]
+        channels = 1 if self.layer.channel_dim == 1 else -1
+        dims: dict[str, Any] = {"batch_dim": fits[0] if fits else None, "channel_dim": channels}
+        return SiteBatch(Site(self.layer), self._given, value, batch, lengths_mask=lengths, **dims)
+
+    def _take(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._given = args or tuple(kwargs.values())
+
+
 def _some(names: list[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stratoscope.observe.cutting import Cut
+    from stratoscope.observe.cut_network import Cut
 
 
 def register(app: typer.Typer) -> None:

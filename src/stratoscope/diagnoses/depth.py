@@ -132,7 +132,8 @@ class Depth(Diagnosis):
         layer, left, high = told.enough, told.along("left", told.enough), told.along("left_high", told.enough)
         says = (
             f"Nothing between {layer} and the output layer adds to {WORDS[told.measure]} on {at.split}: "
-            f"{_layers(at['beyond'])} with weights ({at['params_beyond']:.0%} of the parameters) give "
+            f"{_layers(at['beyond'])} with weights ({at['params_beyond']:.0%} of the parameters) "
+            f"{'gives' if at['beyond'] == 1 else 'give'} "
             f"{left:+.3f} at best, and not more than {high:.3f} by the 95 % interval"
         )
         also = told.others(layer, self.margin, train)

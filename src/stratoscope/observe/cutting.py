@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -15,16 +16,17 @@ from stratoscope.capture.loss import loss_of
 from stratoscope.capture.pooling import IN_WORDS, rows_of
 from stratoscope.capture.restore import on_host, untouched
 from stratoscope.capture.running import call, dtype_of
-from stratoscope.capture.truncated import Truncated, own_params
+from stratoscope.capture.truncated import OutputInput, Truncated, own_params
 from stratoscope.errors import NotApplicable, SettingError, SubjectError
 from stratoscope.findings import Outcome
 from stratoscope.network.sources import Batch, ProbeSet
 from stratoscope.network.subject import Subject
 from stratoscope.network.weights import WeightSource
 from stratoscope.numerics.matrices import not_finite
-from stratoscope.numerics.paired import PairedDifference, paired_difference, wilson
+from stratoscope.numerics.paired import PairedDifference, paired_difference
 from stratoscope.numerics.ridge import Basis, ridge
 from stratoscope.numerics.sketch import count_sketch
+from stratoscope.observe.cut_network import Cut, Share
 from stratoscope.observe.examine import examine
 from stratoscope.observe.settings import Settings
 from stratoscope.record.record import Record
@@ -34,101 +36,6 @@ ADVICE = "DP001"
 
 WIDTH = 4096
 """Numbers an example that a probe is fitted on at most; wider ones are projected, as for every instrument."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """How often something is right.
-
-    Attributes:
-        accuracy: share of hits.
-        low: lower end of Wilson's 95 % interval.
-        high: its upper end.
-    """
-
-    accuracy: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, hits: int, n: int) -> Share:
-        """From a count."""
-        return cls(hits / n, *wilson(hits, n))
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A network that was run only up to a layer, with a probe on it, beside the whole network.
-
-    Attributes:
-        layer: after which the network was cut.
-        fitted_on: the split that the probe was fitted on.
-        scored_on: the split on which both were compared, on the same examples; `fitted_on` where there was no other:
-            then each half was predicted by a probe fitted to the other half.
-        n_fitted: examples that the probe was fitted to.
-        cut: accuracy of the cut network with its probe.
-        whole: accuracy of the whole network.
-        difference: `cut` less `whole`, with its 95 % interval and McNemar's p-value, from the examples as pairs.
-        layers_run: layers that were called up to the cut, the blocks around it among them.
-        layers_saved: layers that the whole network calls and the cut one does not.
-        params: trainable or not, the numbers of all params that the whole network's layers own.
-        params_saved: those of the layers that the cut network does not call.
-        params_probe: numbers of the probe.
-        seconds: of one example through the whole network.
-        seconds_cut: of one example through the cut one, without the probe's single product.
-        width: numbers an example that the probe reads.
-        strength: `lam / n` of the ridge regression, chosen by generalised cross-validation.
-        note: how the layer's output was made to rows.
-    """
-
-    layer: str
-    fitted_on: str
-    scored_on: str
-    n_fitted: int
-    cut: Share
-    whole: Share
-    difference: PairedDifference
-    layers_run: tuple[str, ...]
-    layers_saved: tuple[str, ...]
-    params: int
-    params_saved: int
-    params_probe: int
-    seconds: float
-    seconds_cut: float
-    width: int
-    strength: float
-    note: str
-
-    @property
-    def speedup(self) -> float:
-        """How many times as fast the cut network is."""
-        return self.seconds / self.seconds_cut
-
-    @property
-    def worse(self) -> bool:
-        """Whether the cut network is right less often, beyond the interval."""
-        return self.difference.high < 0
-
-    @property
-    def says(self) -> str:
-        """The comparison in a few sentences."""
-        found, points = self.difference, 100 * self.difference.difference
-        verdict = (
-            "less often right" if self.worse else "more often right" if found.low > 0 else "not to be told from it"
-        )
-        return (
-            f"Cut after {self.layer}, with a linear probe fitted on {self.n_fitted:,} examples of {self.fitted_on}, the "
-            f"network is right on {self.cut.accuracy:.1%} of {found.n:,} examples of {self.scored_on}; the whole network "
-            f"on {self.whole.accuracy:.1%}. The difference is {points:+.1f} points [{100 * found.low:+.1f}, "
-            f"{100 * found.high:+.1f}] (95 %, paired; McNemar's p = {found.p_value:.2g}): {verdict}. "
-            f"{len(self.layers_saved)} of {len(self.layers_saved) + len(self.layers_run)} layers and "
-            f"{self.params_saved / max(self.params, 1):.0%} of the parameters are not run; it takes "
-            f"{self.seconds_cut / self.seconds:.0%} of the time."
-        )
-
-    def plain(self) -> dict[str, Any]:
-        """Everything as JSON-ready values."""
-        return asdict(self) | {"speedup": self.speedup, "worse": self.worse, "says": self.says}
 
 
 @on_host()
@@ -229,9 +136,10 @@ def _splits(subject: Subject, fit: str | None, score: str | None) -> tuple[str, 
 
 @dataclass
 class _Seen:
-    """What one split gave: features at the cut, classes, and what the whole network guesses."""
+    """What one split gave: features at the cut and before the output, classes, what the whole network gets right."""
 
     features: Tensor
+    last: Tensor | None
     labels: Tensor
     right: Tensor
 
@@ -250,7 +158,7 @@ class _Cutting:
     def __post_init__(self) -> None:
         self._weights = self.subject.override()
         self._short = Truncated(self.model, self.subject.catalogue, self.layer, self._weights)
-        self._seconds, self._examples = [0.0, 0.0], 0
+        self._seconds: tuple[list[float], list[float]] = ([], [])
         self._width_from = 0
 
     def run(self, fit: str, score: str) -> Cut:
@@ -258,12 +166,15 @@ class _Cutting:
         with untouched(self.model), torch.no_grad():
             first = next(iter(self._batches(self.subject.probe_set(fit))))
             called = self._short.survey(first)
+            self._output = OutputInput.of(self.subject.catalogue, called[0])
             fitted = self._see(fit, compare=fit == score)
             scored = fitted if fit == score else self._see(score, compare=True)
         parts = _halves(len(fitted.labels), self.seed) if fit == score else None
-        guesses, strength, n_fitted = _guessed(fitted, scored, parts)
-        right = guesses == scored.labels
-        return self._told((fit, score), n_fitted, right, scored, called, strength)
+        guesses, strength, n_fitted = _guessed(fitted.features, fitted.labels, scored.features, parts)
+        last = None
+        if fitted.last is not None and scored.last is not None:
+            last = _guessed(fitted.last, fitted.labels, scored.last, parts)[0] == scored.labels
+        return self._told((fit, score), n_fitted, guesses == scored.labels, last, scored, called, strength)
 
     def _batches(self, probe: ProbeSet) -> Iterator[Batch]:
         for batch in probe.batches:
@@ -272,31 +183,48 @@ class _Cutting:
     def _see(self, split: str, compare: bool) -> _Seen:
         """Pass over a split through the cut network, and through the whole one where both are compared."""
         probe = self.subject.probe_set(split)
-        features, labels, right = [], [], []
+        features, last, labels, right = [], [], [], []
         for number, batch in enumerate(self._batches(probe)):
             if self.progress is not None:
                 self.progress(f"cut after {self.layer}: {split}", number, len(probe.batches))
             labels.append(_classes(batch))
+            with self._output.watched():
+                output = self._whole(probe.batches[number])
+            last.append(self._before_output(batch))
             if compare:
-                right.append(self._whole(probe.batches[number]))
-            start = self._clock()
+                right.append(self._right(output, batch))
             with self._short.stopping():
+                start = self._clock()
                 reached = self._short.run(batch)
-            if compare:
-                self._seconds[1] += self._clock() - start
-                self._examples += batch.n
+                self._seconds[1].append((self._clock() - start) / batch.n)
             features.append(self._rows(reached))
         found = torch.cat(features)
         if bad := not_finite(found):
             raise SubjectError(f"{bad:,} of {found.numel():,} numbers that {self.layer} gives are NaN or infinite.")
-        return _Seen(found, torch.cat(labels), torch.cat(right) if right else torch.empty(0))
+        known = [rows for rows in last if rows is not None]
+        whole = torch.cat(known) if len(known) == len(last) else None
+        if whole is not None and not_finite(whole):
+            whole = None
+        return _Seen(found, whole, torch.cat(labels), torch.cat(right) if right else torch.empty(0))
 
-    def _whole(self, stored: Batch) -> Tensor:
-        """Whether the whole network is right on each example; timed."""
+    def _whole(self, stored: Batch) -> Any:
+        """What the whole network gives; timed."""
         batch = stored.to(self.subject.device, dtype=dtype_of(self.model))
         start = self._clock()
         output = call(self.model, batch, self._weights)
-        self._seconds[0] += self._clock() - start
+        self._seconds[0].append((self._clock() - start) / batch.n)
+        return output
+
+    def _before_output(self, batch: Batch) -> Tensor | None:
+        """What the output layer was given, as rows; `None` where it is none."""
+        try:
+            site = self._output.taken(batch)
+            return None if site is None else self._projected(rows_of(site, self.pooling, 1, self.seed).values)
+        except NotApplicable:
+            return None
+
+    def _right(self, output: Any, batch: Batch) -> Tensor:
+        """Whether the whole network is right on each example."""
         try:
             loss = loss_of(None, output, replace(batch, labels=_classes(batch).to(self.subject.device)), self.model)
         except NotApplicable as why:
@@ -311,8 +239,10 @@ class _Cutting:
         except NotApplicable as why:
             raise SubjectError(f"The network cannot be cut after {self.layer}: {why}.") from why
         self._width_from = rows.shape[1]
-        rows = count_sketch(rows, WIDTH, seed=self.seed) if rows.shape[1] > WIDTH else rows
-        return rows.cpu()
+        return self._projected(rows)
+
+    def _projected(self, rows: Tensor) -> Tensor:
+        return (count_sketch(rows, WIDTH, seed=self.seed) if rows.shape[1] > WIDTH else rows).cpu()
 
     def _clock(self) -> float:
         if self.subject.device.type != "cpu":
@@ -324,6 +254,7 @@ class _Cutting:
         splits: tuple[str, str],
         n_fitted: int,
         right: Tensor,
+        last: Tensor | None,
         scored: _Seen,
         called: tuple[Sequence[str], Sequence[str]],
         strength: float,
@@ -332,20 +263,21 @@ class _Cutting:
         saved = [name for name in whole if name not in short]
         layers, width = self.subject.catalogue.layers, scored.features.shape[1]
         run, every = own_params(layers, list(short)), own_params(layers, list(whole))
-        n, hits, theirs = len(right), int(right.sum()), int(scored.right.sum())
-        both = int((right & scored.right).sum())
+        n = len(right)
         note = IN_WORDS[self.pooling]
         if self._width_from > width:
             note += f", projected from {self._width_from} to {width} numbers"
         return Cut(
             layer=self.layer, fitted_on=splits[0], scored_on=splits[1], n_fitted=n_fitted,
-            cut=Share.of(hits, n), whole=Share.of(theirs, n),
-            difference=paired_difference(both, hits - both, theirs - both, n - hits - theirs + both),
+            cut=Share.of(int(right.sum()), n), whole=Share.of(int(scored.right.sum()), n),
+            difference=_paired(right, scored.right),
+            probed=None if last is None else Share.of(int(last.sum()), n),
+            depth=None if last is None else _paired(right, last),
             layers_run=tuple(short), layers_saved=tuple(saved),
             params=sum(param.numel() for param in every.values()),
             params_saved=sum(param.numel() for one, param in every.items() if one not in run),
             params_probe=(width + 1) * len(torch.unique(scored.labels)),
-            seconds=self._seconds[0] / self._examples, seconds_cut=self._seconds[1] / self._examples,
+            seconds=median(self._seconds[0]), seconds_cut=median(self._seconds[1]),
             width=width, strength=strength, note=note,
         )  # fmt: skip
 
@@ -364,14 +296,22 @@ def _halves(n: int, seed: int) -> tuple[Tensor, Tensor]:
     return order[: n // 2], order[n // 2 :]
 
 
-def _guessed(fitted: _Seen, scored: _Seen, halves: tuple[Tensor, Tensor] | None) -> tuple[Tensor, float, int]:
+def _paired(one: Tensor, other: Tensor) -> PairedDifference:
+    """Two networks that are right or not on the same examples."""
+    both, first, second = (int((a & b).sum()) for a, b in ((one, other), (one, ~other), (~one, other)))
+    return paired_difference(both, first, second, len(one) - both - first - second)
+
+
+def _guessed(
+    features: Tensor, labels: Tensor, others: Tensor, halves: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, float, int]:
     """The probe's guesses, its strength, and how many examples it was fitted to."""
     if halves is None:
-        guesses, strength = _probed(fitted.features, fitted.labels, scored.features)
-        return guesses, strength, len(fitted.labels)
-    guesses, strengths = torch.empty_like(fitted.labels), []
+        guesses, strength = _probed(features, labels, others)
+        return guesses, strength, len(labels)
+    guesses, strengths = torch.empty_like(labels), []
     for train, test in (halves, halves[::-1]):
-        guesses[test], strength = _probed(fitted.features[train], fitted.labels[train], fitted.features[test])
+        guesses[test], strength = _probed(features[train], labels[train], features[test])
         strengths.append(strength)
     return guesses, (strengths[0] * strengths[1]) ** 0.5, len(halves[0])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stratoscope.observe.cutting import Cut
+    from stratoscope.observe.cut_network import Cut
 
 
 def print_cut(found: Cut, console: Console | None = None) -> None:
@@ -41,6 +41,7 @@ def _rows(found: Cut) -> list[tuple[str, str, str]]:
         ("", f"cut after {found.layer}", "whole"),
         (f"accuracy on {found.scored_on}", f"{found.cut.accuracy:.1%}", f"{found.whole.accuracy:.1%}"),
         ("  95 %", f"{found.cut.low:.1%} to {found.cut.high:.1%}", f"{found.whole.low:.1%} to {found.whole.high:.1%}"),
+        *([] if found.probed is None else [("a probe before the output", "", f"{found.probed.accuracy:.1%}")]),
         ("layers that run", f"{run:,}", f"{run + saved:,}"),
         ("parameters, with the probe", f"{kept:,}", f"{found.params:,}"),
         ("seconds for 1,000 examples", f"{1e3 * found.seconds_cut:.3g}", f"{1e3 * found.seconds:.3g}"),
