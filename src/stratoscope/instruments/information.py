@@ -103,7 +103,8 @@ class Information(LayerInstrument):
         draws: places to draw for the noise; 0 for kernel bounds alone.
         distances: whether to look at mean distances within and between classes.
         widest: units up to which nearest neighbours are asked.
-        permutations: shuffles of the labels for the null; without at least 2 nothing is judged against noise.
+        permutations: shuffles of the labels for the null, at most 8 of them along the sweep; without at least 2 nothing is
+            judged against noise.
         seed: of shuffles and noise.
         singletons: share of cells with one example from which a layer's bins say nothing.
         within: bits from the ceiling within which they say nothing.
@@ -137,7 +138,7 @@ class Information(LayerInstrument):
     bin_range: str | tuple[float, float] = "step"
     ranges: tuple[tuple[str, float, float], ...] = ()
     variances: tuple[tuple[str, float], ...] = VARIANCES
-    draws: int = 100
+    draws: int = 64
     distances: bool = True
     widest: int = 3
     permutations: int = 20

@@ -38,6 +38,8 @@ RANGES = ("step", "activation", "given", "run")
 RULES = ("equal_width", "equal_count")
 """How bins are cut in the sweep."""
 
+SHUFFLES = 8
+"""Shuffles of the labels along the sweep, of which the mean alone is wanted."""
 ROUNDED = 1e-4
 """Bits below which drawn numbers differ by rounding."""
 
@@ -112,8 +114,15 @@ class _Measured:
         low, high, _ = self.span
         numbers = sorted({*self.made.sweep, self.made.bins})
         rules = (equal_width_rules(low, high, numbers), equal_count_rules(self.features, numbers))
-        table = [[binned_information(self.features, rule, self.examples) for rule in along] for along in rules]
-        place = numbers.index(self.made.bins)
+        place, shuffles = numbers.index(self.made.bins), self.examples.shuffles
+        fewer = replace(self.examples, shuffles=None if shuffles is None else shuffles[:SHUFFLES])
+        table = [
+            [
+                binned_information(self.features, r, self.examples if at == place else fewer)
+                for at, r in enumerate(along)
+            ]
+            for along in rules
+        ]
         found = self._in_front(table[0][place], table[0])
         coords = {"rule": RULES, "bins": numbers}
         for name, what, read in _SWEPT:
