@@ -18,6 +18,9 @@ from stratoscope.numerics.binned_information import Examples, binned_information
 from stratoscope.numerics.entropy import Edges, EqualWidth, shuffled
 from stratoscope.numerics.noisy_information import gaussian_channel
 from stratoscope.observe.examine import examine
+from stratoscope.observe.judging import rejudge
+from stratoscope.observe.settings import Settings
+from stratoscope.record.record import Record
 
 
 class View:
@@ -328,6 +331,7 @@ def test_ranges():
         ({"bin_range": "activation"}, {"module": nn.Hardtanh(-2.0, 3.0)}, (-2.0, 3.0, "activation")),
         ({"bin_range": "activation"}, {"activation": "relu"}, (low, high, "step")),
         ({"bin_range": (-3.0, 2.0)}, {}, (-3.0, 2.0, "given")),
+        ({"bin_range": "-3:2"}, {"activation": "tanh"}, (-3.0, 2.0, "given")),
         ({"ranges": (("fc", -4.0, 4.0),)}, {"activation": "tanh"}, (-4.0, 4.0, "run")),
         (
             {"ranges": (("fc", -4.0, 4.0),), "bin_range": "activation"},
@@ -348,13 +352,23 @@ def test_ranges():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"bin_range": "run"}, {"bin_range": (1.0, -1.0)}, {"bins": 1}, {"sweep": (10, 0)}, {"bin_width": 0.0},
+        {"bin_range": "run"}, {"bin_range": (1.0, -1.0)}, {"bin_range": "1:b"}, {"bin_range": (0.0, math.nan)}, {"bin_range": (0.0, math.inf)}, {"bins": 1}, {"sweep": (10, 0)}, {"bin_width": 0.0},
         {"permutations": -1}, {"draws": 1},
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(SettingError, match="Information"):
         Information(**settings)
+
+
+def test_a_record_is_judged_again_with_the_settings_it_was_made_with(tmp_path):
+    made = Information(bin_range=(-1.0, 1.5), ranges=(("0", -2.0, 2.0),), permutations=4, draws=8)
+    examine(nn.Linear(4, 2), (gaussian(60, 4), torch.arange(60) % 2), instruments=[made], to=tmp_path / "run").close()
+    with Record.open(tmp_path / "run") as record:
+        again = rejudge(record, Settings())
+        assert [(f.code, f.says) for f in again] == [(f.code, f.says) for f in record.findings]
+        strict = rejudge(record, Settings(instruments={"information": {"spill": 0.0}}))
+    assert "IN004" in [f.code for f in strict if f.outcome is Outcome.TIP]
 
 
 def test_layers_that_share_a_sample_share_what_follows_from_it():

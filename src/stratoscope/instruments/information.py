@@ -34,7 +34,7 @@ stands here beside its estimator, its parameter, its ceiling and, for labels, wh
 
 **Range of the bins.** `"step"`: from the least to the largest number of that layer at that step. Bins then widen as
 activations grow, which alone makes the entropy fall. `"activation"`: the bounds of a bounded nonlinearity, and the step's
-range elsewhere. A pair `(low, high)` is taken for all layers. `ranges` has the range of each layer over a whole run, which
+range elsewhere. A pair `(low, high)`, or `"low:high"` in a settings file, is taken for all layers. `ranges` has the range of each layer over a whole run, which
 stands in for the step's: `stratoscope.observe.plane.information_plane` goes through a series of checkpoints twice and
 sets it.
 
@@ -97,7 +97,7 @@ class Information(LayerInstrument):
         bins: how many bins for the numbers in front.
         sweep: other numbers of bins, for the band.
         bin_width: of the bins of fixed width.
-        bin_range: `"step"`, `"activation"` or a pair `(low, high)`.
+        bin_range: `"step"`, `"activation"`, or a pair `(low, high)`, which is kept as the text `"low:high"`.
         ranges: `(layer, low, high)` for layers whose range over a whole run is known; taken in place of the step's.
         variances: of the noise, as in `KernelSums`; an empty tuple for bins alone, at a fraction of the cost.
         draws: places to draw for the noise; 0 for kernel bounds alone.
@@ -151,10 +151,12 @@ class Information(LayerInstrument):
     spill: float = 0.1
 
     def __post_init__(self) -> None:
-        pair = isinstance(self.bin_range, tuple) and len(self.bin_range) == 2 and self.bin_range[0] < self.bin_range[1]
-        if not pair and self.bin_range not in RANGES[:2]:
+        if isinstance(self.bin_range, tuple | list):  # as text it can be written to a file and read back
+            object.__setattr__(self, "bin_range", ":".join(map(str, self.bin_range)))
+        ends = self._ends
+        if self.bin_range not in RANGES[:2] and not (ends is not None and -math.inf < ends[0] < ends[1] < math.inf):
             raise SettingError(
-                f"Information(bin_range={self.bin_range!r}): choose 'step', 'activation' or a pair (low, high)."
+                f"Information(bin_range={self.bin_range!r}): choose 'step', 'activation', a pair (low, high) or 'low:high'."
             )
         if min(self.bins, *self.sweep) < 2 or not self.bin_width > 0 or self.permutations < 0 or self.draws in (-1, 1):
             raise SettingError(
@@ -162,6 +164,15 @@ class Information(LayerInstrument):
                 f"permutations={self.permutations}, draws={self.draws}): give 2 bins or more, a width above 0, 0 or more "
                 "shuffles, and 0 or at least 2 draws."
             )
+
+    @property
+    def _ends(self) -> tuple[float, float] | None:
+        """The ends of a stated range."""
+        parts = str(self.bin_range).split(":")
+        try:
+            return (float(parts[0]), float(parts[1])) if len(parts) == 2 else None
+        except ValueError:
+            return None
 
     @property
     def requires(self) -> set[Need]:
@@ -203,8 +214,8 @@ class Information(LayerInstrument):
 
     def _span(self, view: LayerView, features: Tensor) -> tuple[float, float, str]:
         """The bins' range at a layer, and where it comes from."""
-        if isinstance(self.bin_range, tuple):
-            return *self.bin_range, "given"
+        if self._ends is not None:
+            return *self._ends, "given"
         bounds = _bounds(view) if self.bin_range == "activation" else None
         if bounds is not None:
             return *bounds, "activation"
