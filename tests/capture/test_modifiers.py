@@ -210,3 +210,18 @@ def test_nothing_anywhere_is_a_reason():
     capture = Capture(subject, frozenset({Norm(), Initial(Norm())}))
     with pytest.raises(NotApplicable, match="no snapshot"):
         Seen("data", capture)[Initial(Norm())]
+
+
+def test_nothing_is_kept_where_no_further_measurement_comes():
+    subject = SUBJECTS["mlp"]()
+    needs = frozenset({Activations(), Previous(Activations())})
+    for remembers, kept in ((True, True), (False, False)):
+        capture = Capture(subject, needs, remembers=remembers)
+        capture.run("test")
+        sample = capture.value(Activations(), subject.catalogue.layers["2"], "test")
+        sample.worked_out.once("answer", lambda: 42)
+        for layer in capture.layers():
+            capture.drop(layer)
+        assert bool(capture._kept) is kept
+        for then in capture._kept.values():  # a copy, without what was worked out of it
+            assert then.worked_out.once("answer", lambda: 0) == 0

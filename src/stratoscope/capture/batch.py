@@ -28,6 +28,10 @@ class Memo:
     def __init__(self) -> None:
         self._made: dict[Hashable, Any] = {}
 
+    def __deepcopy__(self, known: dict[int, Any]) -> Memo:
+        """An empty one: what was worked out can be worked out again."""
+        return Memo()
+
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What `make` gave when this key was first asked for."""
         if key not in self._made:

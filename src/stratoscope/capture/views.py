@@ -48,6 +48,8 @@ class Capture:
         patterns: layers to look at, such as `"layer1.*"`; all where it is empty.
         deadline: clock time (`time.monotonic`) after which a pass begins no further batch; its first one always is.
         progress: told `(split, batches done, batches in all)` after each batch of a pass.
+        remembers: whether a further measurement will come: what it asks for as `Previous` is then kept, also of layers
+            that are dropped.
     """
 
     subject: Subject
@@ -59,6 +61,7 @@ class Capture:
     patterns: tuple[str, ...] = ()
     deadline: float | None = None
     progress: Callable[[str, int, int], None] | None = None
+    remembers: bool = True
 
     def __post_init__(self) -> None:
         self.passes: dict[str, PassResult] = {}
@@ -193,7 +196,8 @@ class Capture:
 
     def drop(self, layer: Layer) -> None:
         """Let go of what was derived for a layer and of its kept sample, but for what is asked as `Previous`."""
-        self._keep(layer)
+        if self.remembers:
+            self._keep(layer)
         self._derived = {key: value for key, value in self._derived.items() if key[1] != layer.name}
         self._results = {key: value for key, value in self._results.items() if key[1] != layer.name}
         self._memos = {key: memo for key, memo in self._memos.items() if key[1] != layer.name}

@@ -147,7 +147,7 @@ def as_map(
             units="1",
             dims=("layer", "other"),
             coords=coords,
-            long_name=f"{long_name} {what}",
+            long_name=f"{long_name} {what}".strip(),
             note=note,
             n=found.n,
             **attrs,

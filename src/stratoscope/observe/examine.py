@@ -91,8 +91,9 @@ def examine(
     patterns = (layers,) if isinstance(layers, str) else tuple(layers)
     deadline = None if seconds is None else time.monotonic() + seconds
     capture = Capture(
-        subject, needs_of(chosen.instruments), memory, patterns=patterns, deadline=deadline, progress=_passing(progress)
-    )
+        subject, needs_of(chosen.instruments), memory, patterns=patterns, deadline=deadline,
+        progress=_passing(progress), remembers=False,
+    )  # fmt: skip
     # before anything is written, so that data which do not fit leave no half-made record behind
     for split in subject.splits if subject.module is not None else ():
         capture.run(split)
