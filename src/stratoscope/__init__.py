@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stratoscope.observe.diagnosing import diagnose
     from stratoscope.observe.examine import examine
     from stratoscope.observe.inspecting import inspect
+    from stratoscope.observe.likeness import likeness
     from stratoscope.observe.twins import identical_output
     from stratoscope.observe.watch import watch
     from stratoscope.record.quantity import quantity
@@ -44,6 +45,7 @@ _HOMES = {
     "examine": "stratoscope.observe.examine",
     "identical_output": "stratoscope.observe.twins",
     "inspect": "stratoscope.observe.inspecting",
+    "likeness": "stratoscope.observe.likeness",
     "quantity": "stratoscope.record.quantity",
     "watch": "stratoscope.observe.watch",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "examine",
     "identical_output",
     "inspect",
+    "likeness",
     "quantity",
     "watch",
 ]
