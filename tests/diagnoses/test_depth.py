@@ -216,6 +216,14 @@ def test_without_labels_it_is_not_applicable_and_says_so_in_the_coverage(recorde
     assert found.findings == []
 
 
+def test_measures_without_classes_are_no_measures_of_depth(recorded):
+    reconstruction = [("probe", "reconstruction_r2", along([0.9] * len(LAYERS), "R2"))]
+    found = diagnose(recorded({"test": [*reconstruction, *performance(0.9)]}), [Depth()])
+    (row,) = found.coverage()
+    assert row.status == "not_applicable"
+    assert "no class labels" in row.reason
+
+
 def test_one_layer_before_the_output_is_nothing_to_compare():
     with RecordWriter.create(None) as writer:
         layers = catalogue().layers

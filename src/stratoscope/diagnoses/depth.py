@@ -100,7 +100,10 @@ class Depth(Diagnosis):
         path = Path.of(record.layers)
         if path.before < 2:
             raise NotApplicable("there are no two layers before the output layer to compare")
-        return Profile(self.groups(record), path, self.margin).quantities()
+        found = Profile(self.groups(record), path, self.margin).quantities()
+        if not found:
+            raise NotApplicable("no layer was measured by how it tells classes apart; the data have no class labels")
+        return found
 
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Whether layers add nothing, lose something, or overfit; at the last step that was measured."""
