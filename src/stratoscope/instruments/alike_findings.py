@@ -183,7 +183,8 @@ def _apart(settings: Similarity, rows: list[At], n: int) -> Iterator[Finding]:
         names = [str(at.layer) for at in alike]
         yield settings.finding(
             "CK005", Outcome.TIP,
-            f"{len(alike)} of {len(rows)} layers give the same in both networks: {some(names)}; debiased CKA of "
+            f"{len(alike)} of {len(rows)} layers {'give' if len(alike) > 1 else 'gives'} the same in both networks: "
+            f"{some(names)}; debiased CKA of "
             f"{least['cka_same']:.3f} at least (n = {n})",
             step=least.step, split=least.split, do="share or freeze these layers, or compare what lies after them",
             layers=", ".join(names), count=len(alike), of=len(rows), cka=least["cka_same"],
