@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stratoscope.numerics import hsic
 from stratoscope.numerics.similarity import cka_map, linear_cka, procrustes
+from stratoscope.numerics.sketch import count_sketch
 
 SEED = 1000 * int(os.environ.get("STRATOSCOPE_TEST_SEED", "0"))
 DOUBLE = torch.float64
@@ -354,3 +355,12 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert float(out) < 80  # the library's own buffers among them
+
+
+@pytest.mark.parametrize(("width", "expected"), [(100, 0.25), (200, 0.5)])
+def test_a_projection_lowers_it_as_the_instrument_says(width, expected):
+    """`1 / (1 + P (1/w - 1/D))` for two rotations of one round cloud, in which all `P = D = 400` directions are in use."""
+    x = gaussian(900, 400)
+    y = x @ rotation(400, 1)
+    found = linear_cka(count_sketch(x, width, seed=SEED), count_sketch(y, width, seed=SEED))
+    assert float(found.debiased) == pytest.approx(expected, abs=0.05)

@@ -29,8 +29,9 @@ are: read the debiased one, and `cka_biased_null` beside the biased one. The deb
 by the few directions of most variance: two layers can differ in all others and still read 0.99; the Procrustes
 distance counts them all. Outliers can carry CKA alone. A high similarity says that two layers say the same of these examples,
 not that either could be left out; a low one with the layer before is usual inside a residual branch, which does not begin where
-the order of outputs says. Activations are pooled and maybe projected as the `note` says; a projection to `width` numbers
-lowers CKA between layers by about one over (1 + directions in use / width).
+the order of outputs says. Activations are pooled and maybe projected as the `note` says; a
+projection of $D$ units to $w$ numbers lowers CKA between two layers by about $1 / (1 + P (1/w - 1/D))$, with $P$ the
+participation ratio, the number of directions in use.
 
 **Cost.** For $L$ layers the cheaper of $n (\sum D)^2$ and $n^2 (\sum D + L^2)$ multiplications, about; layers that give the same
 are compared once, and at most `max_layers` different ones take part. Procrustes distances take $D^3$ a layer.
