@@ -161,6 +161,12 @@ def test_categories_at_one_step_are_dots_at_names(synthetic):
     assert "1 a, 1 b" in found[0].caption
 
 
+def test_names_in_a_list_are_kept_as_they_are(synthetic):
+    flags = {"flag_values": [0, 1], "flag_meanings": ["layer_1", "fc 2"]}
+    found = charts(synthetic, [(0, of_layers([0, 1], **flags))])
+    assert found[0].y.labels == ("layer_1", "fc 2")
+
+
 def test_a_truth_value_is_yes_or_no(synthetic):
     found = charts(synthetic, [(0, of_layers([True, False]))])
     assert found[0].y.labels == ("no", "yes")

@@ -233,12 +233,14 @@ def _categories(values: NDArray[Any], attrs: Mapping[str, Any]) -> tuple[FloatAr
     meanings = attrs.get("flag_meanings")
     if meanings is None:
         return values.astype(np.float64), ()
-    texts = meanings.split() if isinstance(meanings, str) else [str(text) for text in meanings]
+    # words of one text stand for blanks with underscores; names in a list are what they are
+    joined = isinstance(meanings, str)
+    texts = [text.replace("_", " ") for text in meanings.split()] if joined else [str(text) for text in meanings]
     flags = [float(value) for value in np.ravel(attrs.get("flag_values", range(len(texts))))]
     numbers = np.full(values.shape, np.nan)
     for place, flag in enumerate(flags[: len(texts)]):
         numbers[values == flag] = place
-    return numbers, tuple(text.replace("_", " ") for text in texts)
+    return numbers, tuple(texts)
 
 
 def _number(value: Any) -> float | None:

@@ -8,7 +8,7 @@ $$\mathrm{left}_l = \max_{l' > l} \; m_{l'} - m_l$$
 
 is the most that any later layer has more. Its interval takes both layers' own 95 % intervals together as if they were
 independent; they come from the same examples, so it is too wide rather than too narrow. Walking back from the output
-layer, a layer is *enough* as long as the upper end of `left` stays below `margin`; the first that is not ends the walk.
+layer, a layer is **enough** as long as the upper end of `left` stays below `margin`; the first that is not ends the walk.
 So layers are said to add nothing only where they can be shown to add less than the margin, and not where the examples
 are merely too few to see.
 
@@ -19,11 +19,14 @@ output layer (the last one with weights) is left out, since whoever cuts the net
 |---|---|
 | `separation_left`, `probe_left` | as above, with `_low` and `_high` |
 | `separation_best`, `probe_best`, `collapse_best` | the layer before the output with the largest share, accuracy; the least NC1 |
-| `separation_enough`, `probe_enough` | the earliest layer that is enough |
-| `separation_beyond`, `probe_beyond` | layers with weights between that layer and the output layer |
+| `separation_enough`, `probe_enough` | the earliest layer that is enough (the last place before the next layer with weights) |
+| `separation_lost`, `probe_lost` | the layer from which on the measure is that of noise, by `margin` below the best one's interval |
+| `..._at_best`, `..._at_enough`, `..._at_lost` | the measure there |
 | `separation_gap`, `probe_gap` | value on the training data less that on held-out data, with `_low` and `_high` |
-| `enough`, `beyond`, `params_beyond` | the same from the measure that decides: the probe where it was measured, else separation |
-| `skill` | the network's own accuracy above that of always saying the commonest class, over the best that was readable |
+| `enough` | that of the measure that decides (`decided_by`): the probe where it was measured, else separation |
+| `beyond`, `params_beyond` | layers with weights between that layer and the output layer; their share of all trainable numbers |
+| `informative` | 1 where that layer tells more of the classes than noise would |
+| `skill` | the network's own accuracy (lower end) above that of always saying the commonest class, over the best that was readable |
 
 **What it means.** A layer that is enough holds all that the later ones hold, as far as this measure sees. A probe asks
 what a linear classifier could read, separation what distances show; where they disagree, both are told. NC1 falls along

@@ -110,12 +110,12 @@ class Profile:
     def _profile(self, measure: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """What is left after each layer (difference and ends), and the places that matter."""
         shape, before = (len(self.steps), len(self.splits)), self.path.before
-        left = np.full((3, *shape, before), np.nan)
+        left = np.full((3, *shape, before - 1), np.nan)
         places = {name: np.full(shape, np.nan) for name in _PLACES}
         for at, whole in self.curves[measure].items():
             curve = whole.until(before)
             if curve.measured.any():
-                left[(slice(None), *at)] = curve.left()
+                left[(slice(None), *at)] = curve.left()[:, :-1]  # after the last one nothing comes
                 places["best"][at], places["enough"][at] = curve.best(), self._enough(curve)
                 lost = whole.lost(curve.best(), self.margin)
                 # what an untrained output layer does not make use of is not lost in the layers before it
@@ -196,7 +196,8 @@ class Profile:
         return {"collapse_best": self._scalar(best, least, True)}
 
     def _layered(self, values: np.ndarray, what: str) -> Quantity:
-        coords = {"step": self.steps, "split": self.splits, "layer": self.path.names[: self.path.before]}
+        layers = self.path.names[: values.shape[-1]]
+        coords = {"step": self.steps, "split": self.splits, "layer": layers}
         return quantity(values, units="1", long_name=what, dims=("step", "split", "layer"), coords=coords)
 
     def _scalar(self, values: np.ndarray, what: str, layer: bool = False, shown: bool = False, **more: Any) -> Quantity:
