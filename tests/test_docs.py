@@ -357,3 +357,13 @@ def test_the_list_of_instruments_is_valid_json(capsys):
     _, _, text = read(DOCS / "reference" / "json.md").partition("## instruments")
     assert [row["key"] for row in listed] == list(available())
     assert all(f"`{key}`" in text for key in listed[0])
+
+
+def test_the_list_of_diagnoses_is_valid_json(capsys):
+    from stratoscope.cli.diagnoses import command
+
+    command(json=True)
+    listed = json.loads(capsys.readouterr().out)
+    _, _, text = read(DOCS / "reference" / "json.md").partition("## diagnoses")
+    assert [row["key"] for row in listed] == list(diagnoses())
+    assert all(f"`{key}`" in text for key in listed[0])
