@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 from scipy.special import rel_entr, softmax
 
-from stratoscope.numerics.bottleneck import bottleneck, bottleneck_curve, merge_equal
+from stratoscope.numerics.bottleneck import bottleneck_curve
+from stratoscope.numerics.bottleneck_codes import bottleneck, merge_equal
 from stratoscope.numerics.bottleneck_deterministic import (
     deterministic_bottleneck,
     deterministic_curve,

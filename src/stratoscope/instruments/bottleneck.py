@@ -57,7 +57,8 @@ from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
 from stratoscope.instruments.reading import At, last_of, passed_if_silent, together
-from stratoscope.numerics.bottleneck import SAME, BottleneckCurve, bottleneck_curve
+from stratoscope.numerics.bottleneck import BottleneckCurve, bottleneck_curve
+from stratoscope.numerics.bottleneck_codes import SAME, Code
 from stratoscope.numerics.bottleneck_deterministic import deterministic_curve, hard_information
 from stratoscope.numerics.entropy import Cells, EqualWidth, cells_of
 from stratoscope.numerics.matrices import not_finite
@@ -174,7 +175,7 @@ class Bottleneck(LayerInstrument):
         return chosen / chosen.sum(), rows[places]
 
     def _quantities(self, sample: Sample, p_x: Array, rows: Array) -> dict[str, Quantity]:
-        curve = _curve(p_x.tobytes(), rows.tobytes(), rows.shape[1], self.accuracy)
+        curve, codes = _bound(p_x.tobytes(), rows.tobytes(), rows.shape[1], self.accuracy)
         features = sample.features.numpy()
         low, high = (features.min(), features.max()) if isinstance(self.bin_range, str) else self.bin_range
         cells = cells_of(features, EqualWidth(float(low), float(high), self.bins))
@@ -201,7 +202,7 @@ class Bottleneck(LayerInstrument):
             flag_meanings="informative uninformative",
         )  # fmt: skip
         found["n"] = quantity(len(rows), units="1", long_name="examples", chart="none")
-        return found | _bound_quantities(curve)
+        return found | _bound_quantities(curve, codes)
 
     def _null(self, cells: Cells, p_x: Array, rows: Array) -> tuple[float, float]:
         draw = np.random.default_rng(self.seed)
@@ -245,7 +246,7 @@ class Bottleneck(LayerInstrument):
         )  # fmt: skip
 
 
-def _bound_quantities(curve: BottleneckCurve) -> dict[str, Quantity]:
+def _bound_quantities(curve: BottleneckCurve, codes: list[Code]) -> dict[str, Quantity]:
     """The bound itself: the same at every layer."""
     joint = curve.joint
     along: dict[str, Any] = {"dims": "point", "coords": {"point": range(len(curve.beta))}, "chart": "none"}
@@ -266,8 +267,7 @@ def _bound_quantities(curve: BottleneckCurve) -> dict[str, Quantity]:
         kind, units="1", long_name="whether the bound has a shape of its own", chart="none", flag_values=[0, 1, 2],
         flag_meanings=" ".join(DEGENERATE),
     )  # fmt: skip
-    if len(joint.p_x) <= DISTINCT:
-        codes = deterministic_curve(joint)
+    if codes:
         corners: dict[str, Any] = {
             "dims": "corner",
             "coords": {"corner": range(len(codes))},
@@ -281,9 +281,10 @@ def _bound_quantities(curve: BottleneckCurve) -> dict[str, Quantity]:
 
 
 @lru_cache(maxsize=8)
-def _curve(p_x: bytes, rows: bytes, classes: int, accuracy: float) -> BottleneckCurve:
-    """The bound is that of the examples: worked out once for all layers and steps."""
-    return bottleneck_curve(np.frombuffer(p_x), np.frombuffer(rows).reshape(-1, classes), accuracy=accuracy)
+def _bound(p_x: bytes, rows: bytes, classes: int, accuracy: float) -> tuple[BottleneckCurve, list[Code]]:
+    """The bound, which is that of the examples, and deterministic codes: worked out once for all layers and steps."""
+    curve = bottleneck_curve(np.frombuffer(p_x), np.frombuffer(rows).reshape(-1, classes), accuracy=accuracy)
+    return curve, deterministic_curve(curve.joint) if len(curve.joint.p_x) <= DISTINCT else []
 
 
 def _loaded(joint: str | tuple[tuple[float, ...], ...]) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stratoscope.numerics.bottleneck import Array, Code, Joint, entropy_terms
+from stratoscope.numerics.bottleneck_codes import Array, Code, Joint, entropy_terms
 
 _LARGEST = 400
 """Inputs up to which clusters are joined pair by pair from single inputs."""
@@ -37,7 +37,7 @@ def deterministic_bottleneck(joint: Joint, beta: float) -> Code:
     Raises:
         ValueError: if beta is negative or no number, or there are more than two classes and over 400 inputs.
 
-    >>> from stratoscope.numerics.bottleneck import merge_equal
+    >>> from stratoscope.numerics.bottleneck_codes import merge_equal
     >>> code = deterministic_bottleneck(merge_equal(None, [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]), beta=3.0)
     >>> code.assignment.tolist()
     [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
@@ -63,7 +63,7 @@ def deterministic_curve(joint: Joint, *, points: int = 100) -> list[Code]:
     Returns:
         Codes by ascending rate: the corners of the concave hull of what deterministic codes reach.
 
-    >>> from stratoscope.numerics.bottleneck import merge_equal
+    >>> from stratoscope.numerics.bottleneck_codes import merge_equal
     >>> codes = deterministic_curve(merge_equal([0.5, 0.25, 0.25], [[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]]))
     >>> [round(code.rate, 3) for code in codes]
     [0.0, 1.0, 1.5]
