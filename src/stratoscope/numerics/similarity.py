@@ -255,8 +255,9 @@ def _within_examples(one: Centred) -> Centred:
 
 def _blocks(*some: Centred) -> Iterator[list[Tensor]]:
     """The same rows of each, in float64, with a squared length of 1 over all examples."""
-    for rows in slices(len(some[0]), min(one.rows for one in some)):
-        yield [one.block(rows).double() / float(one.lengths.sum().sqrt()) for one in some]
+    lengths = [float(one.lengths.sum().sqrt()) for one in some]
+    for rows in slices(len(some[0]), max(64, min(one.rows for one in some) // 8)):
+        yield [one.block(rows).to(torch.float64, copy=True).div_(by) for one, by in zip(some, lengths, strict=True)]
 
 
 def _shared(one: Centred, two: Centred) -> Float[Tensor, "D E"]:
