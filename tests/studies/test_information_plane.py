@@ -303,4 +303,3 @@ def test_the_smoke_run_decides_nothing_and_fails_nowhere(tmp_path):
     outcome = run_study(study("information-plane"), "smoke", to=tmp_path)
     assert outcome.failed == []
     assert {row.result for row in outcome.rows} == {Verdict.UNDECIDED}
-    assert outcome.seconds < 60
