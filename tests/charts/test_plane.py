@@ -125,3 +125,23 @@ def test_a_variable_that_is_drawn_across_nothing_is_no_plane(synthetic):
     place = {"dims": "layer", "coords": {"layer": LAYERS}, "units": "1"}
     entry = Entry("probe", "told", quantity(np.ones(3), long_name="told", across="not there", **place), split="test")
     assert not [c for c in charts_of(synthetic.record_of([(0, [entry])])) if c.kind == "plane"]
+
+
+def test_a_second_dim_gives_a_plane_a_label(synthetic):
+    names = ["small", "large"]
+    place = {"dims": ("layer", "noise"), "coords": {"layer": LAYERS, "noise": names}, "units": "bit"}
+    x, y = np.array([[6.0, 3.0], [5.0, 2.0], [4.0, 1.0]]), np.array([[0.9, 0.7], [0.8, 0.6], [0.7, 0.5]])
+    parts = {
+        "kept": quantity(x, long_name="kept", **place),
+        "kept_low": quantity(x - 0.5, long_name="least", **place),
+        "kept_high": quantity(x + 0.25, long_name="most", **place),
+        "told": quantity(y, long_name="told", across="kept", plane="Noisy plane", **place),
+    }
+    entries = [(step, [Entry("probe", name, found) for name, found in parts.items()]) for step in (0, 5)]
+    record = synthetic.record_of(entries)
+    found = [chart for chart in charts_of(record) if chart.kind == "plane"]
+    assert [chart.title for chart in found] == ["Noisy plane, noise small", "Noisy plane, noise large"]
+    assert len({chart.id for chart in found}) == 2
+    spans = marks(found[1], Span)
+    assert [span.high.tolist() for span in spans] == [[3.25, 3.25], [2.25, 2.25], [1.25, 1.25]]
+    assert [way.y.tolist() for way in marks(found[1], Path)] == [[0.7, 0.7], [0.6, 0.6], [0.5, 0.5]]

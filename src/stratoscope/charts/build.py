@@ -40,7 +40,7 @@ def kinds() -> dict[str, Kind]:
 def charts_of(record: Record) -> list[Chart]:
     """Every picture that a record holds, instrument by instrument, in the order in which they were measured.
 
-    Variables say `chart="none"` to stay out; ends of intervals (`x_low`, `x_high`, `x_se`) and references (`x_floor`,
+    Variables say `chart="none"` to stay out, or name the only kind of chart that is to show them; ends of intervals (`x_low`, `x_high`, `x_se`) and references (`x_floor`,
     `x_ceiling`, `x_null`) are drawn with `x`. What no kind of chart can show is in the record and in no chart.
 
     Args:
@@ -62,8 +62,8 @@ def _charts_of_group(record: Record, key: str) -> Iterator[Chart]:
     for variable in variables_of(record, key).values():
         if variable.attrs.get("chart") == "none" or variable.companion_of or not variable.measured.any():
             continue
-        for kind in kinds().values():
-            if kind.matches(variable):
+        for name, kind in kinds().items():
+            if variable.attrs.get("chart", name) == name and kind.matches(variable):
                 yield from kind.build(variable)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +150,24 @@ class Variable:
         """Floors, ceilings and null values of the same shape, by what to call them."""
         found = {text: self._companion(suffix) for suffix, text in REFERENCES.items()}
         return {text: other.values for text, other in found.items() if other is not None}
+
+    def at(self, position: int) -> Variable:
+        """The same at one label of its last further dim, with its companions of the same dims at that label."""
+        alike = {name: other for name, other in self.companions.items() if other.dims == self.dims}
+        fixed = {
+            name: replace(
+                other, values=other.values[..., position], measured=other.measured[..., position],
+                dims=other.dims[:-1], labels=other.labels[:-1],
+            )
+            for name, other in alike.items()
+        }  # fmt: skip
+        companions = {**self.companions, **fixed}
+        for name, other in fixed.items():
+            companions[name] = replace(other, companions=companions)
+        return replace(
+            self, values=self.values[..., position], measured=self.measured[..., position],
+            dims=self.dims[:-1], labels=self.labels[:-1], companions=companions,
+        )  # fmt: skip
 
     def _companion(self, suffix: str) -> Variable | None:
         other = self.companions.get(self.name + suffix)

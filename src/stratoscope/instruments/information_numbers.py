@@ -231,6 +231,9 @@ class _Measured:
             silent.astype(int), "any layer would read the same", "1", **_SILENT
         )
         if labels is not None:
+            found["noisy_y"] = self._by_noise(
+                drawn.y, f"I(T + N; Y), {_NOISE}", "bit", across="noisy_x", plane="Noisy plane", chart="plane"
+            )
             found["noisy_y_z"] = self._by_noise(
                 _deviations(drawn, self.made.permutations), "deviations of I(T + N; Y) from shuffled labels", "1"
             )
@@ -249,9 +252,8 @@ class _Measured:
 
     def _by_noise(self, values: Any, what: str, units: str, **more: Any) -> Quantity:
         labels = [f"{kind} {value:g}" for kind, value in self.made.variances]
-        return quantity(
-            values, units=units, long_name=what, dims="noise", coords={"noise": labels}, chart="none", **more
-        )
+        shown = {"chart": "none", **more}
+        return quantity(values, units=units, long_name=what, dims="noise", coords={"noise": labels}, **shown)
 
     # -- neighbours ---------------------------------------------------------------------------------------------------
 

@@ -17,28 +17,37 @@ from stratoscope.charts.variable import Variable
 
 
 def matches(variable: Variable) -> bool:
-    """A value a layer, with another one of the same shape to draw it across."""
+    """A value a layer, or one a layer and label of a second dim, with another one like it to draw it across."""
     other = _across(variable)
     return (
         other is not None
-        and len(variable.dims) == 1
+        and len(variable.dims) in (1, 2)
         and not variable.ragged
         and other.values.shape == variable.values.shape
     )
 
 
 def build(variable: Variable) -> Iterator[Chart]:
-    """One chart a split."""
+    """One chart a split, and one a label of the second dim where there is one."""
+    if len(variable.dims) == 1:
+        yield from _of_splits(variable, "", "")
+        return
+    for position, label in enumerate(variable.labels[1]):
+        yield from _of_splits(variable.at(position), f"{variable.dims[1]} {label}", f"-{position}")
+
+
+def _of_splits(variable: Variable, where: str, suffix: str) -> Iterator[Chart]:
     other = _across(variable)
     assert other is not None
+    title = variable.attrs.get("plane") or f"{variable.title} against {other.title}"
     for place, split in enumerate(variable.splits):
         marks, names = _ways(variable, other, place)
         if not names:
             continue
         yield Chart(
-            id="-".join([variable.instrument, variable.name, "plane", *([split] if split else [])]),
+            id="-".join([variable.instrument, variable.name, "plane", *([split] if split else [])]) + suffix,
             kind="plane",
-            title=variable.attrs.get("plane") or f"{variable.title} against {other.title}",
+            title=f"{title}, {where}" if where else title,
             caption=_caption(variable, other, place),
             instrument=variable.instrument,
             variable=variable.name,
@@ -112,7 +121,9 @@ def _curve(variable: Variable, split: int) -> tuple[FloatArray, FloatArray] | No
         last = one.last(at)
         if last is None:
             return None
-        parts.append(one.values[last, at].ravel())
+        # the same at every layer, where it is said of layers
+        rows = one.values[last, at].reshape(-1, one.values.shape[-1])
+        parts.append(next((row for row in rows if np.isfinite(row).any()), rows[0]))
     order = np.argsort(parts[0], kind="stable")
     return parts[0][order], parts[1][order]
 
