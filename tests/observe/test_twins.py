@@ -133,6 +133,21 @@ def test_few_units_keep_their_collapse_under_every_map():
         assert not row.changed
 
 
+def test_class_means_that_do_not_span_the_units_promise_nothing_of_their_collapse():
+    net = filled(nn.Sequential(nn.Linear(10, 3), nn.Linear(3, CLASSES)))
+    with torch.no_grad():
+        net[0].weight[2] = net[0].weight[1]
+    assert not check(net, "0", vectors(), "rescale").table["nc1"].stays
+
+
+def test_classes_of_one_example_do_not_count_as_classes():
+    net = filled(nn.Sequential(nn.Linear(10, 3), nn.Linear(3, CLASSES)))
+    x, y = vectors()
+    one = torch.cat([(y == c).nonzero()[: 1 if c == 0 else 20, 0] for c in range(CLASSES)])
+    assert not check(net, "0", (x[one], y[one]), "correlate").table["nc1"].stays
+    assert check(net, "0", (x, y), "correlate").table["nc1"].stays
+
+
 def test_a_shift_changes_the_raw_rank_of_what_lies_off_the_origin():
     # eight units that are seven and a constant: a plane off the origin has full rank, around its mean it has not
     net = mlp()

@@ -59,7 +59,7 @@ def compare(before: Sample, after: Sample, change: ChangeOfBasis) -> dict[str, C
         change: the map between them.
     """
     one, two = _statistics(before, before), _statistics(after, before)
-    classes = None if before.labels is None else len(before.labels.unique())
+    classes = min(_classes_that_span(sample) for sample in (before, after))
     return {
         name: Compared(one[name], two[name], stays(name, change, classes=classes), not _same(one[name], two[name]))
         for name in one
@@ -104,14 +104,32 @@ def _statistics(sample: Sample, reference: Sample) -> dict[str, float]:
     }
     if len(rows) > 3:
         found["cka"] = float(linear_cka(reference.features, rows, standard_error=False).debiased)
-    usable = labels is not None and int((labels.unique(return_counts=True)[1] > 1).sum()) > 1
-    return found | _of_classes(rows, labels) if labels is not None and usable else found
+    if labels is None or len(_sizes(labels)) < 2:
+        return found
+    return found | _of_classes(rows, labels)
+
+
+def _classes_that_span(sample: Sample) -> int:
+    """Classes, if the scatter between them has full rank to within rounding; else 0: then a pseudo-inverse leaves some out."""
+    if sample.labels is None or len(_sizes(sample.labels)) < 2:
+        return 0
+    found = collapse(_scatter(sample.features, sample.labels).result())
+    return len(found.classes) if found.directions == found.width else 0
+
+
+def _scatter(rows: Tensor, labels: Tensor) -> Scatter:
+    scatter = Scatter()
+    scatter.update(rows, labels)
+    return scatter
+
+
+def _sizes(labels: Int[Tensor, " n"]) -> list[int]:
+    """Sizes of the classes that count: those of two examples and more."""
+    return [size for size in labels.unique(return_counts=True)[1].tolist() if size > 1]
 
 
 def _of_classes(rows: Tensor, labels: Tensor) -> dict[str, float]:
     each = class_statistics(rows, labels, most_units=rows.shape[1])
-    scatter = Scatter()
-    scatter.update(rows, labels)
     return {
         "class_correlation": each.correlation,
         "class_variance": each.variance,
@@ -119,7 +137,7 @@ def _of_classes(rows: Tensor, labels: Tensor) -> dict[str, float]:
         "class_rank_centred": each.centred.numerical,
         "class_stable_rank_centred": each.centred.stable,
         "gdv": gdv(rows, labels, permutations=0).gdv,
-        "nc1": collapse(scatter.result()).nc1,
+        "nc1": collapse(_scatter(rows, labels).result()).nc1,
         "linear_readout": linear_readout(rows, labels),
     }
 
