@@ -110,37 +110,43 @@ def relu_falls_less(runs: StudyRuns) -> Evidence:
     )  # fmt: skip
 
 
+def fall_from(run: Run, variable: str, knot: float) -> float:
+    """From the checkpoint nearest to a bend to the end, as measured."""
+    epochs, values = series(run, variable)
+    return float(values[int(np.argmin(np.abs(np.log10(epochs) - knot)))] - values[-1])
+
+
+def _falls(runs: StudyRuns, knot: float) -> dict[str, float]:
+    names = {"step_x": "each step's range", "information_x": "the run's range", "quantile_x": "equal counts"}
+    numbers = {"epoch of the bend": 10**knot}
+    for key, name in names.items():
+        numbers[f"fall from the bend, {name}"] = float(np.mean([fall_from(run, key, knot) for run in runs]))
+        ends = _ends(runs, key)
+        numbers[f"fall from the most, {name}"] = ends["most bits"] - ends["bits at the end"]
+    return numbers
+
+
 def bins_widen(runs: StudyRuns) -> Evidence:
     """From the bend of the curve with each step's own bins to the end."""
-    one, _ = phases(runs, "step_x")
-
-    def fall(run: Run, variable: str) -> float:
-        epochs, values = series(run, variable)
-        return float(values[int(np.argmin(np.abs(np.log10(epochs) - one.knot)))] - values[-1])
-
+    knot = phases(runs, "step_x")[0].knot
     growth = [series(run, "largest")[1] for run in runs]
-    names = {"step_x": "each step's range", "information_x": "the run's range", "quantile_x": "equal counts"}
-    numbers = {f"fall, {name}": float(np.mean([fall(run, key) for run in runs])) for key, name in names.items()}
     return Evidence(
-        runs.per_seed(lambda same: fall(same.only, "step_x") - fall(same.only, "information_x")),
+        runs.per_seed(lambda same: fall_from(same.only, "step_x", knot) - fall_from(same.only, "information_x", knot)),
         "fall of I(X;T) with bins over each step's range less that with bins over the run's", "bit", 0.1,
-        numbers | {"epoch of the bend": 10**one.knot, "growth of the range": float(np.mean([g[-1] / g[0] for g in growth]))}
-        | _ends(runs, "step_x"),
+        _falls(runs, knot) | {"growth of the range": float(np.mean([g[-1] / g[0] for g in growth]))},
     )  # fmt: skip
 
 
 def equal_counts_keep(runs: StudyRuns) -> Evidence:
     """Bins of equal counts follow any increasing function of the activations, such as a saturation."""
-    wide, falls = phases(runs)
-    _, kept = phases(runs, "quantile_x")
+    knot = phases(runs)[0].knot
     return Evidence(
-        {seed: fall / 2 - kept[seed] for seed, fall in falls.items()},
-        "half of the fall of I(X;T) with bins of one width less the fall with bins of equal counts", "bit",
-        numbers={
-            "fall, bins of one width": wide.fall,
-            "fall, bins of equal counts": float(np.mean(list(kept.values()))),
-            "saturated at the end": float(np.mean([series(run, "saturation")[1][-1] for run in runs])),
-        },
+        runs.per_seed(
+            lambda same: fall_from(same.only, "information_x", knot) / 2 - fall_from(same.only, "quantile_x", knot)
+        ),
+        "half of the fall of I(X;T) with bins of one width less the fall with bins of equal counts, from one bend", "bit",
+        numbers=_falls(runs, knot)
+        | {"saturated at the end": float(np.mean([series(run, "saturation")[1][-1] for run in runs]))},
     )  # fmt: skip
 
 
@@ -293,7 +299,8 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "The compression of tanh is its saturation: bins of equal counts do not see half of it", SAXE, equal_counts_keep,
-        of=TANH, note="Equal-count bins do not change under an increasing function of the activations.",
+        of=TANH, note="Equal-count bins do not change under an increasing function of the activations. The fall is that after the bend of "
+        "the curve with bins of one width; an earlier one, if there is any, is among the numbers.",
     ),
     Claim(
         "A tanh layer with noise added compresses", f"{PATHS}; {GOLDFELD}", noisy_falls, of=TANH,
