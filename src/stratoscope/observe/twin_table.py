@@ -28,6 +28,9 @@ SAME = 1e-5
 ROUNDING = 1e-10
 """Share of the norm of all activations below which a direction tells nothing."""
 
+SPANNED = 1e-4
+"""Extent of the class means along a direction, as a share of the largest, from which it counts as one."""
+
 BINS = 30
 NOISE = (("relative", 0.1),)
 """Variance of the kernels: a tenth of the mean variance of a unit."""
@@ -110,11 +113,17 @@ def _statistics(sample: Sample, reference: Sample) -> dict[str, float]:
 
 
 def _classes_that_span(sample: Sample) -> int:
-    """Classes, if the scatter between them has full rank to within rounding; else 0: then a pseudo-inverse leaves some out."""
+    """Classes, if their means clearly extend along as many directions as there are units; else 0.
+
+    Otherwise NC1 is made of what rounding or a tolerance leaves of a direction.
+    """
     if sample.labels is None or len(_sizes(sample.labels)) < 2:
         return 0
-    found = collapse(_scatter(sample.features, sample.labels).result())
-    return len(found.classes) if found.directions == found.width else 0
+    found = _scatter(sample.features, sample.labels).result()
+    means = found.means[found.counts > 1]
+    extents = torch.linalg.svdvals(means - means.mean(0))
+    spanned = int((extents > SPANNED * extents[0]).sum())
+    return len(means) if spanned == found.width else 0
 
 
 def _scatter(rows: Tensor, labels: Tensor) -> Scatter:
