@@ -101,7 +101,8 @@ def write(writer: RecordWriter, derived: Sequence[Derived], last: int) -> None:
             by_step.setdefault(step, []).extend(entries_of(one.diagnosis, named, split, one.label))
     coverage = [Coverage(one.diagnosis.key, one.label, "", "", "", last, one.status, one.reason) for one in derived]
     for step, entries in sorted(by_step.items()):
-        writer.commit(step, entries, coverage=coverage if step == last else (), cost_ms=0.0)
+        covered = coverage if step == last else ()
+        writer.commit(step, entries, coverage=covered, epoch=writer.epoch_of(step), cost_ms=0.0)
 
 
 def _naming(value: Quantity, reads: tuple[str, ...]) -> Quantity:

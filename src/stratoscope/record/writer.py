@@ -237,6 +237,15 @@ class RecordWriter:
 
         self._change(change)
 
+    def epoch_of(self, step: int) -> float | None:
+        """The passes over the training data that were given with a step; `None` where none were, or writing has stopped."""
+        with self._hot.lock:
+            self.flush()
+            if self._closed or self.broken is not None:
+                return None
+            row = self._hot.connection.execute("SELECT max(epoch) FROM frame WHERE step = ?", (int(step),)).fetchone()
+            return None if row[0] is None else float(row[0])
+
     def forget(self, instrument: str, label: str = "") -> None:
         """Delete everything that was written of one group, as when what follows from other groups is derived anew.
 

@@ -1,0 +1,38 @@
+"""What is derived is written anew: the old numbers of one group go, and nothing else does."""
+
+import numpy as np
+import pytest
+
+from stratoscope.record import Entry, Record, RecordWriter
+from stratoscope.record.quantity import quantity
+
+
+def layers(*names, value=1.0):
+    return quantity([value] * len(names), units="1", long_name="x", dims="layer", coords={"layer": names})
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_group_is_forgotten_and_written_anew(tmp_path, on_disk):
+    with RecordWriter.create(tmp_path / "run" if on_disk else None) as writer:
+        for step in (0, 1):
+            writer.commit(step, [Entry("a", "x", layers("p", "q")), Entry("a", "x", layers("p"), "n=2")])
+        writer.append(1, [Entry("b", "x", layers("p"))])
+        writer.forget("a")
+        record = Record.from_writer(writer)
+        assert list(record) == ["a:n=2", "b"]
+        # other dims, too
+        writer.commit(0, [Entry("a", "x", quantity(3.0, units="1", long_name="x"))])
+        found = record.refresh()["a"]["x"]
+        assert found.dims == ("step",)
+        assert found.values.tolist() == [3.0]
+        np.testing.assert_array_equal(record["a:n=2"]["x"].values, [[1.0], [1.0]])
+        writer.forget("never written")
+
+
+def test_the_epoch_of_a_step_is_the_one_that_was_given():
+    with RecordWriter.create(None) as writer:
+        entry = [Entry("a", "x", layers("p"))]
+        writer.commit(0, entry)
+        writer.commit(1, entry, epoch=0.5)
+        writer.append(2, entry, epoch=0.75)
+        assert [writer.epoch_of(step) for step in (0, 1, 2, 3)] == [None, 0.5, 0.75, None]
