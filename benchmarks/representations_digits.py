@@ -141,12 +141,13 @@ def gdv() -> None:
     """The floor depends on the number and sizes of classes; a rotation changes the value."""
     x, y = digits()["train"]
     for name, labels in (("ten digits", y), ("odd or even", y % 2), ("is it a nine", (y == 9).long())):
-        found = numbers(Separation(), x, labels)
+        found, readable = numbers(Separation(), x, labels), numbers(Probe(), x, labels)["accuracy"]
         points = nn.functional.one_hot(labels).float()
         best = numbers(Separation(), points, labels)
         print(
             f"{name:14} pixels {found['gdv']:+.3f}, floor {found['gdv_floor']:+.3f}, fraction "
-            f"{found['gdv_fraction']:.3f}, z {found['z']:+.0f}; classes as points {float(best['gdv']):+.3f}"
+            f"{found['gdv_fraction']:.3f}, z {found['z']:+.0f}; classes as points {best['gdv']:+.3f}; "
+            f"probe {readable:.3f}"
         )
     rotation = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(0))).Q
     turned = numbers(Separation(), x @ rotation, y)
@@ -203,10 +204,15 @@ def probe() -> None:
     (x, y), (u, v) = splits["train"], splits["test"]
     widths = (64, 64, 64)
     plain = examine(network(widths), splits, only=("probe", "performance"))
-    learned = examine(trained(network(widths), x, y), splits, only=("probe", "performance"))
+    learned = examine(trained(network(widths), x, y), splits, only=("probe", "performance", "collapse"))
     wrong = y[torch.randperm(1200, generator=torch.Generator().manual_seed(0))]
     heart = trained(network((256, 256, 256)), x, wrong, steps=4000, rate=0.001)
-    by_heart = examine(heart, {"train": (x, wrong), "test": (u, v)}, only=("probe", "performance"))
+    by_heart = examine(heart, {"train": (x, wrong), "test": (u, v)}, only=("probe", "performance", "collapse"))
+    for split, at in (("train", learned), ("test", learned), ("train", by_heart), ("test", by_heart)):
+        cdnv = at["collapse"]["cdnv"].isel(step=-1).sel(split=split, layer=["0", "5"]).values
+        print(
+            f"{'shuffled labels' if at is by_heart else 'trained'}, {split}: CDNV {cdnv[0]:.3f} in 0, {cdnv[1]:.3f} in 5"
+        )
     for name, record, split in (
         ("untrained", plain, "test"),
         ("trained", learned, "test"),
