@@ -47,14 +47,14 @@ for step in range(2501):
 # with this range cut into bins. So a bin means the same at every step.
 
 layers = ["1", "3", "5", "7"]
-instruments = [Information(), Similarity()]
-plane = information_plane(model, (inputs, labels), str(home / "*.pt"), instruments=instruments, layers=layers)
+ask = [Information(), Similarity()]
+plane = information_plane(model, (inputs, labels), str(home), instruments=ask, layers=layers)
 information = plane["information"]
 print(information["information_x"].to_series().unstack("layer").round(2))
 
 # %%
 # On the left is what is usually called the plane: the entropy of binned activations, and what the bins tell of the
-# labels. The first layers stand at the ceiling, $\log_2 n$: every example has a cell of its own, and the estimator would
+# labels. The first layers stand at the ceiling, :math:`\log_2 n`: every example has a cell of its own, and the estimator would
 # read the same whatever these layers did (crosses). On the right the same layers with a little noise of a stated
 # variance, which has an answer: bounds from kernels enclose it.
 
