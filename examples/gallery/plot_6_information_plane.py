@@ -8,6 +8,7 @@ same?
 
 import itertools
 import tempfile
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -125,7 +126,8 @@ for axis, step in zip(axes, (steps[0], steps[-1]), strict=True):
     for row in range(table.shape[0]):
         for column in range(table.shape[1]):
             value = float(table[row, column])
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.6 else "white")
+            colour = "black" if value > 0.6 else "white"
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
 figure.colorbar(picture, ax=axes, label="debiased CKA")
 plt.show()
 
@@ -134,4 +136,4 @@ plt.show()
 
 for finding in plane.findings:
     if finding.instrument == "information" and finding.outcome != "passed":
-        print(finding.outcome, finding.code, finding.says)
+        print(textwrap.fill(f"{finding.outcome} {finding.code} {finding.says}", 92))
