@@ -150,9 +150,10 @@ def cka() -> None:
     first, second = clusters(5000, 500)[0], clusters(5000, 300)[0]
 
     def kernels(*representations: torch.Tensor) -> float:
-        centred = [part - part.mean(0) for part in representations]
-        one, two = (part @ part.T for part in centred)
-        return float((one * two).sum() / (one.norm() * two.norm()))
+        """Gram matrices, centred by their own means, and three inner products: as it is usually written down."""
+        one, two = (part @ part.T for part in representations)
+        one, two = (gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean() for gram in (one, two))
+        return float((one * two).sum() / ((one * one).sum() * (two * two).sum()).sqrt())
 
     double = first.double(), second.double()
     difference = abs(float(linear_cka(first, second).biased) - kernels(*double))
