@@ -141,6 +141,35 @@ def test_nc1_ignores_invertible_maps_only_where_units_are_fewer_than_classes():
         assert other.cdnv != pytest.approx(one.cdnv, rel=1e-2)
 
 
+def nearly_flat(seed=0):
+    """Six units that say nearly one thing: class means reach 30,000 times further one way than another."""
+    features, labels = clusters(300, 6, 10, seed=seed)
+    return features * 10.0 ** -torch.tensor([0.0, 2.0, 3.0, 3.5, 4.0, 4.5]) @ orthogonal(6, seed=seed + 2), labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_directions_of_little_extent_keep_their_share_of_nc1(seed):
+    """As after a first convolution, whose maps all mean the brightness of a picture."""
+    features, labels = nearly_flat(seed)
+    factors = torch.tensor([0.5, 2.0, 1.5, 0.6, 1.0, 1.8])
+    one, other = read(features, labels), read(features * factors, labels)
+    assert one.directions == other.directions == 6
+    # before it was turned and flattened it was a well-conditioned matrix, with the same NC1
+    assert one.nc1 == pytest.approx(read(*clusters(300, 6, 10, seed=seed)).nc1, rel=1e-6)
+    assert other.nc1 == pytest.approx(one.nc1, rel=1e-6)
+
+
+def test_the_null_of_directions_of_little_extent_is_that_of_any():
+    """White noise reads `m D / (C - D - 2)` on average under every invertible map, medians a little less."""
+    flat, round_ = (
+        collapse_null(scatter_of(*some), draws=100, seed=1).nc1.log() for some in (nearly_flat(), clusters(300, 6, 10))
+    )
+    assert bool(flat.isfinite().all())
+    assert float(flat.mean()) == pytest.approx(
+        float(round_.mean()), abs=5 * math.sqrt(float(flat.var() + round_.var()) / 100)
+    )
+
+
 def test_halves_merge_to_the_whole():
     features, labels = clusters()
     parts = [Scatter(), Scatter()]
@@ -267,6 +296,9 @@ def test_a_layer_of_constants_has_no_numbers():
     assert found.directions == 0
     for value in (found.nc1, found.cdnv, found.equinorm, found.equiangular):
         assert math.isnan(value)
+    null = collapse_null(scatter_of(torch.ones(20, 3), torch.arange(20) % 4))
+    for values in (null.nc1, null.cdnv, null.equinorm, null.equiangular):
+        assert bool(values.isnan().all())
 
 
 def test_classes_with_one_mean_are_infinitely_far_from_collapse():

@@ -74,13 +74,14 @@ class CollapseNull:
 def collapse(scatter: ClassScatter) -> Collapse:
     """NC1, NC2 and CDNV from the class means and the scatter around them.
 
-    Unchanged by shifting, scaling and rotating the activations. NC1 is unchanged by every invertible linear map too as
-    long as the units are fewer than the classes; with more of them the pseudo-inverse looks along the class means
-    alone, and it is not.
+    Unchanged by shifting, scaling and rotating the activations. NC1 is unchanged by every invertible linear map too where
+    the class means extend along all units, as they may where the units are fewer than the classes; else the
+    pseudo-inverse looks along the class means alone, and it is not.
 
     The pseudo-inverse takes a direction of `Sb` as zero where the class means extend along it by less than
-    `max(C, D) eps` of the largest extent, `eps` being that of float32, in which activations mostly come. Nothing is a
-    difference of large numbers, so classes that have collapsed keep their digits. Time `C D^2 + C^3`.
+    `max(C, D) eps` of the largest extent, `eps` being that of float32, in which activations mostly come. The means
+    themselves are decomposed, not their products, so directions down to that extent keep their digits; and nothing is a
+    difference of large numbers, so classes that have collapsed keep theirs. Time `C D (C + D)`.
 
     Raises:
         ValueError: if there are not two classes of two examples.
@@ -95,8 +96,9 @@ def collapse(scatter: ClassScatter) -> Collapse:
     counted = _usable(scatter)
     means, counts = counted.means, counted.counts
     offsets = means - means.mean(0)
-    gram, spread = offsets @ offsets.T, offsets @ counted.within @ offsets.T
-    nc1, directions = _nc1(gram, spread, _tolerance(counted))
+    gram = offsets @ offsets.T
+    extents, axes = _directions(offsets)
+    nc1, directions = _nc1(extents, ((axes @ counted.within) * axes).sum(-1), _tolerance(counted))
     norms, cosines = _shape(gram)
     pairs = _cdnv(gram, counted.spreads)
     return Collapse(
@@ -120,9 +122,8 @@ def collapse_null(scatter: ClassScatter, *, draws: int = 20, seed: int = 0) -> C
     Under shuffled labels the means of classes of $n_c$ of the $n$ examples, around the mean of all, have the
     covariance $S (\delta_{cc'} / n_c - 1/n)$, with $S$ the unbiased covariance of all, and are Gaussian to the extent
     that many examples are averaged. So a draw needs no examples: with $Z$ standard normal of `C` rows, divided by
-    $\sqrt{n_c}$ and centred, the Gram matrix of the means is $G = Z S Z^\top$. What lies within classes is what the
-    means leave of the whole, so around it they have the products $Z S^2 Z^\top (n - 1)/n - G \operatorname{diag}(n_c
-    / n) G$.
+    $\sqrt{n_c}$ and centred, and $R^\top R = S$, the means are $M = Z R$. What lies within classes is what the means leave
+    of the whole, $S (n - 1)/n - M^\top \operatorname{diag}(n_c / n) M$.
 
     For `C` classes of `m` examples and white activations, NC1 is about `m (C - 1) / (D - C)` where `D > C`, and, for
     any activations of full rank, `m D / (C - D - 2)` where `D < C - 2`; the CDNV is about `m / 2` where `D` is large.
@@ -149,18 +150,19 @@ def collapse_null(scatter: ClassScatter, *, draws: int = 20, seed: int = 0) -> C
     draws = min(draws, max(3, DRAWS_OF_CLASSES // classes))
     covariance = counted.covariance * (counted.n / (counted.n - 1))
     generator = torch.Generator().manual_seed(seed)
-    means = torch.randn(draws, classes, width, generator=generator, dtype=torch.float64)
+    means = torch.randn(draws, classes, width, generator=generator, dtype=torch.float64) @ _root(covariance)
     shares = counts.double() / counted.n
     means = means / counts.double().sqrt()[:, None]
     means = means - (shares @ means)[:, None]
-    seen = means @ covariance
-    gram = seen @ means.mT
-    spread = seen @ seen.mT * ((counted.n - 1) / counted.n) - (gram * shares) @ gram
     # from here on classes weigh the same
-    gram, spread = _centred(gram), _centred(spread)
+    offsets = means - means.mean(1, keepdim=True)
+    extents, axes = _directions(offsets)
+    taken = ((means @ axes.mT).square() * shares[:, None]).sum(-2)
+    along = ((axes @ covariance) * axes).sum(-1) * ((counted.n - 1) / counted.n) - taken
+    gram = offsets @ offsets.mT
     norms, cosines = _shape(gram)
     return CollapseNull(
-        nc1=_nc1(gram, spread, _tolerance(counted))[0],
+        nc1=_nc1(extents, along.clamp(min=0), _tolerance(counted))[0],
         cdnv=_mean_of_pairs(_cdnv(gram, covariance.trace() * (1 - 1 / counts.double()))),
         equinorm=norms,
         equiangular=cosines,
@@ -239,27 +241,35 @@ def _usable(scatter: ClassScatter) -> ClassScatter:
     return ClassScatter(n, names, scatter.counts[usable], scatter.means[usable], within, scatter.spreads[usable])
 
 
-def _centred(products: Tensor) -> Tensor:
-    """Products of vectors around their mean, from those of the vectors themselves."""
-    rows = products - products.mean(-1, keepdim=True)
-    return rows - rows.mean(-2, keepdim=True)
+def _root(covariance: Tensor) -> Tensor:
+    """A matrix `R` with `R^T R` the covariance; directions of none are given what is far below the tolerance."""
+    width, largest = len(covariance), float(covariance.diagonal().max())
+    if not largest > 0:
+        return torch.zeros_like(covariance)
+    rounding = 4 * width * torch.finfo(torch.float64).eps
+    scaled = covariance / largest + rounding * torch.eye(width, dtype=torch.float64)
+    root: Tensor = torch.linalg.cholesky(scaled).mT * math.sqrt(largest)
+    return root
 
 
 def _tolerance(scatter: ClassScatter) -> float:
     return max(len(scatter.counts), scatter.width) * torch.finfo(torch.float32).eps
 
 
-def _nc1(gram: Tensor, spread: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
-    r"""`Tr(Sw Sb^+) / C` from the products of centred class means, and of these around `Sw`; and the rank of `Sb`.
+def _directions(offsets: Float[Tensor, "*draws C D"]) -> tuple[Float[Tensor, "*draws k"], Float[Tensor, "*draws k D"]]:
+    """How far centred class means extend along their principal axes, and these axes, one a row."""
+    found = torch.linalg.svd(offsets, full_matrices=False)
+    return found.S, found.Vh
+
+
+def _nc1(extents: Tensor, along: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    r"""`Tr(Sw Sb^+) / C` from the class means' extents and the variance within classes along each; and the rank of `Sb`.
 
     With the means' singular value decomposition $M = U s V^\top$, $\Sigma_B = M^\top M / C$, so NC1 is
-    $\sum_k v_k^\top \Sigma_W v_k / s_k^2 = \sum_k u_k^\top (M \Sigma_W M^\top) u_k / s_k^4$: nothing of the width is
-    decomposed.
+    $\sum_k v_k^\top \Sigma_W v_k / s_k^2$.
     """
-    squares, turns = torch.linalg.eigh(gram)
-    seen = squares > tolerance**2 * squares[..., -1:]
-    along = (turns * (spread @ turns)).sum(-2)
-    terms = torch.where(seen, along / squares.where(seen, 1.0).square(), 0.0)
+    seen = extents > tolerance * extents[..., :1]
+    terms = torch.where(seen, along / extents.where(seen, 1.0).square(), 0.0)
     directions = seen.sum(-1)
     return terms.sum(-1).where(directions > 0, math.nan), directions
 
