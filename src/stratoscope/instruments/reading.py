@@ -73,7 +73,8 @@ def last_of(measured: Group, *names: str, dim: str | None = "layer") -> Iterator
 def _table(array: xr.DataArray, split: str | None, dim: str | None, labels: list[str | None]) -> np.ndarray:
     """Steps x places as floats."""
     if split is not None and "split" in array.dims:
-        array = array.sel(split=split)
+        # a variable is not there for every split: class numbers need labels
+        array = array.reindex(split=[split]).isel(split=0)
     if dim is None:
         return array.values.astype(float).reshape(-1, 1)
     array = array.transpose("step", dim)
