@@ -105,6 +105,25 @@ def test_labels_for_each_token_are_not_classes_of_examples():
     assert sample(SUBJECTS["tied"](), Activations(), "mix").labels is None
 
 
+@pytest.mark.parametrize("pooling", ["gap", "spatial"])
+def test_examples_with_the_ignored_label_are_no_class_of_their_own(pooling):
+    inputs = torch.randn(40, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 4
+    labels[labels == 3] = -100
+    found = sample(Subject(nn.Sequential(nn.Conv2d(3, 2, 3)), (inputs, labels)), Activations(pooling=pooling), "0")
+    assert found.labels.unique().tolist() == [0, 1, 2]
+    assert len(found.features) == len(found.ids) == len(found.labels)
+    assert len(found.ids.unique()) == 30
+    assert "10 without a label (-100) left out" in found.note
+
+
+def test_where_all_labels_are_ignored_the_sample_has_none():
+    inputs = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    found = sample(Subject(nn.Sequential(nn.Linear(3, 2)), (inputs, torch.full((9,), -100))), Activations(), "0")
+    assert found.labels is None
+    assert len(found.features) == 9
+
+
 def test_sentences_of_different_length_cannot_be_laid_flat():
     batches = [(torch.zeros(4, steps, 3), torch.zeros(4, dtype=torch.int64)) for steps in (5, 6)]
     subject = Subject(nn.Sequential(nn.Linear(3, 2)), batches)

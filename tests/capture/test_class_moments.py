@@ -74,6 +74,22 @@ def test_without_class_labels_there_are_no_classes():
         assert moments(subject, ClassMoments(), "0").scatter.classes == ()
 
 
+@pytest.mark.parametrize("pooling", ["gap", "spatial"])
+def test_examples_with_the_ignored_label_are_left_out(pooling):
+    inputs = torch.randn(40, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 4
+    ignored = labels == 3
+    model, need = nn.Sequential(nn.Conv2d(3, 2, 3)), ClassMoments(pooling=pooling)
+    found = moments(Subject(model, (inputs, labels.masked_fill(ignored, -100))), need, "0")
+    alone = moments(Subject(model, (inputs[~ignored], labels[~ignored])), need, "0")
+    assert found.scatter.classes == (0, 1, 2)
+    assert found.examples == alone.examples == 30
+    if pooling == "gap":  # spatial positions are drawn by place in the batch
+        assert_close(found.scatter.within, alone.scatter.within)
+    with pytest.raises(NotApplicable, match="has a label"):
+        moments(Subject(model, (inputs, torch.full((40,), -100))), need, "0")
+
+
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(SettingError, match="choose one of gap, flatten, spatial"):
         ClassMoments(pooling="mean")

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stratoscope.capture.batch import Memo, SiteBatch
+from stratoscope.capture.loss import IGNORED_LABEL
 from stratoscope.capture.needs import Kept, KeptReducer, Site
 from stratoscope.capture.pooling import check_pooling, pooled_in_words, rows_of
 from stratoscope.errors import NotApplicable, SettingError
@@ -27,7 +28,8 @@ class Sample:
     Attributes:
         features: one row an example; float32, or float64 where the network computes in it. With `"spatial"` pooling
             several rows an example, which are not independent.
-        labels: class of each row's example, or `None` where the data have none (or not one an example).
+        labels: class of each row's example, or `None` where the data have none (or not one an example). Examples with
+            the label -100, which losses leave out, are left out of a sample in which others have labels.
         ids: for each row, the position of its example in the probe set; ascending.
         width_from: numbers an example had before projection to `features.shape[1]`.
         note: how it was pooled, sampled and projected, in words.
@@ -121,6 +123,7 @@ class ActivationSample(KeptReducer):
         self._labels: list[Tensor | None] = []
         self._ids: list[Tensor] = []
         self._width_from, self._size, self._rows_each = 0, 4, 1
+        self._left_out = 0
         self._arriving: torch.device | None = None
         self._result: Sample | None = None
 
@@ -172,6 +175,7 @@ class ActivationSample(KeptReducer):
         self._labels += other._labels
         self._ids += other._ids
         self._width_from = max(self._width_from, other._width_from)
+        self._left_out += other._left_out
         self._arriving = self._arriving or other._arriving
         self._result = None
 
@@ -207,6 +211,12 @@ class ActivationSample(KeptReducer):
         rows, ids = torch.cat(self._rows), torch.cat(self._ids)
         known = [labels for labels in self._labels if labels is not None]
         labels = torch.cat(known) if len(known) == len(self._labels) else None
+        if labels is not None and bool((ignored := labels == IGNORED_LABEL).any()):
+            if bool(ignored.all()):
+                labels = None
+            else:
+                self._left_out += len(ids[ignored].unique())
+                rows, ids, labels = rows[~ignored], ids[~ignored], labels[~ignored]
         if bool((ids[1:] < ids[:-1]).any()):
             order = ids.argsort(stable=True)
             rows, ids, labels = rows[order], ids[order], None if labels is None else labels[order]
@@ -216,6 +226,8 @@ class ActivationSample(KeptReducer):
 
     def _note(self, ids: Tensor) -> str:
         note = pooled_in_words(self._need.pooling, self._need.positions, len(ids.unique()), len(ids))
+        if self._left_out:
+            note += f", {self._left_out} without a label ({IGNORED_LABEL}) left out"
         if self._limit < self._need.n:
             note += f", cut from {self._need.n} examples to stay within the memory budget"
         if self._width_from > self._need.width:

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from stratoscope.capture.batch import Memo, SiteBatch
+from stratoscope.capture.loss import IGNORED_LABEL
 from stratoscope.capture.needs import Reducer, Site, Streamed
 from stratoscope.capture.pooling import IN_WORDS, check_pooling, rows_of
 from stratoscope.errors import NotApplicable, SettingError
@@ -45,7 +46,7 @@ class LayerMoments:
 class ClassMoments(Streamed):
     """Means and covariances of a layer's activations; the value is a `LayerMoments`.
 
-    Memory does not grow with the data: eight bytes for each pair of columns, and for each class and column.
+    Examples with the label -100, which losses leave out, are left out here, too. Memory does not grow with the data: eight bytes for each pair of columns, and for each class and column.
 
     Attributes:
         width: at most so many columns; wider activations are projected by a seeded count sketch.
@@ -110,12 +111,16 @@ class MomentsReducer(Reducer):
         need = self._need
         rows = rows_of(batch, need.pooling, need.positions, need.seed)
         labels = batch.of_batch.once("class labels", lambda: _labels(batch))
+        examples = batch.batch.n if labels is None else int((labels != IGNORED_LABEL).sum())
         if labels is not None and rows.examples is not None:
             labels = labels.to(rows.examples.device)[rows.examples]
         values = rows.values
+        if labels is not None and examples < batch.batch.n:
+            there = labels != IGNORED_LABEL
+            values, labels = values[there.to(values.device)], labels[there]
         scatter = Scatter()
         scatter.update(count_sketch(values, need.width, seed=need.seed), labels)
-        return _Batch(scatter, batch.batch.n, values.shape[1])
+        return _Batch(scatter, examples, values.shape[1])
 
     def merge(self, other: Self) -> None:
         """Take in what another reducer has seen."""
@@ -137,7 +142,7 @@ class MomentsReducer(Reducer):
 
     def _together(self) -> LayerMoments:
         if not self._scatter.count:
-            raise NotApplicable("the layer was not called on any example")
+            raise NotApplicable("the layer was not called on any example that has a label")
         scatter = self._scatter.result()
         note = f"{self._examples} examples, {IN_WORDS.get(self._need.pooling, f'{scatter.n} rows, one a position')}"
         if self._width_from > scatter.width:
