@@ -245,4 +245,7 @@ def test_the_network_is_not_said_again_where_it_gives_what_a_layer_gives(saved):
     last = measure(gaussian(200, 2, 5) @ gaussian(2, 60, 6))
     assert spoken(judged(saved, {"fc": last, "(root)": last})) == [("DM001", "fc")]
     other = measure(gaussian(200, 2, 6) @ gaussian(2, 60, 6))
-    assert spoken(judged(saved, {"fc": last, "(root)": other})) == [("DM001", "fc"), ("DM001", "(root)")]
+    (both,) = [f for f in judged(saved, {"fc": last, "(root)": other}) if f.outcome is Outcome.TIP]
+    assert (both.code, both.layer) == ("DM001", None)
+    # one fact and not one a layer
+    assert (both.evidence["count"], both.evidence["layers"]) == (2, "fc, (root)")

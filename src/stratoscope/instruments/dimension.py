@@ -64,7 +64,7 @@ from stratoscope.capture.pairs import Neighbours
 from stratoscope.errors import NotApplicable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
-from stratoscope.instruments.reading import At, last_of, passed_if_silent, some
+from stratoscope.instruments.reading import At, last_of, passed_if_silent, some, together
 from stratoscope.network.layers import ROOT
 from stratoscope.numerics.covariance_spectrum import (
     CovarianceSpectrum,
@@ -260,17 +260,18 @@ class Dimension(LayerInstrument):
             yield from self._duplicates(layers)
 
     def _few_directions(self, layers: list[At]) -> Iterator[Finding]:
-        for at in layers:
-            if at["saturation"] < self.low:
-                k, width = int(at["directions"]), int(at["width"])
-                yield self.finding(
-                    "DM001", Outcome.TIP,
-                    f"{k} of {width} directions hold {self.share:.0%} of the variance of {at.layer}",
-                    do="try a narrower layer, unless it is one of the last of a trained classifier, where as many "
-                    "directions as classes less one are usual",
-                    saturation=at["saturation"], limit=self.low, directions=k, width=width, n=int(at["n"]),
-                    participation_ratio=at["participation_ratio_unbiased"], **at.place,
-                )  # fmt: skip
+        found = [at for at in layers if at["saturation"] < self.low]
+        yield from together(
+            self, "DM001", found, lambda at: -at["saturation"], len(layers),
+            f"holds {self.share:.0%} of its variance in few directions",
+            lambda at: f"{at['directions']:.0f} of {at['width']:.0f}",
+            do="try a narrower layer, unless it is one of the last of a trained classifier, where as many directions as "
+            "classes less one are usual, or embeds few tokens",
+            evidence=lambda at: {
+                "saturation": at["saturation"], "limit": self.low, "directions": int(at["directions"]),
+                "width": int(at["width"]), "participation_ratio": at["participation_ratio_unbiased"], "n": int(at["n"]),
+            },
+        )  # fmt: skip
 
     def _many_scales(self, layers: list[At]) -> Iterator[Finding]:
         """TwoNN differs between the whole sample and quarters of it, by more than chance."""
