@@ -135,6 +135,16 @@ def test_unrelated_layers_read_as_noise():
     assert (spoken["CK003"].evidence["count"], spoken["CK003"].evidence["limit"]) == (4, 5)
 
 
+def test_few_examples_are_not_spoken_of_where_shuffled_ones_read_nothing():
+    """Wide layers of one direction: a unit count says nothing about the bias then."""
+    draws = gaussian(100, 1, seed=60)
+    wide = {str(place): sample(draws @ gaussian(1, 60, seed=61 + place)) for place in range(3)}
+    measured = Similarity().measure(See(wide))
+    assert measured["cka_biased_null"].values.max() < 0.05
+    spoken, _ = judged(measured)
+    assert "CK003" not in spoken
+
+
 def test_layers_that_cannot_be_compared_say_why():
     samples = five()
     broken = samples["a"].features.clone()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
+READS_HIGH = 0.05
+"""Biased CKA of shuffled examples from which few examples are worth a word."""
+
 
 class Table(NamedTuple):
     """A map at the last step at which it was measured on a split."""
@@ -137,10 +140,10 @@ def _few_examples(settings: Similarity, measured: Group) -> Iterator[Finding]:
     for split, rows in groupby(last_of(measured, "width"), key=lambda at: at.split):
         layers, n = list(rows), _n(measured, split)
         few = [at for at in layers if n < settings.examples_per_unit * at["width"]]
-        if not few:
-            continue
         null = [table.values for table in _tables_of_null(measured) if table.split == split]
         most = float(np.nanmax(null[0])) if null else float("nan")
+        if not few or most < READS_HIGH:
+            continue
         reads = f", up to {most:.2f} for shuffled examples" if null else ""
         yield settings.finding(
             "CK003", Outcome.SKIPPED,
