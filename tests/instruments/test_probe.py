@@ -158,6 +158,9 @@ def test_noise_reads_as_uninformative(saved):
     evidence = next(f for f in findings if f.code == "PB002").evidence
     assert (evidence["count"], evidence["of"], evidence["limit"]) == (sum(flags), 12, 0.25)
     assert evidence["low"] <= evidence["limit"]
+    says = next(f for f in findings if f.code == "PB002").says
+    assert says.startswith(f"A linear probe of {sum(flags):.0f} of 12 layers (")
+    assert "is not surely better than always saying the commonest class, 25.0%: the best, of " in says
 
 
 def test_clear_classes_pass(saved):

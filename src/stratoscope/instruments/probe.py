@@ -254,11 +254,12 @@ class Probe(LayerInstrument):
         if not layers:
             return
         best, names = max(layers, key=_accuracy_of), [str(at.layer) for at in layers]
-        who = names[0] if len(names) == 1 else f"{len(names)} of {of} layers: {some(names)}; the best of them"
+        where = names[0] if len(names) == 1 else f"{len(names)} of {of} layers ({some(names)})"
+        which = "it" if len(names) == 1 else f"the best, of {best.layer},"
         yield self.finding(
             "PB002", Outcome.TIP,
-            f"A linear probe of {who} is right in {best['accuracy']:.1%} (by the {best['n']:.0f} examples as low as "
-            f"{best['accuracy_low']:.1%}); always saying the commonest class gives {best['accuracy_floor']:.1%}",
+            f"A linear probe of {where} is not surely better than always saying the commonest class, {best['accuracy_floor']:.1%}: "
+            f"{which} is right in {best['accuracy']:.1%}, surely in {best['accuracy_low']:.1%} only (n = {best['n']:.0f})",
             do="check that labels and examples belong together; probe more examples, or train longer",
             accuracy=best["accuracy"], low=best["accuracy_low"], limit=best["accuracy_floor"],
             null=best["accuracy_null"], layers=", ".join(names), count=len(names), of=of, n=int(best["n"]),
