@@ -144,7 +144,7 @@ class _Measured:
             "_miller_madow": (one.x_miller_madow, "H(bin T), corrected for cells that were missed"),
         }
         found = {f"information_x{end}": self._bits(value, what) for end, (value, what) in x.items()}
-        found["information_x"] = self._bits(one.x, x[""][1], headline=1, note=self._note)
+        found["information_x"] = self._bits(one.x, x[""][1], note=self._note)
         if one.y is not None:
             found |= self._labels(one, band)
         found["singletons"] = quantity(
@@ -175,7 +175,7 @@ class _Measured:
         }
         found |= {f"information_y{end}": self._bits(value, what) for end, (value, what) in bits.items()}
         found["information_y_debiased"] = self._bits(
-            y.debiased, "I(bin T; Y) less what shuffled labels read", headline=2, note=self._note
+            y.debiased, "I(bin T; Y) less what shuffled labels read", headline=1, note=self._note
         )
         for name, value, what in (
             ("z", y.z, "deviations of I(bin T; Y) from shuffled labels"),
