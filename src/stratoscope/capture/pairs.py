@@ -152,8 +152,7 @@ def _plain(sample: Sample, needs: Sequence[Any]) -> dict[Any, Any]:
     points = centred(sample.features, precise=sample.features.shape[1] <= PRECISE)
     pair_pass(points, accumulators)
     found: dict[Any, Any] = {
-        need: Kernels(variances, kernel.sums.unflatten(0, (2, -1)), _or_none(kernel.own))
-        for need, (variances, kernel) in kernels.items()
+        need: Kernels(variances, kernel.sums, kernel.own) for need, (variances, kernel) in kernels.items()
     }
     known = nearest.refined(points) if nearest else None
     for need in needs:
@@ -164,12 +163,7 @@ def _plain(sample: Sample, needs: Sequence[Any]) -> dict[Any, Any]:
 
 def _kernels(need: KernelSums, sample: Sample) -> tuple[Tensor, KernelAccumulator]:
     variances = need.of_sample(sample.features)
-    both = torch.cat([variances, 4 * variances])
     if sample.labels is None:
-        return variances, KernelAccumulator(both, len(sample.features))
+        return variances, KernelAccumulator(variances, len(sample.features))
     names, place = sample.labels.unique(return_inverse=True)
-    return variances, KernelAccumulator(both, len(place), place, len(names))
-
-
-def _or_none(own: Tensor | None) -> Tensor | None:
-    return None if own is None else own.unflatten(0, (2, -1))
+    return variances, KernelAccumulator(variances, len(place), place, len(names))

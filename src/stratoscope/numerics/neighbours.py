@@ -17,7 +17,7 @@ SPARE = 4
 CLOSE = {torch.float32: 1e-2, torch.float64: 1e-7}
 """Squared distances below this share of the largest squared norm have lost digits in a product; they are computed anew."""
 
-_INDEX_BITS = 20
+_INDEX_BITS, _COLUMN_BITS = 20, 9
 _NUMBERS = 2**21
 
 
@@ -68,17 +68,16 @@ class NeighbourAccumulator(PairAccumulator):
 
     def update(self, distances: Float[Tensor, "a b"], rows: slice, columns: slice) -> None:
         """Take in one block, in both orders."""
-        bits = distances.double().view(torch.int64) >> _INDEX_BITS << _INDEX_BITS
-        if rows == columns:
-            bits = bits.fill_diagonal_(torch.iinfo(torch.int64).max)
-        self._take(bits, rows, columns)
+        own = distances.clone().fill_diagonal_(torch.inf) if rows == columns else distances
+        self._take(own, rows, columns.start)
         if rows != columns:
-            self._take(bits.T.contiguous(), columns, rows)
+            self._take(own.T.contiguous(), columns, rows.start)
 
-    def _take(self, bits: Tensor, rows: slice, columns: slice) -> None:
-        packed = bits | torch.arange(columns.start, columns.stop, device=bits.device)
-        near = _smallest(packed, min(self._held, packed.shape[1]))
-        self._candidates[rows] = _smallest(torch.cat([self._candidates[rows], near], 1), self._held)
+    def _take(self, distances: Tensor, rows: slice, first: int) -> None:
+        near = _nearest(distances, min(self._held, distances.shape[1]))
+        bits = distances.gather(1, near).double().view(torch.int64) >> _INDEX_BITS << _INDEX_BITS
+        both = torch.cat([self._candidates[rows], bits | (near + first)], 1)
+        self._candidates[rows] = _smallest(both, self._held)
 
     def refined(self, points: Points) -> NearestNeighbours:
         """The neighbours in order; distances that a product has rounded away are computed anew from differences.
@@ -95,6 +94,21 @@ class NeighbourAccumulator(PairAccumulator):
         for some in close.split(step):
             distances[some], index[some] = _exact(points, some, index[some])
         return NearestNeighbours(distances[:, : self._k].contiguous(), index[:, : self._k].contiguous())
+
+
+def _nearest(distances: Float[Tensor, "a b"], k: int) -> Int[Tensor, "a k"]:
+    """Columns of the `k` smallest of each row, or of others as near to 14 bits; in any order.
+
+    On a CPU the column goes into the last bits of a float32, whose partial sort is ten times as fast as one of pairs.
+    """
+    columns = distances.shape[1]
+    if distances.device.type != "cpu" or columns > 1 << _COLUMN_BITS or k == columns:
+        return distances.topk(k, largest=False, sorted=False).indices
+    # a distance beyond what float32 holds is as good as infinite
+    bits = distances.float().view(torch.int32) >> _COLUMN_BITS << _COLUMN_BITS
+    packed = (bits | torch.arange(columns, dtype=torch.int32)).numpy()
+    nearest = np.partition(packed, k - 1, axis=1)[:, :k] & ((1 << _COLUMN_BITS) - 1)
+    return torch.from_numpy(nearest.astype(np.int64))
 
 
 def _smallest(table: Int[Tensor, "a b"], k: int) -> Int[Tensor, "a k"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Literal
 
@@ -110,6 +111,8 @@ class Axis:
 
     def to_json(self) -> str:
         """The form on disk."""
+        if len(self.members) == 1 and type(self.members[0]) is str:  # 1, 1.0 and True are equal and read differently
+            return _of_one(self.kind, self.members[0])
         return to_json({self.kind: self.members}, "A label")
 
     @classmethod
@@ -123,6 +126,12 @@ class Axis:
         if axis is None or axis.size > MAX_PLACES:
             raise RecordError(f"An axis of the record is damaged ({text:.60}); use a copy that is whole.")
         return axis
+
+
+@lru_cache(maxsize=4096)
+def _of_one(kind: Kind, label: str) -> str:
+    """The form of a single name: a layer's, say, which hundreds of variables have."""
+    return to_json({kind: (label,)}, "A label")
 
 
 def _parse(text: str) -> Axis | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from stratoscope.errors import RecordError
 from stratoscope.record.axis import Axis
 from stratoscope.record.quantity import Quantity
-from stratoscope.record.values import digest, to_json
+from stratoscope.record.values import copy_of, digest, to_json
 
 INLINE_BYTES = 256 * 1024
 """Arrays from this size on lie in files of their own; smaller ones in the database."""
@@ -148,7 +147,7 @@ class Encoder:
         )
         self.dims[entry.instrument, entry.label, entry.name] = dims
         coords = {dim: tuple(labels) for dim, labels in quantity.coords.items()}
-        return _Known(values.dtype, values.shape, dims, coords, copy.deepcopy(dict(quantity.attrs)), series)
+        return _Known(values.dtype, values.shape, dims, coords, copy_of(quantity.attrs), series)
 
     def _check_dims(self, entry: Entry, dims: tuple[str, ...], values: NDArray[Any], what: str) -> None:
         if len(dims) != values.ndim or len(set(dims)) != len(dims):

@@ -233,8 +233,10 @@ def forget_from(connection: sqlite3.Connection, step: int) -> None:
 
 def forget_group(connection: sqlite3.Connection, instrument: str, label: str) -> None:
     """Delete every series of one group."""
-    of_group = "SELECT id FROM series WHERE instrument = ? AND label = ?"
-    connection.execute(f"DELETE FROM point WHERE series IN ({of_group})", (instrument, label))
+    connection.execute(
+        "DELETE FROM point WHERE series IN (SELECT id FROM series WHERE instrument = ? AND label = ?)",
+        (instrument, label),
+    )
     connection.execute("DELETE FROM series WHERE instrument = ? AND label = ?", (instrument, label))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,7 +26,7 @@ def to_json(value: Any, what: str) -> str:
     '{"a":NaN,"b":[1,2]}'
     """
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+        return _ENCODER.encode(value)
     except (TypeError, ValueError) as error:
         raise RecordError(f"{what} cannot be kept in a record: {error}; use numbers, text, lists and dicts.") from error
 
@@ -32,6 +34,15 @@ def to_json(value: Any, what: str) -> str:
 def digest(text: str) -> str:
     """A short name for a text that differs where the text differs."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+PLAIN = (str, int, float, bool, type(None))
+"""Types of values that nobody can change."""
+
+
+def copy_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy that later changes of the original do not reach."""
+    return {name: value if type(value) in PLAIN else copy.deepcopy(value) for name, value in attributes.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -47,3 +58,7 @@ def _plain(value: Any) -> Any:
         if hasattr(value, turn):
             return getattr(value, turn)()
     raise TypeError(f"{type(value).__name__} {value!r:.60} has no text form")
+
+
+# made once: `json.dumps` makes one at each call that asks for anything unusual
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
