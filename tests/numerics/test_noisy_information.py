@@ -110,7 +110,7 @@ def test_many_classes_are_summed_the_other_way():
     table = torch.stack([labels.roll(shift) for shift in range(1, 120)])
     many = noisy_information(features, torch.tensor([0.2]), labels, shuffles=table, draws=300, generator=generator())
     few = noisy_information(features, torch.tensor([0.2]), labels, shuffles=table[:4], draws=300, generator=generator())
-    assert torch.equal(few.x, many.x)
+    assert float(few.x[0]) == pytest.approx(float(many.x[0]), abs=1e-5)
     assert float(few.y[0]) == pytest.approx(float(many.y[0]), abs=1e-5)
     fifth = noisy_information(features, torch.tensor([0.2]), labels.roll(1), draws=300, generator=generator())
     alone = noisy_information(
