@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Self
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -16,6 +17,9 @@ from stratoscope.capture.pooling import IN_WORDS, check_pooling, rows_of
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.numerics.scatter import ClassScatter, Scatter
 from stratoscope.numerics.sketch import count_sketch
+
+WAITING = 2**17
+"""Numbers of small batches that wait at one site to be multiplied together."""
 
 
 @dataclass(frozen=True)
@@ -75,39 +79,43 @@ class ClassMoments(Streamed):
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """The moments of one batch, shared by all sites that give the same tensor."""
+class _Rows:
+    """The rows of one batch, shared by all sites that give the same tensor."""
 
-    scatter: Scatter
+    values: Tensor
+    labels: Tensor | None
     examples: int
     width_from: int
 
 
 class MomentsReducer(Reducer):
-    """Merges the moments of batches."""
+    """Merges the moments of batches; small batches wait for each other, since many small products are slow."""
 
     def __init__(self, need: ClassMoments) -> None:
         self._need = need
         self._scatter = Scatter()
+        self._waiting: list[_Rows] = []
         self._examples = self._width_from = 0
         self._shown: list[object] = []
         self._result: LayerMoments | None = None
 
     def update(self, batch: SiteBatch) -> None:
         """Take in one batch."""
-        found, mark = batch.of_value.once((self._need, "scatter"), lambda: (self._of(batch), object()))
+        found, mark = batch.of_value.once((self._need, "rows"), lambda: (self._of(batch), object()))
         if self._width_from and found.width_from != self._width_from:
             raise NotApplicable(
                 f"{batch.site.name} gives {self._width_from} numbers for some examples and {found.width_from} for "
                 "others; ask for pooling='gap'"
             )
-        self._scatter.merge(found.scatter)
+        self._waiting.append(found)
         self._examples += found.examples
         self._width_from = found.width_from
         self._shown.append(mark)
         self._result = None
+        if sum(rows.values.numel() for rows in self._waiting) > WAITING:
+            self._reduce()
 
-    def _of(self, batch: SiteBatch) -> _Batch:
+    def _of(self, batch: SiteBatch) -> _Rows:
         need = self._need
         rows = rows_of(batch, need.pooling, need.positions, need.seed)
         labels = batch.of_batch.once("class labels", lambda: _labels(batch))
@@ -118,12 +126,23 @@ class MomentsReducer(Reducer):
         if labels is not None and examples < batch.batch.n:
             there = labels != IGNORED_LABEL
             values, labels = values[there.to(values.device)], labels[there]
-        scatter = Scatter()
-        scatter.update(count_sketch(values, need.width, seed=need.seed), labels)
-        return _Batch(scatter, examples, values.shape[1])
+        values = count_sketch(values, need.width, seed=need.seed)
+        assert batch.value is not None
+        # later layers may change in place what is the network's own
+        theirs = values.untyped_storage().data_ptr() == batch.value.untyped_storage().data_ptr()
+        return _Rows(values.clone() if theirs else values, labels, examples, rows.values.shape[1])
+
+    def _reduce(self) -> None:
+        parts, self._waiting = self._waiting, []
+        known = [rows.labels for rows in parts if rows.labels is not None]
+        if parts:
+            labels = torch.cat(known) if len(known) == len(parts) else None
+            self._scatter.update(torch.cat([rows.values for rows in parts]), labels)
 
     def merge(self, other: Self) -> None:
         """Take in what another reducer has seen."""
+        self._reduce()
+        other._reduce()
         self._scatter.merge(other._scatter)
         self._examples += other._examples
         self._width_from = max(self._width_from, other._width_from)
@@ -131,7 +150,7 @@ class MomentsReducer(Reducer):
         self._result = None
 
     def shown(self) -> Hashable:
-        """Which batches' moments were merged."""
+        """Which batches were taken in."""
         return tuple(map(id, self._shown))
 
     def result(self) -> LayerMoments:
@@ -141,6 +160,7 @@ class MomentsReducer(Reducer):
         return self._result
 
     def _together(self) -> LayerMoments:
+        self._reduce()
         if not self._scatter.count:
             raise NotApplicable("the layer was not called on any example that has a label")
         scatter = self._scatter.result()
