@@ -202,6 +202,8 @@ def test_a_wide_layer_says_nothing():
     assert value(found, "information_y") == pytest.approx(1.0)
     assert value(found, "information_y_debiased") == 0.0
     assert math.isnan(value(found, "information_y_z"))
+    # so a report does not put bins in front, but noise, which has an answer for any layer
+    assert {name for name, quantity in found.items() if "headline" in quantity.attrs} == {"noisy_y"}
 
 
 def test_places_of_one_image():

@@ -175,7 +175,7 @@ class _Measured:
         }
         found |= {f"information_y{end}": self._bits(value, what) for end, (value, what) in bits.items()}
         found["information_y_debiased"] = self._bits(
-            y.debiased, "I(bin T; Y) less what shuffled labels read", headline=1, note=self._note
+            y.debiased, "I(bin T; Y) less what shuffled labels read", note=self._note
         )
         for name, value, what in (
             ("z", y.z, "deviations of I(bin T; Y) from shuffled labels"),
@@ -232,7 +232,7 @@ class _Measured:
         )
         if labels is not None:
             found["noisy_y"] = self._by_noise(
-                drawn.y, f"I(T + N; Y), {_NOISE}", "bit", across="noisy_x", plane="Noisy plane", chart="plane"
+                drawn.y, f"I(T + N; Y), {_NOISE}", "bit", across="noisy_x", plane="Noisy plane", chart="plane", headline=1
             )
             found["noisy_y_z"] = self._by_noise(
                 _deviations(drawn, self.made.permutations), "deviations of I(T + N; Y) from shuffled labels", "1"
