@@ -109,6 +109,12 @@ def test_variables_are_the_numbers_of_the_mathematics():
     assert not {"nc3", "nc4"} & set(measured)
 
 
+def test_a_null_far_above_does_not_press_the_numbers_flat():
+    measured = measure(*clusters(0.05))
+    assert value(measured, "cdnv_null") > 30 * value(measured, "cdnv")
+    assert [measured[name].attrs["scale"] for name in ("cdnv", "nc1")] == ["log", "log"]
+
+
 def test_noise_reads_as_noise():
     flags = [value(measure(*clusters(0.5, seed=seed)), "uninformative") for seed in range(5)]
     assert sum(flags) == 0

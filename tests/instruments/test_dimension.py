@@ -190,6 +190,12 @@ def test_float32_and_float64_agree():
         np.testing.assert_allclose(found.values, other[name].values, rtol=1e-4, err_msg=name)
 
 
+def test_a_ceiling_far_above_does_not_press_the_numbers_flat():
+    found = measure(gaussian(150, 2, 3) @ gaussian(2, 100, 4))
+    assert value(found, "rankme_ceiling") > 30 * value(found, "rankme")
+    assert [found[name].attrs["scale"] for name in ("twonn", "rankme")] == ["log", "log"]
+
+
 def test_seeds_move_only_what_is_drawn():
     features = gaussian(150, 6, 4)
     one, same, other = (measure(features, seed=s) for s in (0, 0, 1))

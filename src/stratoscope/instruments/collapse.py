@@ -87,7 +87,7 @@ READ = (
 """What judgements read; the first is there wherever anything is."""
 
 _SHOWN: dict[str, dict[str, Any]] = {
-    "cdnv": {"headline": 1}, "nc1": {"headline": 2}, "nc2_equiangular": {"headline": 3}, "nc2_equinorm": {}, "nc3": {},
+    "cdnv": {"headline": 1, "scale": "log"}, "nc1": {"headline": 2, "scale": "log"}, "nc2_equiangular": {"headline": 3}, "nc2_equinorm": {}, "nc3": {},
     "nc4": {},
 }  # fmt: skip
 """What a report draws; the other numbers bound these."""

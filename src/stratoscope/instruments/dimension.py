@@ -93,7 +93,7 @@ NULL_POINTS = 300
 """Draws of the normal distribution whose neighbours are looked at."""
 
 _SHOWN: dict[str, dict[str, Any]] = {
-    "twonn": {"headline": 1}, "participation_ratio_unbiased": {"headline": 2}, "rankme": {"headline": 3},
+    "twonn": {"headline": 1, "scale": "log"}, "participation_ratio_unbiased": {"headline": 2}, "rankme": {"headline": 3, "scale": "log"},
     "lid": {}, "alpha": {}, "saturation": {"valid_min": 0.0, "valid_max": 1.0}, "participation_ratio": {},
     "scale_ratio": {},
 }  # fmt: skip
