@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from stratoscope.charts.variable import Variable, variables_of
 from stratoscope.report.table import Column, Row, Table
@@ -20,7 +23,7 @@ def headline(table: Table, rows: Sequence[Row]) -> list[Column]:
 
     A variable may claim its place with the attribute `headline` (a number, smaller is earlier). Otherwise each instrument
     shows its first variable before any shows its second, since instruments put first what matters most, and what is said
-    of a matrix goes before what is said of a tensor. Columns that are the same in every row, ends of intervals, references
+    of a matrix goes before what is said of a tensor. Columns that are the same or not finite in every row, ends of intervals, references
     and counts come after the others.
     """
     here = {key for row in rows for key in row.cells}
@@ -44,6 +47,8 @@ def _dull(column: Column, table: Table, rows: Sequence[Row]) -> bool:
         return True
     found = [table.value(row, column.key) for row in rows]
     values = {value[1] for value in found if value is not None}
+    if not any(math.isfinite(value) for value in values):
+        return True
     return len(values) < 2 and sum(value is not None for value in found) > 1 and variable.same_everywhere
 
 
@@ -57,8 +62,11 @@ def scalars(record: Record) -> list[Variable]:
 
 
 def pictured(variables: Sequence[Variable]) -> set[str]:
-    """Names of an instrument's variables that a short report shows: those with `headline`, else the first that vary."""
-    telling = [v for v in variables if v.measured.any() and not _says_little(v)]
+    """Names of an instrument's variables that a short report shows: those with `headline`, else the first that vary.
+
+    What is nowhere finite is no picture.
+    """
+    telling = [v for v in variables if np.isfinite(v.values[v.measured]).any() and not _says_little(v)]
     claimed = [v for v in telling if "headline" in v.attrs]
     others = [v for v in telling if "headline" not in v.attrs]
     others.sort(key=lambda v: v.place == "param")
