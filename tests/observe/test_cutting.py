@@ -149,6 +149,19 @@ def test_the_numbers_are_those_of_a_plain_loop(body):
     assert found.difference.difference == pytest.approx(((one & ~other).sum() - (other & ~one).sum()) / 300)
 
 
+def test_examples_with_the_ignored_label_are_left_out(body):
+    ignored = torch.arange(300) % 7 == 2
+    masked = {split: (inputs, labels.masked_fill(ignored, -100)) for split, (inputs, labels) in DATA.items()}
+    alone = {split: (inputs[~ignored], labels[~ignored]) for split, (inputs, labels) in DATA.items()}
+    one, other = cut(body, masked, "1"), cut(body, alone, "1")
+    assert (one.whole, one.difference.n, one.n_fitted) == (other.whole, other.difference.n, other.n_fitted)
+    assert one.params_probe == other.params_probe
+    assert one.cut.accuracy == pytest.approx(other.cut.accuracy, abs=0.01)
+    none = (DATA["train"][0], torch.full((300,), -100))
+    with pytest.raises(SubjectError, match="all 300 labels are -100"):
+        cut(body, none, "1")
+
+
 def test_one_split_is_cut_in_halves(body):
     found = cut(body, DATA["test"], "1")
     assert (found.fitted_on, found.scored_on, found.n_fitted) == ("data", "data", 150)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stratoscope.capture.loss import loss_of
+from stratoscope.capture.loss import IGNORED_LABEL, loss_of
 from stratoscope.capture.pooling import IN_WORDS, rows_of
 from stratoscope.capture.restore import on_host, untouched
 from stratoscope.capture.running import call, dtype_of
@@ -143,6 +143,20 @@ class _Seen:
     labels: Tensor
     right: Tensor
 
+    def labelled(self) -> _Seen:
+        """Without the examples whose label is the one that losses leave out."""
+        there = self.labels != IGNORED_LABEL
+        if bool(there.all()):
+            return self
+        if not bool(there.any()):
+            raise SubjectError(
+                f"A probe is fitted to classes; all {len(there)} labels are {IGNORED_LABEL}, which is none."
+            )
+        last = None if self.last is None else self.last[there]
+        return _Seen(
+            self.features[there], last, self.labels[there], self.right[there] if len(self.right) else self.right
+        )
+
 
 @dataclass
 class _Cutting:
@@ -205,7 +219,7 @@ class _Cutting:
         whole = torch.cat(known) if len(known) == len(last) else None
         if whole is not None and not_finite(whole):
             whole = None
-        return _Seen(found, whole, torch.cat(labels), torch.cat(right) if right else torch.empty(0))
+        return _Seen(found, whole, torch.cat(labels), torch.cat(right) if right else torch.empty(0)).labelled()
 
     def _whole(self, stored: Batch) -> Any:
         """What the whole network gives; timed."""
@@ -225,13 +239,19 @@ class _Cutting:
 
     def _right(self, output: Any, batch: Batch) -> Tensor:
         """Whether the whole network is right on each example."""
+        labels = _classes(batch)
+        there = labels != IGNORED_LABEL
+        if not there.any():
+            return torch.zeros(batch.n, dtype=torch.bool)
         try:
-            loss = loss_of(None, output, replace(batch, labels=_classes(batch).to(self.subject.device)), self.model)
+            loss = loss_of(None, output, replace(batch, labels=labels.to(self.subject.device)), self.model)
         except NotApplicable as why:
             raise SubjectError(f"The network's own accuracy is not known: {why}.") from why
-        if loss.logits is None or loss.labels is None or len(loss.labels) != batch.n:
+        if loss.logits is None or loss.labels is None or len(loss.labels) != int(there.sum()):
             raise SubjectError("The network gives no scores of classes, one row an example; only a classifier is cut.")
-        return (loss.logits.argmax(1) == loss.labels).cpu()
+        right = torch.zeros(batch.n, dtype=torch.bool)
+        right[there] = (loss.logits.argmax(1) == loss.labels).cpu()
+        return right
 
     def _rows(self, reached: Any) -> Tensor:
         try:
