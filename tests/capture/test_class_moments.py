@@ -101,3 +101,14 @@ def test_what_makes_no_sense_is_refused():
     subject = Subject(nn.Sequential(nn.Linear(3, 2)), batches)
     with pytest.raises(NotApplicable, match="ask for pooling='gap'"):
         moments(subject, ClassMoments(pooling="flatten"), "0")
+
+
+def test_what_a_later_layer_changes_in_place_was_taken_before():
+    generator = torch.Generator().manual_seed(0)
+    inputs, labels = torch.randn(20, 3, generator=generator), torch.arange(20) % 2
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True))
+    found = moments(Subject(model, (inputs, labels)), ClassMoments(), "0").scatter
+    with torch.no_grad():
+        rows = model[0](inputs).double()
+    assert (rows < 0).any()
+    assert_close(found.covariance, torch.cov(rows.T, correction=0), rtol=1e-6, atol=1e-9)
