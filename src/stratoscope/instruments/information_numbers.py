@@ -232,7 +232,13 @@ class _Measured:
         )
         if labels is not None:
             found["noisy_y"] = self._by_noise(
-                drawn.y, f"I(T + N; Y), {_NOISE}", "bit", across="noisy_x", plane="Noisy plane", chart="plane", headline=1
+                drawn.y,
+                f"I(T + N; Y), {_NOISE}",
+                "bit",
+                across="noisy_x",
+                plane="Noisy plane",
+                chart="plane",
+                headline=1,
             )
             found["noisy_y_z"] = self._by_noise(
                 _deviations(drawn, self.made.permutations), "deviations of I(T + N; Y) from shuffled labels", "1"
