@@ -58,3 +58,19 @@ def test_shuffles_keep_the_sizes_the_groups_and_what_is_left_out():
     assert len({tuple(row.tolist()) for row in table}) > 20
     assert torch.equal(table, shuffled_labels(labels, group, 50, seed=1))
     assert shuffled_labels(labels, group, 0, seed=1).shape == (0, 10)
+
+
+def test_shuffles_within_parts_leave_each_part_its_labels():
+    generator = torch.Generator().manual_seed(3)
+    group = torch.arange(60) // 2
+    labels = torch.randint(-1, 4, (30,), generator=generator)[group]
+    within = torch.randint(0, 3, (30,), generator=generator)[group]
+    table = shuffled_labels(labels, group, 30, seed=1, within=within)
+    for row in table:
+        assert bool((row[::2] == row[1::2]).all())
+        assert torch.equal(row < 0, labels < 0)
+        for part in range(3):
+            assert row[within == part].sort().values.tolist() == labels[within == part].sort().values.tolist()
+    assert len({tuple(row.tolist()) for row in table}) == 30
+    one = torch.zeros_like(within)
+    assert torch.equal(shuffled_labels(labels, group, 5, seed=1, within=one), shuffled_labels(labels, group, 5, seed=1))

@@ -115,6 +115,16 @@ def test_clear_classes_are_read_and_noise_is_not():
         assert found.accuracy.null_mean == pytest.approx(0.25, abs=0.04)
 
 
+def test_noise_reads_what_shuffled_labels_read():
+    """Few examples, many units: where folds are not of equal classes, noise is read below chance."""
+    reads = [
+        probe(gaussian(90, 8, seed), torch.arange(90) % 3, folds=5, permutations=20).accuracy for seed in range(12)
+    ]
+    difference = torch.tensor([found.share - found.null_mean for found in reads])
+    assert float(difference.mean().abs()) < 4 * float(difference.std()) / math.sqrt(len(reads))
+    assert np.mean([found.null_mean for found in reads]) == pytest.approx(1 / 3, abs=0.02)
+
+
 def test_unequal_classes_without_signal_read_the_majority_and_balanced_chance():
     labels = (torch.arange(300) % 10 == 0).long()
     found = probe(gaussian(300, 3, 3), labels)

@@ -87,7 +87,12 @@ def class_accuracy(
 
 
 def shuffled_labels(
-    labels: Int[Tensor, " n"], group: Int[Tensor, " n"], permutations: int, seed: int
+    labels: Int[Tensor, " n"],
+    group: Int[Tensor, " n"],
+    permutations: int,
+    seed: int,
+    *,
+    within: Int[Tensor, " n"] | None = None,
 ) -> Int[Tensor, "permutations n"]:
     """Labels dealt out anew, the same one to all rows of a group; negative ones stay where they are.
 
@@ -96,6 +101,7 @@ def shuffled_labels(
         group: which rows belong together, counted from 0.
         permutations: how many times.
         seed: of the shuffles.
+        within: parts of the rows, such as folds, that keep their labels to themselves; the same for all rows of a group.
 
     >>> shuffled_labels(torch.tensor([4, 4, 7]), torch.tensor([0, 0, 1]), 5, seed=0)[:, 0].unique().tolist()
     [4, 7]
@@ -105,6 +111,9 @@ def shuffled_labels(
     dealt = (own >= 0).nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
     table = own.repeat(permutations, 1)
+    part = torch.zeros_like(own) if within is None else torch.zeros_like(own).scatter_(0, group, within)
+    dealt = dealt[part[dealt].argsort(stable=True)]
     for row in table:
-        row[dealt] = own[dealt[torch.randperm(len(dealt), generator=generator).to(dealt.device)]]
+        order = dealt[torch.randperm(len(dealt), generator=generator).to(dealt.device)]
+        row[dealt] = own[order[part[order].argsort(stable=True)]]
     return table[:, group]

@@ -69,7 +69,7 @@ class Reconstruction:
 
     Attributes:
         r2: 1 less the squared error over `floor`; may be negative.
-        standard_error: of `r2`, over examples.
+        standard_error: of `r2`, over examples to predict; the fits are taken as they are.
         error: mean squared error of a target.
         floor: the same when the mean of the fitted examples is predicted for all.
         strength: `lam / n` that generalised cross-validation chose; the geometric mean over the folds.
@@ -138,7 +138,8 @@ def class_probe(
     """Accuracy of a linear probe in closed form (after Alain and Bengio, arXiv:1610.01644), with a shuffled null.
 
     For each labelling, the true one and shuffled ones, the strength is chosen anew by generalised cross-validation.
-    Unchanged by shifting and scaling each unit.
+    Labels are shuffled within each fold: across folds, a class would be the rarer among the examples to predict the more
+    often it was fitted, and noise would read less than chance. Unchanged by shifting and scaling each unit.
 
     Args:
         folds: of the examples' features.
@@ -155,7 +156,10 @@ def class_probe(
     """
     classes = int(labels.max()) + 1
     permutations = min(permutations, max(0, MOST_COLUMNS // classes - 1))
-    tables = torch.cat([labels[None], shuffled_labels(labels, group, permutations, seed)])
+    within = torch.full_like(labels, -1)
+    for place, fold in enumerate(folds):
+        within[fold.test] = place
+    tables = torch.cat([labels[None], shuffled_labels(labels, group, permutations, seed, within=within)])
     which = torch.arange(len(tables), device=labels.device).repeat_interleave(classes)
     hits, tested, error, total = [], [], 0.0, 0.0
     strengths, degrees = [], []
