@@ -76,6 +76,22 @@ def naive(features, labels):
     }
 
 
+@pytest.mark.parametrize("width", [150, 700])
+@pytest.mark.parametrize("alike", [0.0, 0.999])
+def test_more_units_than_examples(width, alike):
+    """Nothing varies in most directions, which rounding may take below zero; the numbers are those of the few."""
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    few = torch.randn(60, 8, generator=draw) + 3 * torch.eye(8)[labels]
+    few = (1 - alike) * few + alike * few[:, :1]
+    turn = torch.linalg.qr(torch.randn(width, 8, generator=draw, dtype=torch.float64))[0]
+    wide = (few.double() @ turn.T).float()
+    found, known = collapse(scatter_of(wide, labels)), collapse(scatter_of(few, labels))
+    assert found.nc1 == pytest.approx(known.nc1, rel=1e-3)
+    assert found.cdnv == pytest.approx(known.cdnv, rel=1e-4)
+    assert torch.isfinite(collapse_null(scatter_of(wide, labels)).nc1).all()
+
+
 @given(seed=SEEDS, classes=st.integers(3, 7), width=st.integers(2, 12), single=st.booleans())
 @settings(deadline=None, max_examples=25)
 def test_equals_its_naive_twin(seed, classes, width, single):

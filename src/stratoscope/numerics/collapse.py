@@ -247,8 +247,13 @@ def _root(covariance: Tensor) -> Tensor:
     if not largest > 0:
         return torch.zeros_like(covariance)
     rounding = 4 * width * torch.finfo(torch.float64).eps
-    scaled = covariance / largest + rounding * torch.eye(width, dtype=torch.float64)
-    root: Tensor = torch.linalg.cholesky(scaled).mT * math.sqrt(largest)
+    scaled = covariance / largest
+    factor, failed = torch.linalg.cholesky_ex(scaled + rounding * torch.eye(width, dtype=torch.float64))
+    if int(failed):
+        # wide ones are summed in float32; with more units than examples that takes eigenvalues further below zero
+        values, vectors = torch.linalg.eigh(scaled)
+        factor = vectors * values.clamp(min=0).sqrt()
+    root: Tensor = factor.mT * math.sqrt(largest)
     return root
 
 
