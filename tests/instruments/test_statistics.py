@@ -118,7 +118,15 @@ def test_of_a_projection_nothing_is_said_of_units_and_the_rest_stays_right():
     wide = gaussian(300, 4000).relu() * torch.linspace(0, 2, 4000)
     exact = measure(wide, torch.arange(300) % 3, most_units=20)
     sketched = measure(count_sketch(wide, 1000, seed=0), torch.arange(300) % 3, width_from=4000)
-    for name in ("correlation", "sparsity", "kurtosis", "massive", "dead_share", "class_correlation", "class_sparsity"):
+    for name in (
+        "correlation",
+        "sparsity",
+        "kurtosis",
+        "massive",
+        "always_zero_share",
+        "class_correlation",
+        "class_sparsity",
+    ):
         assert math.isnan(value(sketched, name)), name
         assert "mixtures" in sketched[name].attrs["note"]
     for name in ("variance", "class_variance", "class_variance_null", "stable_rank"):

@@ -19,7 +19,7 @@ def to_json(chart: Chart) -> dict[str, Any]:
     >>> from stratoscope.charts.values import Axis, Rule
     >>> chart = Chart("a", "lines", "A", "", "i", "v", "1", "", Axis("x"), Axis("y"), (Rule("floor", float("nan")),))
     >>> to_json(chart)["marks"]
-    [{'mark': 'rule', 'name': 'floor', 'value': None}]
+    [{'mark': 'rule', 'name': 'floor', 'value': None, 'upright': False}]
     """
     plain: dict[str, Any] = _plain(chart)
     plain["marks"] = [{"mark": type(mark).__name__.lower(), **_plain(mark)} for mark in chart.marks]

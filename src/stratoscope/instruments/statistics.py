@@ -9,8 +9,8 @@ Of a sample of $n$ examples and $D$ units, the matrix $A$ with entries $a_{ij}$:
 | `largest_variance_share` | largest variance over the sum of all | $1/D$ if all are alike |
 | `sparsity` | share of exact zeros | |
 | `near_zero_share` | share of $\vert a\vert \le$ `near` $\cdot \max\vert a\vert$ | |
-| `dead_share` | units that are zero for every example | |
-| `undead_share` | units that are zero for none; only where nothing is below zero | |
+| `always_zero_share` | units that are zero for every example | |
+| `never_zero_share` | units that are zero for none; only where nothing is below zero | |
 | `constant_share` | units that do not vary beyond rounding, dead ones among them | |
 | `kurtosis` | fourth moment over squared variance, mean over units | `kurtosis_null`: $3(n-1)/(n+1)$, Gaussian |
 | `massive` | $\max\vert a\vert$ over the median of what is not zero | `massive_null`: as many Gaussian numbers |
@@ -72,7 +72,7 @@ RANDOM_CLASSES = 5
 """Classes that are drawn at random for the null."""
 
 READ = (
-    "variance", "n", "width", "classes", "correlation", "correlation_null", "constant_share", "dead_share",
+    "variance", "n", "width", "classes", "correlation", "correlation_null", "constant_share", "always_zero_share",
     "effective_rank_centred", "effective_rank_centred_null", "massive", "massive_null", "largest",
 )  # fmt: skip
 """What judgements read; the first is there wherever anything is."""
@@ -170,8 +170,8 @@ class Statistics(LayerInstrument):
             "largest_variance_share": (found.largest_variance_share, "largest variance of a unit over the sum of all"),
             "sparsity": (found.sparsity, "share of outputs that are exactly zero"),
             "near_zero_share": (found.near_zero, f"share of outputs of at most {self.near:g} times the largest"),
-            "dead_share": (found.dead / width, "share of units that are zero for every example"),
-            "undead_share": (found.undead / width, "share of units that are zero for no example"),
+            "always_zero_share": (found.dead / width, "share of units that are zero for every example"),
+            "never_zero_share": (found.undead / width, "share of units that are zero for no example"),
             "constant_share": (found.constant / width, "share of units that do not vary"),
             "kurtosis": (found.kurtosis, "kurtosis of a unit over the examples, mean over units"),
             "kurtosis_null": (found.kurtosis_null, "kurtosis of Gaussian units"),
@@ -323,7 +323,7 @@ class Statistics(LayerInstrument):
 
 
 def _still(at: At) -> float:
-    return at["constant_share"] - at["dead_share"]
+    return at["constant_share"] - at["always_zero_share"]
 
 
 def _used(at: At) -> float:

@@ -62,7 +62,7 @@ def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDA
         with archive.open(member) as file:
             array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
             return array
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # a place before the beginning of the file is an OSError
         raise DataError(f"{path} has no readable array in {name!r}: {str(error).splitlines()[0]}.") from error
 
 
