@@ -216,6 +216,8 @@ def test_wrong_use_says_what_to_do():
     net = mlp()
     with pytest.raises(SettingError, match=r"no layer 'fc'; there are 0, 1, 2"):
         attach(net, {"fc": Sparsity()})
+    with pytest.raises(SettingError, match=r"The penalty of 3 is <class .*Sparsity'>, which is none; give one"):
+        attach(net, {"3": Sparsity})
     with pytest.raises(SettingError, match="no penalty to attach"):
         attach(net, {})
     with attach(net, {"3": Sparsity()}) as extra, pytest.raises(SettingError, match="run the model before"):

@@ -68,6 +68,10 @@ class Attached:
         """Use `attach` instead."""
         if not penalties:
             raise SettingError("There is no penalty to attach; give some, such as {'fc2': StableRank()}.")
+        if bare := [name for name, penalty in penalties.items() if isinstance(penalty, type) or not callable(penalty)]:
+            raise SettingError(
+                f"The penalty of {bare[0]} is {penalties[bare[0]]!r}, which is none; give one, such as StableRank()."
+            )
         self.coefficient = _finite(coefficient)
         self.penalties = dict(penalties)
         self.last: dict[str, Tensor] = {}
