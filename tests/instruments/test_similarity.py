@@ -233,6 +233,17 @@ def test_ck001_a_block_that_says_the_same():
     assert "CK001" not in judged(measured, alike=0.9999)[0]
 
 
+def test_ck001_does_not_advise_to_skip_the_last_layer():
+    """A wide head keeps all that it is given, as any wide linear map does."""
+    x = gaussian(300, 6)
+    samples = {"1": sample(x), "2": sample(x @ torch.linalg.qr(gaussian(6, 6, seed=1)).Q)}
+    after = {"3": sample(gaussian(300, 5, seed=2)), "4": sample(gaussian(300, 5, seed=3))}
+    head = Similarity().measure(See(dict(reversed(after.items())) | samples, weighty=["2", "3", "4"]))
+    assert "CK001" not in judged(head)[0]
+    inside = Similarity().measure(See(samples | after, weighty=["2", "3", "4"]))
+    assert judged(inside)[0]["CK001"].layer == "2"
+
+
 def test_ck001_passes_where_layers_differ():
     _, found = judged(Similarity().measure(See(five(), weighty=["c", "d"])))
     assert [f.code for f in found if f.outcome is Outcome.PASSED and f.code == "CK001"] == ["CK001"]

@@ -92,7 +92,11 @@ def _siblings(names: list[str]) -> list[list[int]]:
 def _blocks(
     settings: Similarity, table: Table, weighty: set[tuple[str | None, str | None]], n: int
 ) -> Iterator[Finding]:
-    """Runs of siblings of which any two are alike, and of which one after the first holds weights."""
+    """Runs of siblings of which any two are alike, and of which one after the first holds weights and can be skipped.
+
+    The last layer cannot: its outputs are what the network is for.
+    """
+    output = max((place for place, name in enumerate(table.names) if name != ROOT), default=0)
     sure = table.values - settings.noise_z * table.errors
     for places in _siblings(table.names):
         start = 0
@@ -101,7 +105,7 @@ def _blocks(
             while stop < len(places) and (sure[places[stop], places[start:stop]] >= settings.alike).all():
                 stop += 1
             run = places[start:stop]
-            if any((table.split, table.names[place]) in weighty for place in run[1:]):
+            if any((table.split, table.names[place]) in weighty for place in run[1:] if place != output):
                 yield _block(settings, table, run, n)
             start = stop if len(run) > 1 else start + 1
 
