@@ -211,6 +211,7 @@ def test_what_is_not_known_to_be_the_head_has_no_nc3(model, labels):
     assert at_head(record) == {}
     said = [f for f in record.findings if f.code == "NC004"]
     assert [f.outcome for f in said] == [Outcome.NOT_APPLICABLE]
+    assert "counted from 0 (4 are in the data), from at most 1024 finite inputs" in said[0].says
 
 
 def test_a_head_after_hidden_layers_of_its_width_is_the_last_of_them():

@@ -268,7 +268,9 @@ class NeuralCollapse(LayerInstrument):
         if all(math.isnan(one["nc3"]) for one in layers):
             yield self.finding(
                 "NC004", Outcome.NOT_APPLICABLE,
-                "No linear layer at the end gives one number a class, so NC3 and NC4 were not measured",
+                f"NC3 and NC4 were not measured: no linear layer at the end was seen to give one number for each class, "
+                f"counted from 0 ({at['classes'] + at['skipped_classes']:.0f} are in the data), from at most {self.width} "
+                "finite inputs",
                 step=at.step, split=at.split, classes=int(at["classes"]),
             )  # fmt: skip
 
