@@ -186,6 +186,20 @@ def test_the_null_of_directions_of_little_extent_is_that_of_any():
     )
 
 
+@pytest.mark.parametrize("width", [40, 300])
+def test_few_directions_in_many_units_have_the_null_of_real_shuffles(width):
+    """Rounding in float32 fills the other directions; it is no scatter that a null could be drawn from."""
+    labels = torch.arange(600) % 30
+    features = (gaussian(600, 3) @ gaussian(3, width, seed=1)).float()
+    null = collapse_null(scatter_of(features, labels), draws=30, seed=1).nc1.log()
+    generator = torch.Generator().manual_seed(2)
+    shuffled = [read(features, labels[torch.randperm(600, generator=generator)]) for _ in range(30)]
+    assert {found.directions for found in shuffled} == {3}
+    real = torch.tensor([found.nc1 for found in shuffled], dtype=torch.float64).log()
+    error = math.sqrt(float(null.var()) / 30 + float(real.var()) / 30)
+    assert float(null.mean()) == pytest.approx(float(real.mean()), abs=5 * error)
+
+
 def test_halves_merge_to_the_whole():
     features, labels = clusters()
     parts = [Scatter(), Scatter()]

@@ -242,19 +242,18 @@ def _usable(scatter: ClassScatter) -> ClassScatter:
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """A matrix `R` with `R^T R` the covariance; directions of none are given what is far below the tolerance."""
+    """A matrix `R` with `R^T R` the covariance, without the directions that are rounding."""
     width, largest = len(covariance), float(covariance.diagonal().max())
-    if not largest > 0:
-        return torch.zeros_like(covariance)
-    rounding = 4 * width * torch.finfo(torch.float64).eps
-    scaled = covariance / largest
-    factor, failed = torch.linalg.cholesky_ex(scaled + rounding * torch.eye(width, dtype=torch.float64))
+    if not 0 < largest < math.inf:
+        return torch.full_like(covariance, 0.0 if largest == 0 else math.nan)
+    scaled, eye = covariance / largest, torch.eye(width, dtype=torch.float64)
+    factor, failed = torch.linalg.cholesky_ex(scaled + 4 * width * torch.finfo(torch.float64).eps * eye)
+    root: Tensor = factor.mT
     if int(failed):
-        # wide ones are summed in float32; with more units than examples that takes eigenvalues further below zero
-        values, vectors = torch.linalg.eigh(scaled)
-        factor = vectors * values.clamp(min=0).sqrt()
-    root: Tensor = factor.mT * math.sqrt(largest)
-    return root
+        # how far rounding takes eigenvalues below zero says which of those above it are no more than that
+        squares, axes = torch.linalg.eigh(scaled)
+        root = squares.where(squares > -2 * squares[0], 0.0).sqrt()[:, None] * axes.mT
+    return root * math.sqrt(largest)
 
 
 def _tolerance(scatter: ClassScatter) -> float:
