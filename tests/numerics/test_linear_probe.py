@@ -133,6 +133,12 @@ def test_unequal_classes_without_signal_read_the_majority_and_balanced_chance():
     assert found.accuracy.balanced == pytest.approx(0.5, abs=0.05)
 
 
+def test_a_single_class_is_always_right_and_explains_nothing():
+    found = probe(gaussian(20, 3, 4), torch.zeros(20, dtype=torch.int64))
+    assert found.accuracy.share == found.accuracy.null_mean == 1.0
+    assert math.isnan(found.r2)
+
+
 def test_constant_features_say_the_commonest_class():
     labels = torch.tensor([0] * 30 + [1] * 20)
     found = probe(torch.full((50, 4), 0.3), labels)

@@ -50,7 +50,7 @@ class ClassProbe:
 
     Attributes:
         accuracy: of the class with the largest prediction.
-        r2: share of the variance of the one-hot classes that is predicted; may be negative.
+        r2: share of the variance of the one-hot classes that is predicted; may be negative. NaN for a single class.
         strength: `lam / n` that generalised cross-validation chose; the geometric mean over the folds.
         degrees: effective degrees of freedom, mean over the folds.
         n_train: examples that each fold was fitted to, mean over the folds.
@@ -178,7 +178,8 @@ def class_probe(
         right[0], labels[rows], classes, examples=len(group[rows].unique()), null=right[1:].double().mean(1)
     )
     fitted = sum(len(fold.train) for fold in folds) / len(folds)
-    return ClassProbe(accuracy, 1 - error / total, _geometric(strengths), sum(degrees) / len(degrees), fitted)
+    r2 = 1 - error / total if total > 0 else math.nan
+    return ClassProbe(accuracy, r2, _geometric(strengths), sum(degrees) / len(degrees), fitted)
 
 
 @dataclass(frozen=True)
