@@ -221,7 +221,7 @@ def test_measures_without_classes_are_no_measures_of_depth(recorded):
     found = diagnose(recorded({"test": [*reconstruction, *performance(0.9)]}), [Depth()])
     (row,) = found.coverage()
     assert row.status == "not_applicable"
-    assert "no class labels" in row.reason
+    assert "no labels of two classes" in row.reason
 
 
 def test_one_layer_before_the_output_is_nothing_to_compare():
