@@ -40,3 +40,11 @@ def test_copies_are_at_distance_zero():
 def test_more_neighbours_than_others_are_refused(k):
     with pytest.raises(ValueError, match=f"has 2 others; k={k}"):
         nearest_neighbours(torch.zeros(3, 1), k)
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-4])
+def test_tight_clusters_of_many_units_keep_their_neighbours_in_float32(spread):
+    generator = torch.Generator().manual_seed(0)
+    centres = 5 * torch.randn(4, 600, generator=generator)
+    features = centres[torch.arange(200) % 4] + spread * torch.randn(200, 600, generator=generator)
+    assert_close(nearest_neighbours(features, 5).distances, plain(features, 5), rtol=1e-4, atol=0)

@@ -27,9 +27,6 @@ from stratoscope.numerics.separation import ClassSeparation, gdv
 if TYPE_CHECKING:
     from typing import Self
 
-PRECISE = 512
-"""Up to so many columns products are float64: they cost little there, and near points keep their distances."""
-
 VARIANCES = (("relative", 0.01), ("relative", 0.1), ("relative", 1.0), ("absolute", 1e-3))
 
 
@@ -149,7 +146,8 @@ def _plain(sample: Sample, needs: Sequence[Any]) -> dict[Any, Any]:
     accumulators += [nearest] if nearest else []
     if not accumulators:
         return {need: NotApplicable(f"{n} example has no neighbours") for need in needs}
-    points = centred(sample.features, precise=sample.features.shape[1] <= PRECISE)
+    # in float32 the neighbours within tight clusters would be lost among the rounding of a product
+    points = centred(sample.features, precise=True)
     pair_pass(points, accumulators)
     found: dict[Any, Any] = {
         need: Kernels(variances, kernel.sums, kernel.own) for need, (variances, kernel) in kernels.items()

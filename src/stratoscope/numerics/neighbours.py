@@ -26,8 +26,9 @@ class NearestNeighbours:
     """The nearest other points of each point.
 
     Attributes:
-        distances: Euclidean, float64, from each point's nearest to its k-th; right to five digits (eight for float64
-            points) also where points lie close together far from the others.
+        distances: Euclidean, float64, from each point's nearest to its k-th. Of precise points right to eight digits also
+            where they lie close together far from the others, at down to 1e-6 of that distance; of float32 points
+            neighbours within clusters of under a hundredth of their distance may be others as near.
         index: which points they are; of points at one distance, any.
     """
 
@@ -145,7 +146,7 @@ def nearest_neighbours(features: Float[Tensor, "n D"], k: int) -> NearestNeighbo
     >>> found.distances.flatten().tolist(), found.index.flatten().tolist()
     ([1.0, 1.0, 2.0], [1, 0, 1])
     """
-    points = centred(features)
+    points = centred(features, precise=True)
     held = NeighbourAccumulator(len(features), k, features.device)
     pair_pass(points, [held])
     return held.refined(points)
