@@ -105,7 +105,9 @@ class Depth(Diagnosis):
             raise NotApplicable("there are no two layers before the output layer to compare")
         found = Profile(self.groups(record), path, self.margin).quantities()
         if not found:
-            raise NotApplicable("no layer was measured by how it tells classes apart; the data have no labels of two classes")
+            raise NotApplicable(
+                "no layer was measured by how it tells classes apart; the data have no labels of two classes"
+            )
         return found
 
     def judge(self, measured: Group) -> Iterator[Finding]:
