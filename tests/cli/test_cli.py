@@ -43,7 +43,7 @@ def cli(*arguments, folder, **environment):
         env={**os.environ, "COLUMNS": "100", **environment},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=600,
     )
 
 
