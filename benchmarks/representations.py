@@ -83,7 +83,10 @@ def bins() -> None:
     found = binned_information(features, rule, examples)
     assert found.y is not None
     np.testing.assert_allclose((found.x, found.y.bits), looped(features, labels, np.linspace(-1, 1, 31)), atol=1e-9)
-    ours = lambda: binned_information(features, rule, examples)  # noqa: E731
+
+    def ours() -> object:
+        return binned_information(features, rule, examples)
+
     plain, own, ratio = alternate(lambda: looped(features, labels, np.linspace(-1, 1, 31)), ours, rounds=5, repeats=2)
     print(f"bins, 4096 x 10, X and Y: loop {plain:.3f} s, ours {own * 1e3:.2f} ms: {1 / ratio:.0f} times (bar 100)")
     plain, own, ratio = alternate(lambda: bare(features), ours, rounds=9, repeats=20)

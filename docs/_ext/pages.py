@@ -144,7 +144,7 @@ def _method(cls: type[Judge], title: str = "What it measures") -> str:
 
 
 def _settings(cls: type[Judge], room: str = "instruments") -> str:
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    fields = dataclasses.fields(cls)
     if not fields:
         return "## Settings\n\nIt has none."
     said = attributes_of(cls)

@@ -242,7 +242,9 @@ def test_a_rise_and_a_fall_are_two_phases_and_a_rise_alone_is_none():
 
 
 def test_relu_is_held_against_tanh_seed_by_seed():
-    both = lambda fall: StudyRuns([*planes(1.0), *planes(fall, net="relu")])  # noqa: E731
+    def both(fall):
+        return StudyRuns([*planes(1.0), *planes(fall, net="relu")])
+
     assert verdict(claims.relu_falls_less(both(0.1))) == Verdict.HELD
     assert verdict(claims.relu_falls_less(both(1.0))) == Verdict.DID_NOT_HOLD
 

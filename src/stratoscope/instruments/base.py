@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stratoscope.findings import Evidence, Finding, Outcome
 
 if TYPE_CHECKING:
+    from dataclasses import Field
+
     from stratoscope.capture.needs import Need
     from stratoscope.capture.views import LayerView, Seen
     from stratoscope.record.group import Group
@@ -31,6 +33,10 @@ class Judge(ABC):
     source: ClassVar[str]
     codes: ClassVar[Mapping[str, str]]
     dims: ClassVar[Mapping[str, str]] = {}
+
+    if TYPE_CHECKING:
+        # every one is a dataclass; `testing.check_instrument` and `check_diagnosis` hold it to that
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @abstractmethod
     def judge(self, measured: Group) -> Iterator[Finding]:

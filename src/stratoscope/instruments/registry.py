@@ -107,7 +107,7 @@ def configured(cls: type[J], values: Mapping[str, Any]) -> J:
     Raises:
         SettingError: if there is no such setting, or its value has another type.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     for name, value in values.items():
         if name not in fields:
             raise SettingError(f"{cls.key} has no setting {name!r}; it has {', '.join(fields) or 'none'}.")

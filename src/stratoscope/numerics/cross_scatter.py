@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from stratoscope.numerics.hsic import CONSTANT, FEW, KernelProducts
+from stratoscope.numerics.moments import as_float64
 from stratoscope.numerics.similarity import Alignment, Procrustes, alignment, procrustes_of
 
 PAIRS = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -41,7 +42,7 @@ class _Sums:
 
     @classmethod
     def of(cls, streams: tuple[Tensor, Tensor]) -> _Sums:
-        wide = [_float64(rows) for rows in streams]
+        wide = [as_float64(rows) for rows in streams]
         means = wide[0].mean(0), wide[1].mean(0)
         centred = [rows - mean for rows, mean in zip(wide, means, strict=True)]
         squares = [rows.square().sum(1) for rows in centred]
@@ -222,8 +223,3 @@ class CrossScatter:
         if widths[0] != widths[1]:
             raise ValueError(f"CrossScatter holds streams of widths {widths[0]}; there came {widths[1]}.")
         self._sums = self._sums.plus(sums)
-
-
-def _float64(rows: Tensor) -> Tensor:
-    """The same in float64, on the CPU where the device has no such type."""
-    return (rows.cpu() if rows.device.type == "mps" else rows).double()

@@ -79,7 +79,7 @@ def _derive(record: Record, diagnosis: Diagnosis, label: str) -> Derived:
         return Derived(diagnosis, label, found, reads=reads)
     except NotApplicable as why:
         return Derived(diagnosis, label, status="not_applicable", reason=str(why), reads=reads)
-    except Exception as error:
+    except Exception as error:  # other people's rules may raise anything; the record says that this one failed
         _LOG.debug("%s failed", diagnosis.title, exc_info=True)
         reason = str(error) if isinstance(error, StratoscopeError) else f"{type(error).__name__}: {error}"
         return Derived(diagnosis, label, status="failed", reason=reason, reads=reads)

@@ -100,10 +100,36 @@ def examine(
     known = [layer.name for layer in capture.layers()]
     if not any(map(capture.wanted, known)):
         raise SettingError(f"No layer is called {' or '.join(patterns)}; there are {', '.join(known[:12])}.")
-    writer = RecordWriter.create(Path(to) if to is not None else None, run_meta(subject, chosen))
-    try:
+
+    def measure(writer: RecordWriter) -> None:
         Round(capture, chosen.instruments, writer, by_layer=True, deadline=deadline, progress=progress).run()
         writer.write_meta("data", data_meta(subject, capture))
+
+    return recorded(to, run_meta(subject, chosen), chosen, settings, measure)
+
+
+def recorded(
+    to: str | Path | None,
+    about: Mapping[str, Any],
+    chosen: Chosen,
+    settings: Settings,
+    measure: Callable[[RecordWriter], None],
+) -> Record:
+    """A record of what `measure` writes, with its conclusions; one that was cancelled keeps what it has.
+
+    Args:
+        to: a folder, or `None` for one in memory.
+        about: the record's metadata.
+        chosen: who takes part.
+        settings: what is muted.
+        measure: writes the measurements.
+
+    Raises:
+        Cancelled: if it was interrupted; carries the record.
+    """
+    writer = RecordWriter.create(None if to is None else Path(to), dict(about))
+    try:
+        measure(writer)
         conclude(writer, chosen, settings)
     except KeyboardInterrupt:
         writer.write_meta("stopped", "cancelled")

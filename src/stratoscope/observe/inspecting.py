@@ -142,7 +142,7 @@ def configured(instruments: Sequence[Instrument], view: str | None, seed: int | 
         own = settings_of(instrument)
         viewed |= "view" in own
         fitting = {name: value for name, value in given.items() if name in own}
-        done.append(replace(instrument, **fitting) if fitting else instrument)  # type: ignore[type-var]
+        done.append(replace(instrument, **fitting) if fitting else instrument)
     if not viewed:
         keys = ", ".join(instrument.key for instrument in instruments)
         raise SettingError(f"view={view!r}: of {keys}, none sees convolutions in more than one way.")

@@ -129,7 +129,8 @@ def _kept(record: Record, key: str) -> dict[str, object]:
 
 def _known(cls: type[Judge], values: Mapping[str, object]) -> dict[str, object]:
     """Without the settings that there were in another release."""
-    return {name: value for name, value in values.items() if name in cls.__dataclass_fields__}  # type: ignore[attr-defined]
+    settings = {field.name for field in dataclasses.fields(cls)}
+    return {name: value for name, value in values.items() if name in settings}
 
 
 def _of(one: Judge, group: Group) -> Iterator[Finding]:
@@ -137,7 +138,7 @@ def _of(one: Judge, group: Group) -> Iterator[Finding]:
         yield from list(one.judge(group))
     except StratoscopeError as error:
         yield _failed(one, str(error))
-    except Exception as error:
+    except Exception as error:  # other people's judgements may raise anything, and must not take the others with them
         yield _failed(one, f"{type(error).__name__}: {error}")
 
 

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from stratoscope.capture.activations import Activations, Sample
 from stratoscope.capture.restore import on_host
 from stratoscope.capture.views import MEMORY, Capture
-from stratoscope.errors import Cancelled, NotApplicable, SettingError, StratoscopeError, SubjectError
+from stratoscope.errors import NotApplicable, SettingError, StratoscopeError, SubjectError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import Instrument, Judge
 from stratoscope.instruments.information import Information
 from stratoscope.network.subject import Subject
 from stratoscope.network.weights import WeightSource
-from stratoscope.observe.diagnosing import Chosen, conclude
-from stratoscope.observe.examine import data_meta, finished, run_meta
+from stratoscope.observe.diagnosing import Chosen
+from stratoscope.observe.examine import data_meta, recorded, run_meta
 from stratoscope.observe.round import Progress, Round, needs_of
 from stratoscope.observe.series import Series, find_series
 from stratoscope.observe.settings import Settings, load_settings
@@ -98,20 +98,8 @@ def information_plane(
     run = _Run(series, chosen.instruments, patterns, memory, progress)
     ranges = run.ranges()
     chosen = replace(chosen, instruments=[_within(one, ranges) for one in chosen.instruments])
-    writer = RecordWriter.create(
-        None if to is None else Path(to), run_meta(subject, chosen) | {"series": series.about()}
-    )
-    try:
-        replace(run, instruments=chosen.instruments).measure(writer)
-        conclude(writer, chosen, settings)
-    except KeyboardInterrupt:
-        writer.write_meta("stopped", "cancelled")
-        conclude(writer, chosen, settings)
-        raise Cancelled(finished(writer, to, "interrupted")) from None
-    except BaseException:
-        writer.close("failed")
-        raise
-    return finished(writer, to)
+    about = run_meta(subject, chosen) | {"series": series.about()}
+    return recorded(to, about, chosen, settings, replace(run, instruments=chosen.instruments).measure)
 
 
 def _within(instrument: Instrument, ranges: Ranges) -> Instrument:

@@ -184,8 +184,9 @@ def _kind(model: nn.Module) -> torch.dtype:
 
 def _in_float64(subject: Subject) -> Subject:
     """The same with a copy of the network in float64, where there is such a type."""
+    assert subject.module is not None
     device = "cpu" if subject.device.type == "mps" else subject.device
-    return replace(subject, model=copy.deepcopy(subject.model).to(device, torch.float64))  # type: ignore[union-attr]
+    return replace(subject, model=copy.deepcopy(subject.module).to(device, torch.float64))
 
 
 def _region(subject: Subject, layer: str, change: ChangeOfBasis, width: int) -> Region:

@@ -123,7 +123,7 @@ def _check_on(made: Diagnosis, record: Record, name: str) -> bool:
     except NotApplicable as why:
         rule(str(why).strip(), f"{name} must say why it is not applicable")
         return False
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is told as a broken rule
         raise AssertionError(f"{name} must derive, or raise NotApplicable: {type(error).__name__}: {error}.") from error
     _check_quantities(made, getattr(found, "data_vars", found), record, name)
     once, twice = (diagnose(record, [made], Settings()) for _ in range(2))

@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -36,7 +35,7 @@ def made_of(given: J | type[J], kinds: tuple[type, ...]) -> J:
     names = " or ".join(kind.__name__ for kind in kinds)
     rule(issubclass(cls, kinds), f"{cls.__name__} must be a {names}")
     rule(dataclasses.is_dataclass(cls), f"{cls.__name__} must be a dataclass, whose fields are its settings")
-    frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined] # no public name says it
     rule(frozen, f"{cls.__name__} must be frozen: @dataclass(frozen=True)")
     try:
         default = cls()
@@ -116,9 +115,12 @@ def text_of(finding: Finding) -> str:
 
 def other_thresholds(made: J) -> Iterator[J]:
     """The same with each of its numbers far up or down, to make it speak."""
-    for field in dataclasses.fields(made):  # type: ignore[arg-type]
+    for field in dataclasses.fields(made):
         value = getattr(made, field.name)
         if field.init and isinstance(value, (int, float)) and not isinstance(value, bool):
             for factor in (0, 1e-6, 1e6):
-                with suppress(Exception):
-                    yield replace(made, **{field.name: type(value)(value * factor)})  # type: ignore[type-var]
+                try:
+                    other = replace(made, **{field.name: type(value)(value * factor)})
+                except Exception:  # a value that its own settings refuse, with whatever error they like
+                    continue
+                yield other

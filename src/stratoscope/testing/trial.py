@@ -164,7 +164,7 @@ def noting(instrument: I, notes: list[tuple[str, Mapping[str, Any]]], *, fail_at
 
     body = {name: measure, "__module__": cls.__module__, "__doc__": cls.__doc__}
     noter = type(cls.__name__, (cls,), body)
-    made: I = noter(**{f.name: getattr(instrument, f.name) for f in fields(instrument) if f.init})  # type: ignore[arg-type]
+    made: I = noter(**{f.name: getattr(instrument, f.name) for f in fields(instrument) if f.init})
     return made
 
 
