@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,7 +27,7 @@ from stratoscope.capture.operators import Bench
 from stratoscope.capture.passes import EVERYWHERE, ForwardPass, PassResult
 from stratoscope.errors import CaptureError, NotApplicable, StratoscopeError
 from stratoscope.network.layers import Layer
-from stratoscope.network.subject import Subject
+from stratoscope.network.subject import TRANSFER, Subject
 from stratoscope.network.weights import WeightSource
 
 MEMORY = 1 << 30
@@ -41,6 +41,7 @@ class Capture:
     Attributes:
         subject: what is looked at.
         needs: everything that anybody asked for; equal needs are gathered once.
+        foreign: those of them that are gathered on data of another task (`Subject.transfer`), too.
         memory: bytes that kept samples may take together; each split has the same part of it.
         live: values of live needs, by need.
         initial: the weights of step 0, where there is a snapshot.
@@ -62,6 +63,7 @@ class Capture:
     deadline: float | None = None
     progress: Callable[[str, int, int], None] | None = None
     remembers: bool = True
+    foreign: frozenset[Need] = frozenset()
 
     def __post_init__(self) -> None:
         self.passes: dict[str, PassResult] = {}
@@ -76,8 +78,7 @@ class Capture:
     @property
     def streamed(self) -> list[Streamed]:
         """The streamed and kept needs of the weights as they are now."""
-        now = innermost(need for need in self.needs if isinstance(need, Previous) or not isinstance(need, Modifier))
-        return list(dict.fromkeys(need for need in now if isinstance(need, Streamed)))
+        return _streamed_of(self.needs)
 
     def run(self, split: str) -> PassResult | None:
         """The one pass over a split; the second time it is not run again. `None` where no need wants it.
@@ -86,7 +87,12 @@ class Capture:
             CaptureError: if the model cannot be run on the data.
         """
         model = self.subject.module
-        wanted = [need for need in self.streamed if getattr(need, "split", None) in (None, split)]
+        anywhere = set(_streamed_of(self.foreign) if split == TRANSFER else self.streamed)
+        wanted = [
+            need
+            for need in self.streamed
+            if getattr(need, "split", None) == split or (getattr(need, "split", None) is None and need in anywhere)
+        ]
         if not wanted or model is None:
             return None
         if split not in self.passes:
@@ -99,7 +105,7 @@ class Capture:
                     wanted,
                     self.subject.loss,
                     self.subject.override(),
-                    self.memory // len(self.subject.splits),
+                    self.memory // len(self.subject.sources),
                     self.subject.device,
                     self.wanted,
                     self.deadline,
@@ -250,9 +256,9 @@ class Capture:
         return found
 
     def _check_split(self, name: str) -> None:
-        if name not in self.subject.splits:
+        if name not in self.subject.sources:
             raise NotApplicable(
-                f"the data have no split {name!r}; they have {', '.join(self.subject.splits) or 'none'}"
+                f"the data have no split {name!r}; they have {', '.join(self.subject.sources) or 'none'}"
             )
 
     def _modified(self, need: Modifier, layer: Layer, split: str | None) -> Any:
@@ -279,11 +285,12 @@ class Capture:
             old = self.subject
             subject = Subject(
                 old.module, old.data, old.loss, old.labels, weights, None, old.name, old.probe, old.batch_size, old.seed,
-                heads=old.heads, config=old.config, _probes=old._probes,
+                heads=old.heads, config=old.config, transfer=old.transfer, _probes=old._probes,
             )  # fmt: skip
             self._others[key] = Capture(
-                subject, inner, self.memory, patterns=self.patterns, deadline=self.deadline, progress=self.progress
-            )
+                subject, inner, self.memory, patterns=self.patterns, deadline=self.deadline, progress=self.progress,
+                foreign=frozenset(n.need for n in self.foreign if isinstance(n, type(need)) and _same_time(n, need)),
+            )  # fmt: skip
         return self._others[key]
 
     def remember(self) -> dict[tuple[Need, str, str | None], Any]:
@@ -305,6 +312,11 @@ class Capture:
                     self._kept[need, layer.name, split] = copy.deepcopy(self._value(need, layer, split))
                 except Exception:
                     continue  # whoever asks for it now is told why
+
+
+def _streamed_of(needs: Iterable[Need]) -> list[Streamed]:
+    now = innermost(need for need in needs if isinstance(need, Previous) or not isinstance(need, Modifier))
+    return list(dict.fromkeys(need for need in now if isinstance(need, Streamed)))
 
 
 def _why_absent(need: Streamed, layer: Layer, called: bool) -> str:

@@ -22,6 +22,9 @@ def command(
     data: Annotated[
         str | None, typer.Option(help="A .npz or .safetensors file, a folder of images, or file.py:function.")
     ] = None,
+    transfer: Annotated[
+        str | None, typer.Option(help="Data of another task, to which a probe of every layer is fitted; as --data.")
+    ] = None,
     loss: Annotated[
         str | None, typer.Option(help="A loss, as file.py:function or torch.nn.functional:mse_loss.")
     ] = None,
@@ -57,7 +60,8 @@ def command(
     def run() -> Record:
         with progress() as tell:
             return examine(
-                model, read_data(data) if data is not None else None, loss=load_object(loss) if loss else None, to=to,
+                model, read_data(data) if data is not None else None, loss=load_object(loss) if loss else None,
+                transfer=read_data(transfer) if transfer is not None else None, to=to,
                 only=only, skip=skip, layers=layers, probe=limit, batch_size=batch_size, seed=seed,
                 memory=size(memory), seconds=seconds, settings=settings, progress=tell,
             )  # fmt: skip

@@ -70,9 +70,11 @@ class Instrument(Judge):
 
     Attributes:
         every_step: whether a watched training measures it at every step rather than on the schedule.
+        transfers: whether it is measured on data of another task as well, as a split called `transfer`.
     """
 
     every_step: ClassVar[bool] = False
+    transfers: ClassVar[bool] = False
 
     @property
     @abstractmethod

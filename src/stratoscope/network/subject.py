@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from stratoscope.network.opening import open_weights
 from stratoscope.network.sources import ProbeSet, Split, as_splits
 from stratoscope.network.unwrap import unwrap
 from stratoscope.network.weights import ModuleWeights, StateDict, WeightSource, WithTwins
+
+TRANSFER = "transfer"
+"""What data of another task are called, as a split."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Subject:
         heads: whether the catalogue lists what each attention head computes with, `W_q^T W_k` and `W_o W_v`; a number
             is that of the query heads, where neither the model nor its config says. `catalogue.notes` tell what is missing.
         config: what the model's `config.json` says; read from beside the weights where it is left out.
+        transfer: data of another task, with their labels, one source; only what asks for them is measured there.
     """
 
     model: nn.Module | None = None
@@ -55,6 +59,7 @@ class Subject:
     seed: int = 0
     heads: bool | int = False
     config: Mapping[str, Any] | None = None
+    transfer: Any = None
     _probes: dict[str, ProbeSet] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -123,13 +128,33 @@ class Subject:
         """The named splits of the data; empty where there are none."""
         return as_splits(self.data, labels=self.labels)
 
+    @cached_property
+    def sources(self) -> dict[str, Split]:
+        """The splits, and after them the data of another task under the name `transfer`, where there are some.
+
+        Raises:
+            SubjectError: if the data have a split of that name themselves, or those of the other task have several.
+        """
+        if self.transfer is None:
+            return self.splits
+        other = as_splits(self.transfer)
+        if len(other) != 1:
+            raise SubjectError(
+                f"Data for transfer are one source, not splits ({', '.join(other)}); hand over one of them."
+            )
+        if TRANSFER in self.splits:
+            raise SubjectError(
+                f"The data have a split {TRANSFER!r}, which is what data for transfer are called; rename it."
+            )
+        return {**self.splits, TRANSFER: replace(next(iter(other.values())), name=TRANSFER)}
+
     def probe_set(self, split: str) -> ProbeSet:
         """The fixed examples of a split: drawn once by seed, the same at every step."""
-        if split not in self.splits:
-            known = ", ".join(self.splits) or "none"
+        if split not in self.sources:
+            known = ", ".join(self.sources) or "none"
             raise SubjectError(f"There is no split {split!r}; the data have {known}.")
         if split not in self._probes:
-            self._probes[split] = self.splits[split].probe(self.probe, self.seed, self.batch_size)
+            self._probes[split] = self.sources[split].probe(self.probe, self.seed, self.batch_size)
         return self._probes[split]
 
     @cached_property

@@ -19,7 +19,7 @@ from stratoscope.instruments.base import Judge
 from stratoscope.network.subject import Subject
 from stratoscope.network.weights import WeightSource
 from stratoscope.observe.diagnosing import Chosen, conclude
-from stratoscope.observe.round import Progress, Round, needs_of
+from stratoscope.observe.round import Progress, Round, foreign_of, needs_of
 from stratoscope.observe.settings import Settings, load_settings
 from stratoscope.record.record import Record
 from stratoscope.record.writer import RecordWriter
@@ -33,6 +33,7 @@ def examine(
     *,
     loss: Callable[..., Any] | None = None,
     labels: Any = None,
+    transfer: Any = None,
     weights: WeightSource | Mapping[str, Tensor] | str | Path | None = None,
     subject: Subject | None = None,
     to: str | Path | None = None,
@@ -61,6 +62,7 @@ def examine(
         data: tensors, `(inputs, labels)`, a Dataset, a DataLoader, dict batches, or named splits of these.
         loss: `loss(output, labels)`; the usual one of the task otherwise.
         labels: labels of `data`, where it does not hold them.
+        transfer: data of another task with their labels; `reconstruction` fits a probe for it to the frozen layers.
         weights: other weights to look at: a path, a state dict.
         subject: all of the above in one value instead.
         to: a folder for the record; in memory where it is left out.
@@ -83,7 +85,7 @@ def examine(
     """
     if subject is None:
         name = name or ("weights" if model is None else type(model).__name__)
-        subject = Subject(model, data, loss, labels, weights, None, name, probe, batch_size, seed)
+        subject = Subject(model, data, loss, labels, weights, None, name, probe, batch_size, seed, transfer=transfer)
     settings = settings if settings is not None else load_settings()
     chosen = Chosen.of(instruments, only, skip, settings).without_training()
     if not chosen.instruments:
@@ -92,10 +94,10 @@ def examine(
     deadline = None if seconds is None else time.monotonic() + seconds
     capture = Capture(
         subject, needs_of(chosen.instruments), memory, patterns=patterns, deadline=deadline,
-        progress=_passing(progress), remembers=False,
+        progress=_passing(progress), remembers=False, foreign=foreign_of(chosen.instruments),
     )  # fmt: skip
     # before anything is written, so that data which do not fit leave no half-made record behind
-    for split in subject.splits if subject.module is not None else ():
+    for split in subject.sources if subject.module is not None else ():
         capture.run(split)
     known = [layer.name for layer in capture.layers()]
     if not any(map(capture.wanted, known)):

@@ -14,6 +14,7 @@ from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import Instrument, LayerInstrument, NetworkInstrument
 from stratoscope.instruments.registry import prefix_of
 from stratoscope.network.layers import Catalogue, Layer, Param
+from stratoscope.network.subject import TRANSFER
 from stratoscope.observe.effort import Effort
 from stratoscope.observe.entries import entries_of, labels_of, quantities_of
 from stratoscope.record.assemble import assemble
@@ -34,6 +35,11 @@ Progress = Callable[[str, int, int], None]
 def needs_of(instruments: Iterable[Instrument]) -> frozenset[Need]:
     """Everything that any of them asks for."""
     return frozenset(need for instrument in instruments for need in instrument.requires | instrument.uses)
+
+
+def foreign_of(instruments: Iterable[Instrument]) -> frozenset[Need]:
+    """What is asked for on data of another task."""
+    return needs_of(instrument for instrument in instruments if instrument.transfers)
 
 
 def wants_data(instrument: Instrument) -> bool:
@@ -92,7 +98,7 @@ class Round:
         A failing instrument becomes a `failed` finding, and the others go on.
         """
         started = time.perf_counter()
-        splits = list(self.capture.subject.splits) if self.capture.subject.module is not None else []
+        splits = list(self.capture.subject.sources) if self.capture.subject.module is not None else []
         for number, name in enumerate(splits):
             self._tell(f"passing over {name}", number, len(splits))
             try:
@@ -151,9 +157,10 @@ class Round:
         return [(a, b, "data") for a, b in data] + [(a, b, "tied weights") for a, b in dict.fromkeys(tied)]
 
     def _splits(self, instrument: Instrument, splits: list[str]) -> list[str | None]:
-        if not wants_data(instrument) or not splits:
+        own = [split for split in splits if split != TRANSFER or instrument.transfers]
+        if not wants_data(instrument) or not own:
             return [None]
-        there: list[str | None] = [split for split in splits if split not in self.capture.failures]
+        there: list[str | None] = [split for split in own if split not in self.capture.failures]
         # what only looks at data where there are some is measured without them, too
         return there or ([] if _must_have_data(instrument) else [None])
 
@@ -292,7 +299,7 @@ class Round:
 
     def _fail_pass(self, split: str, reason: str) -> None:
         for instrument in self.instruments:
-            if _must_have_data(instrument):
+            if _must_have_data(instrument) and (split != TRANSFER or instrument.transfers):
                 self._cover_all(instrument, split, "failed", reason)
         self.findings.append(
             Finding("ST000", "capture", None, self.step, Outcome.FAILED, reason, "check the data", {}, "", split)

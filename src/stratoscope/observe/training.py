@@ -28,7 +28,7 @@ from stratoscope.observe.entries import labels_of
 from stratoscope.observe.examine import data_meta, run_meta
 from stratoscope.observe.live import Watch
 from stratoscope.observe.recorder import StepRecorder, names_of, state_of, together
-from stratoscope.observe.round import Round, needs_of
+from stratoscope.observe.round import Round, foreign_of, needs_of
 from stratoscope.observe.schedule import Budget, Schedule
 from stratoscope.observe.settings import Settings
 from stratoscope.observe.stepwise import Stepwise
@@ -279,7 +279,14 @@ class RecordedTraining(Watch):
         # in the record, too, one step comes after the other
         self._in_order.settle(wait=True)
         writer = self._open_writer()
-        capture = Capture(self.subject, self._needs, self._memory, initial=self._initial, previous=self._previous)
+        capture = Capture(
+            self.subject,
+            self._needs,
+            self._memory,
+            initial=self._initial,
+            previous=self._previous,
+            foreign=foreign_of(self._scheduled),
+        )
         try:
             Round(capture, self._scheduled, writer, self._step, by_layer=False, epoch=epoch).run()
             if any(isinstance(need, Previous) for need in self._needs):

@@ -26,6 +26,7 @@ def watch(
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
     loss: Callable[..., Any] | None = None,
     labels: Any = None,
+    transfer: Any = None,
     to: str | Path | None = None,
     budget: float = 0.05,
     every: int | None = None,
@@ -59,6 +60,7 @@ def watch(
         optimizer: read by its hooks, or several; without it there are no gradients and updates.
         loss: `loss(output, labels)` on the data; the usual one of the task otherwise.
         labels: labels of `data`, where it does not hold them.
+        transfer: data of another task with their labels; `reconstruction` fits a probe for it to the frozen layers.
         to: a new folder for the record; a dated one under `runs/` where it is left out.
         budget: share of training time that may be spent on measuring; step 0 and the last step are measured always.
             Loss and rate are recorded at every step; gradients at the first steps, and then as often as half the budget
@@ -81,7 +83,8 @@ def watch(
         StratoscopeError: if something cannot be used; one sentence says what.
     """
     settings = settings if settings is not None else load_settings()
-    subject = Subject(model, data, loss, labels, None, optimizer, name or type(model).__name__, probe, batch_size, seed)
+    name = name or type(model).__name__
+    subject = Subject(model, data, loss, labels, None, optimizer, name, probe, batch_size, seed, transfer=transfer)
     chosen = Chosen.of(instruments, only, skip, settings)
     first = not torch.distributed.is_available() or not torch.distributed.is_initialized()
     first = first or torch.distributed.get_rank() == 0
