@@ -118,12 +118,32 @@ class OptimizerState:
         weight_decay: decay of each group.
         groups: a name for each group: its own or its place; of several optimizers with the optimizer's place before it,
             `"1:0"`.
+        momentum: of each group of plain gradient descent, which makes both rate and decay `1 / (1 - momentum)` times as
+            large in the long run; 0 for other optimizers.
     """
 
     kind: str
     learning_rate: tuple[float, ...]
     weight_decay: tuple[float, ...]
     groups: tuple[str, ...] = ()
+    momentum: tuple[float, ...] = ()
+
+    @property
+    def decay_rate(self) -> float:
+        """The share by which weight decay alone shrinks weights a step, of the group where it is largest.
+
+        That is the rate times the decay, over `1 - momentum`; exact for plain gradient descent and for decoupled decay
+        (AdamW). Where decay goes through an adaptive step (Adam with L2), it is no more than a lower guess.
+
+        >>> OptimizerState("SGD", (0.1,), (0.01,), momentum=(0.9,)).decay_rate  # doctest: +ELLIPSIS
+        0.01...
+        """
+        momentum = self.momentum or (0.0,) * len(self.learning_rate)
+        shares = [
+            rate * decay / (1 - again) if again < 1 else 0.0
+            for rate, decay, again in zip(self.learning_rate, self.weight_decay, momentum, strict=True)
+        ]
+        return max(shares, default=0.0)
 
 
 @dataclass(frozen=True)

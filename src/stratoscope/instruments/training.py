@@ -1,7 +1,8 @@
 """Training: what every optimizer step does, per parameter.
 
 At every step: the loss that the loop handed over, the learning rate (where an optimizer has several groups of params, or
-there are several optimizers, also `group_rate` of each), and for each param the norm of the mini-batch
+there are several optimizers, also `group_rate` of each), the share by which weight decay alone shrinks weights
+(`decay_rate`, rate times decay over 1 - momentum, of the group where it is largest), and for each param the norm of the mini-batch
 gradient (`gradient_norm`) and the **update-to-weight ratio** `|w_after - w_before| / |w_before|`. Over windows of
 `window` steps, with g the mini-batch gradient: `gradient_mean` = |E g|, `gradient_deviation` = sqrt(E|g - E g|^2), and
 their ratio, the **signal-to-noise ratio** `gradient_snr`. The square of |E g| is estimated without bias, so pure noise
@@ -54,6 +55,7 @@ _NAMES = {
     "loss": "loss of the mini-batch",
     "learning_rate": "learning rate of the first group",
     "group_rate": "learning rate of each group",
+    "decay_rate": "share by which weight decay alone shrinks weights a step",
     "gradient_norm": "norm of the mini-batch gradient",
     "update_ratio": "norm of the update over norm of the weights",
     "gradient_mean": "norm of the mean gradient over a window",
@@ -64,7 +66,7 @@ _ATTRS: dict[str, dict[str, Any]] = {
     name: {
         "units": "1",
         "long_name": text,
-        **({"scale": "log"} if name not in ("loss", "learning_rate", "group_rate") else {}),
+        **({"scale": "log"} if name not in ("loss", "learning_rate", "group_rate", "decay_rate") else {}),
     }
     for name, text in _NAMES.items()
 }
@@ -126,6 +128,7 @@ class Training(NetworkInstrument):
             found["loss"] = _scalar("loss", loss)
         if isinstance(optimizer, OptimizerState) and optimizer.learning_rate:
             found["learning_rate"] = _scalar("learning_rate", optimizer.learning_rate[0])
+            found["decay_rate"] = _scalar("decay_rate", optimizer.decay_rate)
             if len(optimizer.learning_rate) > 1 and len(optimizer.groups) == len(optimizer.learning_rate):
                 rates = np.array(optimizer.learning_rate)
                 found["group_rate"] = Quantity(rates, ("group",), {"group": optimizer.groups}, _ATTRS["group_rate"])

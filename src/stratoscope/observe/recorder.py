@@ -166,6 +166,7 @@ def state_of(optimizers: Sequence[torch.optim.Optimizer]) -> OptimizerState:
         tuple([float(group.get("lr", math.nan)) for group in groups]),
         tuple([float(group.get("weight_decay", 0.0)) for group in groups]),
         _names_of_groups(optimizers) if len(groups) > 1 else ("0",),
+        tuple([float(group.get("momentum", 0.0)) for group in groups]),
     )
 
 
