@@ -10,6 +10,7 @@ from stratoscope.findings import Finding, Outcome
 from stratoscope.record import Entry
 from stratoscope.record.quantity import quantity
 from stratoscope.report import html
+from stratoscope.report.codes import MANUAL
 from stratoscope.report.html import json_in_script, to_html, write_html
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
@@ -91,7 +92,7 @@ def test_the_page_loads_nothing_from_anywhere(whole, page):
         for name in ("src", "href", "data", "srcset", "action", "poster", "xlink:href"):
             value = attrs.get(name) or ""
             if tag == "a" and name == "href":
-                assert value.startswith(("#", "https://arxiv.org/abs/", "https://doi.org/"))
+                assert value.startswith(("#", "https://arxiv.org/abs/", "https://doi.org/", f"{MANUAL}/findings/"))
             else:
                 assert not value or value.startswith("data:image/png;base64,")
     text = to_html(whole)
@@ -154,6 +155,24 @@ def test_findings_come_first_with_evidence_threshold_and_source(whole):
     assert "https://arxiv.org/abs/1811.05381" in card
     assert "lower the learning rate" in card
     assert "<details" not in body[: body.index("UN001")]
+
+
+def test_what_repeats_is_said_once_with_its_worst_and_a_link_to_the_manual(synthetic):
+    found = [
+        Finding("UN001", "units", f"body.{n}.relu", 200, Outcome.ISSUE, f"body.{n}.relu: {share:.0%} are dead", "act",
+                {"dead_share": share, "limit": 0.5}, "arXiv:1811.05381", split)
+        for n, share in ((0, 0.6), (1, 0.9), (2, 0.7)) for split in ("train", "test")
+    ] + [Finding("ZZ001", "others", "a", 0, Outcome.TIP, "of another package", "act", {"x": 1.0, "limit": 0.5})]  # fmt: skip
+    text = to_html(synthetic.record_of(layers=list(synthetic.catalogue(3).layers.values()), findings=found))
+    assert text.startswith("<!doctype html>")
+    shown = Page(text)
+    articles = [attrs for attrs in shown.all("article")]
+    assert len(articles) == 2
+    assert shown.text_of("h3") == ["body.1.relu: 90% are dead", "of another package"]
+    assert "the worst of 6: also body.0.relu, body.2.relu, on train and test" in text
+    assert text.count(": 60% are dead") == 2
+    links = [attrs["href"] for attrs in shown.all("a") if attrs["href"].startswith(MANUAL)]
+    assert links == [f"{MANUAL}/findings/un001.html"]
 
 
 def test_every_number_in_a_table_has_a_column_that_says_unit_and_source(page):

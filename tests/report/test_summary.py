@@ -1,12 +1,16 @@
+import math
+
+import pytest
+
 from stratoscope.findings import Finding, Outcome
 from stratoscope.network.layers import Layer, Param
 from stratoscope.record import Coverage
-from stratoscope.report.summary import by_instrument, coverage_sentence, sayings, verdict
+from stratoscope.report.summary import beyond, by_instrument, coverage_sentence, sayings, verdict
 from stratoscope.report.table import table_of
 
 
-def finding(outcome, code="XX001", layer=None, split=None, do="do it", says="says"):
-    return Finding(code, "x", layer, 0, outcome, says, do, {}, "", split)
+def finding(outcome, code="XX001", layer=None, split=None, do="do it", says="says", evidence=None):
+    return Finding(code, "x", layer, 0, outcome, says, do, evidence or {}, "", split)
 
 
 def test_the_verdict_counts_every_outcome():
@@ -16,23 +20,66 @@ def test_the_verdict_counts_every_outcome():
     assert verdict([]) == "Nothing was judged."
 
 
-def test_the_most_pressing_comes_first_and_advice_once():
+def test_the_most_pressing_comes_first_and_what_repeats_is_said_once():
     found = [finding(Outcome.TIP, "B"), finding(Outcome.ISSUE, "A", "a", "train"), finding(Outcome.ISSUE, "A", "b", "train"),
              finding(Outcome.ISSUE, "A", "a", "test"), finding(Outcome.PASSED)]  # fmt: skip
     first, second = sayings(found)
     assert (first.code, second.code) == ("A", "B")
-    assert [(f.layer, also) for f, also in first.items] == [("a", ["test"]), ("b", [])]
+    assert len(first.items) == 3
+    assert (first.layers, first.splits) == (["a", "b"], ["train", "test"])
+    assert first.others == "the worst of 3: also b, on train and test"
+    assert second.others == ""
+
+
+@pytest.mark.parametrize("low", [True, False])
+def test_the_worst_is_the_one_that_is_furthest_beyond_its_limit(low):
+    shares = [0.4, 0.05, 0.2] if low else [0.6, 0.95, 0.8]
+    found = [
+        finding(Outcome.TIP, layer=name, evidence={"n": 500, "share": share, "limit": 0.5, "more": 9.0})
+        for name, share in zip("abc", shares, strict=True)
+    ]
+    (said,) = sayings(found)
+    assert said.worst.layer == "b"
+    assert said.layers == ["b", "a", "c"]
+    assert said.others == "the worst of 3: also a, c"
+
+
+def test_what_is_not_finite_is_worst_and_what_has_no_limit_is_not():
+    assert beyond(finding(Outcome.ISSUE, evidence={"loss": "nan", "limit": "finite"})) == math.inf
+    assert beyond(finding(Outcome.ISSUE, evidence={"loss": math.nan, "limit": 1.0})) == math.inf
+    assert beyond(finding(Outcome.ISSUE, evidence={"count": 3, "limit": 0})) == pytest.approx(3)
+    for evidence in ({}, {"loss": 3.0}, {"limit": 3.0, "loss": 9.0}):
+        assert beyond(finding(Outcome.ISSUE, evidence=evidence)) == 0
+    same = [finding(Outcome.TIP, layer=name, evidence={"x": 1.0, "limit": 0.5}) for name in "ab"]
+    assert sayings(same)[0].worst.layer == "a"
 
 
 def test_different_advice_stays_apart():
-    assert len(sayings([finding(Outcome.TIP, do="x"), finding(Outcome.TIP, do="y")])) == 2
+    assert len(sayings([finding(Outcome.TIP, layer="a", do="x"), finding(Outcome.TIP, layer="b", do="y")])) == 2
+
+
+def test_advice_that_differs_by_names_and_numbers_is_one():
+    found = [
+        finding(Outcome.TIP, layer=layer, split=split, do=f"cut {model} after {layer}, train it {epochs:,} epochs on {split}",
+                evidence={"layers": f"x, {model}", "x": 1.0, "limit": 0.5})
+        for layer, split, model, epochs in (("fc", "train", "net", 7), ("conv2", "test", "twin", 1200), ("fc", "test", "net", 8))
+    ]  # fmt: skip
+    (said,) = sayings(found)
+    assert len(said.items) == 3
+    assert said.do == found[0].do
 
 
 def test_nothing_said_is_lost():
     found = [finding(Outcome.ISSUE, says="one"), finding(Outcome.ISSUE, says="two"), finding(Outcome.ISSUE, says="two")]
     found += [finding(Outcome.ISSUE, layer="a", says="three"), finding(Outcome.ISSUE, layer="a", says="four")]
-    said = {f.says for saying in sayings(found) for f, _ in saying.items}
-    assert said == {"one", "two", "three", "four"}
+    said = [f.says for saying in sayings(found) for f in saying.items]
+    assert sorted(said) == ["four", "one", "three", "two"]
+
+
+def test_failures_with_reasons_of_their_own_stay_apart():
+    found = [finding(Outcome.FAILED, layer=name, says=f"failed at {name}: {why}") for name, why in
+             (("a", "no memory"), ("b", "no memory"), ("c", "singular matrix"))]  # fmt: skip
+    assert [len(saying.items) for saying in sayings(found)] == [2, 1]
 
 
 def test_the_coverage_sentence_counts_tensors_once(synthetic):

@@ -95,9 +95,18 @@ def test_many_layers_and_findings_are_cut_with_a_count(synthetic):
     found = [Finding("XX001", "p", name, 0, Outcome.ISSUE, f"{name} is odd", "do", {}, "") for name in names[250:]]
     text = said(synthetic.record_of(entry, findings=found))
     assert "270 more rows" in text
-    assert "... and 30 more" in text
+    assert "the worst of 50: also layer251, layer252, layer253 and 46 more" in text
+    assert text.count("XX001") == 1
     assert "layer251 " in text
     assert len(text.splitlines()) < 120
+
+
+def test_many_statements_are_cut_with_a_count(synthetic):
+    found = [Finding(f"XX{n:03}", "p", None, 0, Outcome.TIP, f"{n} is odd", "do", {}, "") for n in range(1, 26)]
+    text = said(synthetic.record_of(findings=found))
+    assert "XX020" in text
+    assert "XX021" not in text
+    assert "... and 5 more" in text
 
 
 def test_where_the_record_lies_is_said(synthetic, tmp_path):

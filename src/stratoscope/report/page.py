@@ -17,12 +17,14 @@ from stratoscope.charts.svg import to_svg
 from stratoscope.charts.values import Chart, Line, Number
 from stratoscope.charts.variable import Variable, variables_of
 from stratoscope.findings import Finding
+from stratoscope.report.codes import meanings, page_of
 from stratoscope.report.headline import headline, pictured, scalars
 from stratoscope.report.meaning import QUIET_VERDICTS, meaning_of
 from stratoscope.report.rows import MISSING, plain_row, why_not
 from stratoscope.report.sides import SIDES, relative_text, sides_text
 from stratoscope.report.summary import (
     QUIET,
+    Saying,
     by_instrument,
     counted,
     coverage_sentence,
@@ -56,36 +58,42 @@ def chips(findings: Sequence[Finding]) -> list[dict[str, str]]:
 
 
 def findings(every: Sequence[Finding], table: Table) -> dict[str, Any]:
-    """Findings that ask for something in full, each advice once, and the others by outcome."""
+    """Findings that ask for something, what repeats said once, and the others by outcome."""
     rows = _anchors(table)
-    spoken = [
-        {
-            "id": f"finding-{number}",
-            "code": saying.code,
-            "outcome": saying.outcome.value,
-            "sign": SIGNS.get(saying.outcome.value, "·"),
-            "do": saying.do,
-            "items": [_finding(finding, rows, also) for finding, also in saying.items],
-        }
-        for number, saying in enumerate(sayings(every))
-    ]
+    spoken = [_saying(saying, number, rows) for number, saying in enumerate(sayings(every))]
     found = grouped(every)
     quiet = [
-        {"title": counted(outcome, len(found[outcome])), "items": [_finding(f, rows, []) for f in found[outcome]]}
+        {"title": counted(outcome, len(found[outcome])), "items": [_finding(f, rows) for f in found[outcome]]}
         for outcome in QUIET
         if outcome in found
     ]
     return {"spoken": spoken, "quiet": quiet}
 
 
-def _finding(finding: Finding, rows: dict[str, str], also: list[str]) -> dict[str, Any]:
+def _saying(saying: Saying, number: int, rows: dict[str, str]) -> dict[str, Any]:
+    return {
+        "id": f"finding-{number}",
+        "code": saying.code,
+        "page": page_of(saying.code),
+        "meaning": meanings().get(saying.code, ""),
+        "outcome": saying.outcome.value,
+        "sign": SIGNS.get(saying.outcome.value, "·"),
+        "do": saying.do,
+        "worst": _finding(saying.worst, rows),
+        "others": saying.others,
+        "rest": [_finding(finding, rows) for finding in saying.items if finding is not saying.worst],
+    }
+
+
+def _finding(finding: Finding, rows: dict[str, str]) -> dict[str, Any]:
     return {
         "code": finding.code,
+        "page": page_of(finding.code),
         "says": finding.says,
         "do": finding.do,
         "source": finding.source,
         "row": rows.get(finding.layer or ""),
-        "place": ", ".join(_place(finding, also)),
+        "place": ", ".join(_place(finding)),
         "instrument": finding.instrument,
         "section": _anchor("i", finding.instrument),
         "evidence": [
@@ -95,11 +103,11 @@ def _finding(finding: Finding, rows: dict[str, str], also: list[str]) -> dict[st
     }
 
 
-def _place(finding: Finding, also: list[str]) -> Iterator[str]:
+def _place(finding: Finding) -> Iterator[str]:
     if finding.layer:
         yield finding.layer
     if finding.split:
-        yield f"{finding.split} (also on {', '.join(also)})" if also else finding.split
+        yield finding.split
     if finding.step is not None:
         yield f"step {finding.step:,}"
 
@@ -191,7 +199,7 @@ def _said(every: Sequence[Finding], table: Table) -> dict[str, tuple[str, str]]:
     rows = _anchors(table)
     found: dict[str, tuple[str, str]] = {}
     for number, saying in enumerate(sayings(every)):
-        for finding, _ in saying.items:
+        for finding in saying.items:
             row = rows.get(finding.layer or "")
             if row:
                 found.setdefault(row, (saying.outcome.value, f"finding-{number}"))

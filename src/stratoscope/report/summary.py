@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.reading import some
 
 if TYPE_CHECKING:
     from stratoscope.record.record import Record
@@ -36,7 +39,7 @@ def grouped(findings: Iterable[Finding]) -> dict[Outcome, list[Finding]]:
     """Findings by outcome, the most pressing first; empty ones are left out."""
     every = list(findings)
     found = {outcome: [f for f in every if f.outcome is outcome] for outcome in (*SPOKEN, *QUIET)}
-    return {outcome: some for outcome, some in found.items() if some}
+    return {outcome: same for outcome, same in found.items() if same}
 
 
 def evidence_of(finding: Finding) -> dict[str, object]:
@@ -49,30 +52,95 @@ class Saying:
     """Findings that say the same of several places and ask for the same.
 
     Attributes:
-        outcome: of all of them.
-        code: of all of them.
-        do: what all of them ask for.
-        items: the findings, one for each place, and on which further splits the same code was found there.
+        worst: the one whose number is furthest beyond its limit; the first of those that are as far.
+        items: all of them, in the order in which they came.
     """
 
-    outcome: Outcome
-    code: str
-    do: str
-    items: list[tuple[Finding, list[str]]]
+    worst: Finding
+    items: tuple[Finding, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of all of them."""
+        return self.worst.outcome
+
+    @property
+    def code(self) -> str:
+        """Of all of them."""
+        return self.worst.code
+
+    @property
+    def do(self) -> str:
+        """What the worst asks for."""
+        return self.worst.do
+
+    @property
+    def layers(self) -> list[str]:
+        """Every layer that is spoken of, that of the worst first."""
+        return _distinct(finding.layer for finding in (self.worst, *self.items))
+
+    @property
+    def splits(self) -> list[str]:
+        """Every split that is spoken of, that of the worst first."""
+        return _distinct(finding.split for finding in (self.worst, *self.items))
+
+    @property
+    def others(self) -> str:
+        """Of what else the same is said, in words; empty where there is one finding alone."""
+        if len(self.items) == 1:
+            return ""
+        layers = [layer for layer in self.layers if layer != self.worst.layer]
+        also = f": also {some(layers)}" if layers else ""
+        on = f", on {' and '.join(self.splits)}" if len(self.splits) > 1 else ""
+        return f"the worst of {len(self.items):,}{also}{on}"
 
 
 def sayings(findings: Iterable[Finding]) -> list[Saying]:
-    """Findings that ask for something, the most pressing first, each advice given once."""
-    found: dict[tuple[Outcome, str, str], dict[str | None, tuple[Finding, list[str]]]] = {}
-    for finding in (f for some in (grouped(findings).get(outcome, []) for outcome in SPOKEN) for f in some):
-        places = found.setdefault((finding.outcome, finding.code, finding.do), {})
-        # a finding without a place may come more than once and say something else each time
-        place = finding.layer if finding.layer is not None else finding.says
-        if place in places and finding.split:
-            places[place][1].append(finding.split)
-        else:
-            places[place if place not in places else f"{place} {finding.says}"] = (finding, [])
-    return [Saying(*key, list(places.values())) for key, places in found.items()]
+    """Findings that ask for something, the most pressing first: what is said of several layers and splits is said once."""
+    by_code: dict[tuple[Outcome, str], list[Finding]] = {}
+    for finding in (f for found in grouped(findings).items() if found[0] in SPOKEN for f in found[1]):
+        known = by_code.setdefault((finding.outcome, finding.code), [])
+        if finding not in known:
+            known.append(finding)
+    return [Saying(max(same, key=beyond), tuple(same)) for every in by_code.values() for same in _by_advice(every)]
+
+
+def beyond(finding: Finding) -> float:
+    """How far a finding's number is from its limit, as a share of the limit: the number named right before it.
+
+    A text, such as "nan", in that place is as far as can be, and without a limit the distance is 0.
+
+    >>> beyond(Finding("XX001", "x", None, 0, Outcome.TIP, "says", evidence={"share": 0.75, "limit": 0.5, "n": 9}))
+    0.5
+    """
+    names = list(finding.evidence)
+    place = names.index("limit") if "limit" in names else 0
+    if not place:
+        return 0.0
+    value, limit = (finding.evidence[names[at]] for at in (place - 1, place))
+    if not (isinstance(value, int | float) and isinstance(limit, int | float) and math.isfinite(value - limit)):
+        return math.inf
+    return abs(value - limit) / (abs(limit) or 1.0)
+
+
+def _by_advice(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Findings of one code by what they ask for; names and numbers in it make no difference.
+
+    Those that have no place, or are failures, which have reasons of their own, are told apart by what they say, too.
+    """
+    texts = (text for f in findings for text in (f.layer, f.split, *f.evidence.values()) if isinstance(text, str))
+    names = sorted({name for text in texts for name in (text, *text.split(", ")) if name}, key=len, reverse=True)
+    varying = re.compile("|".join([*(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names), r"\d+(?:[.,]\d+)*"]))
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        placed = finding.layer or finding.split
+        text = finding.do if placed and finding.outcome is not Outcome.FAILED else f"{finding.do}\n{finding.says}"
+        found.setdefault(varying.sub("*", text), []).append(finding)
+    return list(found.values())
+
+
+def _distinct(names: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def counted(outcome: Outcome, number: int) -> str:
@@ -89,7 +157,7 @@ def verdict(findings: Iterable[Finding]) -> str:
     found = grouped(findings)
     if not found:
         return "Nothing was judged."
-    said = ", ".join(counted(outcome, len(some)) for outcome, some in found.items())
+    said = ", ".join(counted(outcome, len(same)) for outcome, same in found.items())
     return f"{said}." if any(outcome in found for outcome in SPOKEN) else f"No issues: {said}."
 
 

@@ -107,16 +107,13 @@ def _status(record: Record, status: str) -> str:
 
 
 def _print_findings(findings: Sequence[Finding], out: Console) -> None:
-    out.print(_verdict(findings))
+    out.print(verdict_line(findings))
     out.print()
     every = sayings(findings)
-    left = MOST_FINDINGS
-    for saying in every:
-        if left > 0:
-            out.print(_saying(saying, left))
-        left -= len(saying.items)
-    if left < 0:
-        out.print(Text(f"  ... and {-left:,} more, in the HTML report and in --json", style="dim"))
+    for saying in every[:MOST_FINDINGS]:
+        out.print(saying_grid(saying))
+    if len(every) > MOST_FINDINGS:
+        out.print(Text(f"  ... and {len(every) - MOST_FINDINGS:,} more, in the HTML report and in --json", style="dim"))
     unjudged = _unjudged(findings)
     if unjudged.row_count:
         out.print(unjudged)
@@ -124,7 +121,8 @@ def _print_findings(findings: Sequence[Finding], out: Console) -> None:
         out.print()
 
 
-def _verdict(findings: Sequence[Finding]) -> Text:
+def verdict_line(findings: Sequence[Finding]) -> Text:
+    """How many findings there are of each outcome."""
     found, text = grouped(findings), Text()
     for outcome in (*SPOKEN, *QUIET):
         if outcome in found:
@@ -134,21 +132,29 @@ def _verdict(findings: Sequence[Finding]) -> Text:
     return text or Text("Nothing was judged.", style="dim")
 
 
-def _saying(saying: Saying, most: int) -> Grid:
+def saying_grid(saying: Saying, more: Sequence[tuple[str, str]] = ()) -> Grid:
+    """One statement: the worst of what it speaks of with its numbers, where else it holds, and what to do.
+
+    Args:
+        saying: what is said.
+        more: further lines beside it, each with a style.
+    """
     sign, style = _SIGNS[saying.outcome]
-    grid = _finding_grid()
-    head = safe(sign, style), safe(saying.code, style)
-    for number, (finding, also) in enumerate(saying.items[:most]):
-        body = joined(finding.says, "\n", (_small(finding, also), "dim"))
-        grid.add_row(*(head if number == 0 else ("", "")), body)
+    grid = finding_grid()
+    body = joined(saying.worst.says, "\n", (_small(saying.worst), "dim"))
+    if saying.others:
+        body.append_text(joined("\n", saying.others))
+    grid.add_row(safe(sign, style), safe(saying.code, style), body)
     if saying.do:
         grid.add_row("", "", joined(("→ ", "bold"), saying.do))
+    for text, its_style in more:
+        grid.add_row("", "", safe(text, its_style, overflow="fold"))
     return grid
 
 
 def _unjudged(findings: Sequence[Finding]) -> Grid:
     """What could not be judged, and why: a line for each code."""
-    grid = _finding_grid()
+    grid = finding_grid()
     for outcome in (Outcome.SKIPPED, Outcome.NOT_APPLICABLE):
         by_code: dict[str, list[Finding]] = {}
         for finding in findings:
@@ -160,7 +166,8 @@ def _unjudged(findings: Sequence[Finding]) -> Grid:
     return grid
 
 
-def _finding_grid() -> Grid:
+def finding_grid() -> Grid:
+    """Columns for a sign, a code and what is said."""
     grid = Grid.grid(padding=(0, 1))
     grid.add_column(width=1)
     grid.add_column(width=5, no_wrap=True)
@@ -168,12 +175,11 @@ def _finding_grid() -> Grid:
     return grid
 
 
-def _small(finding: Finding, also: list[str]) -> str:
+def _small(finding: Finding) -> str:
     """The numbers that a finding rests on, and where it stands."""
     evidence = ", ".join(f"{name} {_evidence(value)}" for name, value in evidence_of(finding).items())
-    split = f"{finding.split}, also on {', '.join(also)}" if also else finding.split or ""
     step = f"step {finding.step:,}" if finding.step is not None else ""
-    return " · ".join(part for part in (evidence, split, step, finding.source) if part)
+    return " · ".join(part for part in (evidence, finding.split or "", step, finding.source) if part)
 
 
 def _evidence(value: object) -> str:
