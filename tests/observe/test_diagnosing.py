@@ -13,14 +13,14 @@ from torch import nn
 from stratoscope import Record, diagnose, examine, inspect, watch
 from stratoscope.diagnoses import registry
 from stratoscope.diagnoses.base import Diagnosis
-from stratoscope.errors import NotApplicable, SettingError
+from stratoscope.errors import NotApplicable, RecordError, SettingError
 from stratoscope.findings import Outcome
 from stratoscope.instruments.performance import Performance
 from stratoscope.instruments.units import Units
 from stratoscope.instruments.weights import WeightMatrices
 from stratoscope.observe.deriving import derive, write
 from stratoscope.observe.diagnosing import Chosen
-from stratoscope.observe.judging import rejudge
+from stratoscope.observe.judging import rejudge, rejudged
 from stratoscope.observe.settings import Settings, load_settings
 from stratoscope.record import Entry, RecordWriter
 from stratoscope.record.quantity import quantity
@@ -252,6 +252,22 @@ def test_findings_can_be_computed_again_with_other_settings(tmp_path):
     assert not [finding for finding in small if finding.code == "DD001"]
     muted = rejudge(record, Settings(mute=("DD*",)))
     assert {finding.outcome for finding in muted if finding.code == "DD001"} == {Outcome.MUTED}
+
+
+def test_what_is_derived_again_stands_in_the_record_that_is_judged_again(tmp_path):
+    examined(Doubled(), to=tmp_path / "run").close()
+    record = Record.open(tmp_path / "run")
+    tripled = rejudged(record, Settings(diagnoses={"doubled": {"factor": 3.0}}))
+    loss = record["performance"]["loss"].values
+    np.testing.assert_allclose(tripled["doubled"]["twice"].values, 3.0 * loss)
+    np.testing.assert_allclose(record["doubled"]["twice"].values, 2.0 * loss)
+    assert list(tripled) == list(record)
+    assert tripled["performance"]["loss"].identical(record["performance"]["loss"])
+    assert len(tripled.with_findings([])) == len(tripled)
+    gone = rejudged(record, Settings(diagnoses={"doubled": {"fails": "derive"}}))
+    assert "doubled" not in gone
+    with pytest.raises(RecordError, match="No 'doubled' was recorded"):
+        gone["doubled"]
 
 
 def test_what_failed_once_is_not_said_when_it_works_again(tmp_path):

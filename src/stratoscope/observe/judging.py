@@ -60,6 +60,11 @@ def rejudge(record: Record, settings: Settings) -> list[Finding]:
 
     What diagnoses derive is derived again, since it may depend on settings, too.
     """
+    return rejudged(record, settings).findings
+
+
+def rejudged(record: Record, settings: Settings) -> Record:
+    """A record with what is found and derived anew in place of what was; see `rejudge`. Its file stays as it is."""
     groups: dict[str, tuple[Judge, Group]] = {}
     for name in record:
         key = name.partition(":")[0]
@@ -67,12 +72,19 @@ def rejudge(record: Record, settings: Settings) -> list[Finding]:
         if cls is not None:
             known = _known(cls, _kept(record, name)) | dict(settings.instruments.get(key, {}))
             groups[name] = configured(cls, known), record[name]
-    with RecordWriter.create(None) as scratch:
-        derived = derive(record, diagnoses_of(record, settings))
-        write(scratch, derived, max(record.steps, default=0))
-        again = Record.from_writer(scratch)
-        groups |= {one.group: (one.diagnosis, again[one.group]) for one in derived if one.group in again}
-        return _judge(record, groups, settings, said_of(record, derived))
+    scratch = RecordWriter.create(None)
+    derived = derive(record, diagnoses_of(record, settings))
+    write(scratch, derived, max(record.steps, default=0))
+    again = Record.from_writer(scratch)
+    anew = {one.group: again[one.group] if one.group in again else None for one in derived}
+    groups |= {one.group: (one.diagnosis, again[one.group]) for one in derived if one.group in again}
+    return record.with_findings(_judge(record, groups, settings, said_of(record, derived)), anew)
+
+
+def silenced(findings: Iterable[Finding], settings: Settings) -> list[Finding]:
+    """Findings whose code is muted as such, the others as they are; the most pressing first."""
+    muted = [f if not settings.mutes(f.code) else dataclasses.replace(f, outcome=Outcome.MUTED) for f in findings]
+    return sorted(muted, key=lambda f: (ORDER.index(f.outcome), f.code))
 
 
 def diagnoses_of(record: Record, settings: Settings) -> list[Diagnosis]:
@@ -109,8 +121,7 @@ def _judge(
         found += (dataclasses.replace(f, instrument=name) for f in _of(one, group))
     if record.meta.get("watched"):
         found = [_of_a_beginning(f) for f in found]
-    muted = [f if not settings.mutes(f.code) else dataclasses.replace(f, outcome=Outcome.MUTED) for f in found]
-    return sorted(muted, key=lambda f: (ORDER.index(f.outcome), f.code))
+    return silenced(found, settings)
 
 
 def _of_a_beginning(finding: Finding) -> Finding:

@@ -35,9 +35,12 @@ class Record(Mapping[str, Group]):
     It shows the state at the time of opening; `refresh` looks again. It may be read while another process writes.
     """
 
-    def __init__(self, store: Store, findings: Iterable[Finding] | None = None) -> None:
+    def __init__(
+        self, store: Store, findings: Iterable[Finding] | None = None, derived: Mapping[str, Group | None] | None = None
+    ) -> None:
         """Use `open` or `from_writer` instead."""
         self._store = store
+        self._derived = dict(derived or {})
         self._groups: dict[str, Group] = {}
         self._findings = None if findings is None else tuple(findings)
 
@@ -118,9 +121,15 @@ class Record(Mapping[str, Group]):
         with self._store.reading():
             return [_finding(row) for row in self._store.query(_FINDINGS, self.seq)]
 
-    def with_findings(self, findings: Iterable[Finding]) -> Record:
-        """The same measurements with other findings, as when they are judged again; the file stays as it is."""
-        return Record(self._store, findings)
+    def with_findings(self, findings: Iterable[Finding], derived: Mapping[str, Group | None] | None = None) -> Record:
+        """The same measurements with other findings, as when they are judged again; the file stays as it is.
+
+        Args:
+            findings: in place of its own.
+            derived: groups in place of its own of the same name, or beside them: what diagnoses derived anew. `None`
+                takes one of its own away.
+        """
+        return Record(self._store, findings, self._derived if derived is None else derived)
 
     def coverage(self, step: int | None = None) -> list[Coverage]:
         """What was and was not measured, for every instrument, layer, param and split.
@@ -182,7 +191,10 @@ class Record(Mapping[str, Group]):
         self.close()
 
     def __getitem__(self, key: str) -> Group:
-        if key not in self._groups:
+        anew = self._derived.get(key)
+        if anew is not None:
+            return anew
+        if key not in self._groups or key in self._derived:
             if key not in list(self):
                 raise NotRecordedError(f"No {key!r} was recorded; this record holds {', '.join(self) or 'nothing'}.")
             instrument, _, label = key.partition(":")
@@ -191,7 +203,8 @@ class Record(Mapping[str, Group]):
 
     def __iter__(self) -> Iterator[str]:
         keys = (f"{row.instrument}:{row.label}" if row.label else row.instrument for row in self._store.series.values())
-        return iter(dict.fromkeys(keys))
+        every = dict.fromkeys([*keys, *self._derived])
+        return iter([key for key in every if self._derived.get(key, key) is not None])
 
     def __len__(self) -> int:
         return len(list(iter(self)))
