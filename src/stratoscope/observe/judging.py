@@ -76,7 +76,7 @@ def rejudged(record: Record, settings: Settings) -> Record:
     derived = derive(record, diagnoses_of(record, settings))
     write(scratch, derived, max(record.steps, default=0))
     again = Record.from_writer(scratch)
-    anew = {one.group: again[one.group] if one.group in again else None for one in derived}
+    anew = {one.group: again.get(one.group) for one in derived}
     groups |= {one.group: (one.diagnosis, again[one.group]) for one in derived if one.group in again}
     return record.with_findings(_judge(record, groups, settings, said_of(record, derived)), anew)
 
