@@ -1,0 +1,320 @@
+r"""Phases of a noisy curve: where it falls, rises or does neither, and "no second phase" as a full answer.
+
+**Statement.** Over places $x_1 < \dots < x_T$ a curve is $f(x_t) + e_t$, with $f$ continuous and piecewise linear. For
+each number of knots $m$ let $R_m$ be the least sum of squares over all positions of the knots (all are tried:
+`stratoscope.numerics.piecewise_linear`). That $f$ has $j$ knots is tested against more by
+
+$$ F_m = (R_j - R_m) / (R_m + A), \qquad m = j + 1, \dots, \mathrm{most}, $$
+
+each ranked among draws of curves with $j$ knots (knots chosen anew in each); the test's own p-value is the rank of the
+best rank, so trying several $m$ costs no false alarms. From 0 knots on, one is added while $p \le$ `level`. $F_m$ does not
+change with the straight line in $f$ nor with the units, so the first test is exact where the noise is as assumed:
+
+- one run: a stationary autoregression whose correlation is never taken as less than 0.5 and with few places as much more
+  (`stratoscope.numerics.curve_noise` says how); $A = 0$;
+- seeds, 5 or more: any noise that is independent and normal from seed to seed, however correlated along the curve;
+  $A$ is what the seeds differ. Exact for all lengths. (`stratoscope.numerics.change_point` asks the narrower question
+  "does it fall after a bend" without normality, by turned signs.)
+
+Later tests take the fitted curve for the true one. So a curve without a knot, noise or trend, gets one in at most `level`
+of cases.
+
+**Directions.** A stretch falls or rises where the 95 % interval of its slope excludes 0 and it changes by `least` at
+least; otherwise it is flat, which only says that no movement was shown. The interval comes from draws around the fit,
+knots chosen anew. Neighbours with one direction are one stretch: a curve that falls and then falls more slowly has a
+`bend`, not a second phase.
+
+**Measured** (`benchmarks/phases.py`): see the table there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stratoscope.numerics.change_point import FEWEST, MARGIN, ROUNDING
+from stratoscope.numerics.curve_noise import Draws, OneRun, Seeds
+from stratoscope.numerics.piecewise_linear import Index, PiecewiseLinear
+
+Array = NDArray[np.float64]
+
+PLACES = 2 * MARGIN + 2
+"""Places below which nothing is said."""
+EXACT = 1e-7
+"""A fit that leaves less, relative to the largest deviation, leaves nothing."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a curve that moves in one direction, or is not shown to move.
+
+    Attributes:
+        begin: first place.
+        end: last place; the next stretch begins there.
+        slope: change over length.
+        low: lower end of the 95 % interval of `slope`; NaN where there were too few places.
+        high: upper end.
+        change: of the fitted curve, end less begin.
+        direction: -1 falling, 1 rising, 0 not shown to move.
+    """
+
+    begin: float
+    end: float
+    slope: float
+    low: float
+    high: float
+    change: float
+    direction: int
+
+
+@dataclass(frozen=True)
+class Phases:
+    """A curve cut where its direction changes.
+
+    Attributes:
+        stretches: one at least; neighbours differ in direction.
+        knots: places between them.
+        intervals: of each knot, 95 %.
+        bends: places where the slope changes and the direction does not.
+        p_values: of each knot or bend as it was added, then of the first that was refused (none where there was no room).
+        noise: deviation of one curve from what was fitted; of several, of a seed from the mean beside its own line.
+        correlation: of that noise from one place to the next, corrected for what the fit takes away.
+        assumed: correlation that the tests of one curve assumed; NaN with seeds, which need none.
+        reason: why there is no second phase; empty where there is one.
+    """
+
+    stretches: tuple[Stretch, ...]
+    knots: tuple[float, ...]
+    intervals: tuple[tuple[float, float], ...]
+    bends: tuple[float, ...]
+    p_values: tuple[float, ...]
+    noise: float
+    correlation: float
+    assumed: float
+    reason: str
+
+    @property
+    def directions(self) -> tuple[int, ...]:
+        """The direction of each stretch."""
+        return tuple(stretch.direction for stretch in self.stretches)
+
+    def direction_at(self, x: ArrayLike) -> NDArray[np.int64]:
+        """Direction at places: at a knot that of the stretch which begins there, outside of the curve 0.
+
+        Args:
+            x: places of any shape.
+        """
+        places = np.asarray(x, dtype=np.float64)
+        found = np.array(self.directions)[np.searchsorted(self.knots, places, side="right")]
+        inside = (places >= self.stretches[0].begin) & (places <= self.stretches[-1].end)
+        return np.where(inside, found, 0)
+
+
+def phases(
+    x: ArrayLike,
+    curves: ArrayLike,
+    *,
+    level: float = 0.05,
+    least: float = 0.0,
+    most: int = 3,
+    resamples: int = 300,
+    generator: np.random.Generator,
+) -> Phases:
+    """Cut a curve where its direction changes beyond what noise gives.
+
+    Shift and scale of `curves` change nothing but their units, a turned sign turns all directions; shift and stretch
+    of `x` change places and slopes only.
+
+    Args:
+        x: places, strictly ascending; for trainings `log2(1 + step)`.
+        curves: one curve `(T,)`, or one a seed `(S, T)`. From 2 to 4 seeds their mean is treated as one curve. A seed
+            without any number is left out, and so is a place where a seed has NaN.
+        level: share of curves without a knot that may get one.
+        least: a stretch that changes by less does not move, in units of `curves`.
+        most: knots at most.
+        resamples: draws of each test and of the intervals.
+        generator: of the draws.
+
+    Raises:
+        ValueError: if the sizes do not fit, places do not ascend, a number is infinite or a setting out of range.
+
+    >>> x = np.arange(20.0)
+    >>> error = np.maximum(8 - x, 0) + 0.5 * np.maximum(x - 8, 0) + 0.1 * np.cos(7 * x)
+    >>> found = phases(x, error, generator=np.random.default_rng(0))
+    >>> found.directions, found.knots
+    ((-1, 1), (8.0,))
+    """
+    _check_settings(level, least, most, resamples)
+    places, values = _clean(x, curves)
+    if len(places) < PLACES:
+        return _silent(places, np.nan, f"it takes {PLACES} places, and there were {len(places)} with a number")
+    middle = float(values.mean())
+    largest = float(np.abs(values - middle).max())
+    if largest <= ROUNDING * abs(middle):
+        return _silent(places, 0.0, "the curve is constant")
+    mean = values.mean(axis=0) - middle
+    # a signed unit, so that a turned sign meets the same draws
+    unit = largest if mean[np.abs(mean).argmax()] >= 0 else -largest
+    fit = PiecewiseLinear(places, most)
+    scaled = (values - middle) / unit
+    noise = Seeds(fit, scaled) if len(scaled) >= FEWEST else OneRun(fit, scaled.mean(axis=0))
+    exact = len(places) * (EXACT + ROUNDING * abs(middle) / largest) ** 2
+    knots, p_values = _knots(fit, noise, exact, level, resamples, generator)
+    cut = _Cut(fit, noise, knots, places, unit, noise.around(knots, resamples, generator))
+    stretches, kept = _stretches(cut, least)
+    deviation, correlation = noise.described(knots)
+    return Phases(
+        stretches=stretches,
+        knots=tuple(stretch.end for stretch in stretches[:-1]),
+        intervals=tuple(cut.interval(knot) for knot in kept),
+        bends=tuple(float(places[at]) for number, at in enumerate(knots) if number not in kept),
+        p_values=p_values,
+        noise=deviation * largest,
+        correlation=correlation,
+        assumed=noise.assumed,
+        reason=_reason(stretches, places[knots], p_values, level),
+    )
+
+
+class _Cut:
+    """A curve cut at its knots, and draws of it cut at theirs, in the units of the curve and of its places.
+
+    Attributes:
+        ends: `(1 + draws, knots + 2)`: first place, knots, last place; the curve itself first.
+        slopes: `(1 + draws, knots + 1)`.
+    """
+
+    def __init__(
+        self, fit: PiecewiseLinear, noise: OneRun | Seeds, knots: Index, places: Array, unit: float, draws: Array
+    ) -> None:
+        size = len(knots)
+        chosen = fit.gains(draws, size)[size].argmax(0)
+        slopes = np.empty((1 + len(draws), size + 1))
+        slopes[0] = fit.slopes(noise.curve[None], knots)[0]
+        for one in np.unique(chosen):
+            same = chosen == one
+            slopes[1:][same] = fit.slopes(draws[same], fit.knots(one, size))
+        inner = places[np.concatenate([knots[None], fit.knots(chosen, size)])]
+        self.ends = np.pad(inner, ((0, 0), (1, 1)), constant_values=((0, 0), (places[0], places[-1])))
+        self.slopes = slopes * unit / (noise.scale * (places[-1] - places[0]))
+
+    def stretch(self, first: int, last: int, least: float) -> Stretch:
+        """What lies from one piece to another, as one."""
+        pieces = slice(first, last + 1)
+        changes = (self.slopes * np.diff(self.ends))[:, pieces].sum(1)
+        slopes = changes / (self.ends[:, last + 1] - self.ends[:, first])
+        low, high = np.quantile(slopes[1:], [0.025, 0.975])
+        moves = (low > 0 or high < 0) and abs(changes[0]) >= least
+        return Stretch(
+            begin=float(self.ends[0, first]),
+            end=float(self.ends[0, last + 1]),
+            slope=float(slopes[0]),
+            low=float(low),
+            high=float(high),
+            change=float(changes[0]),
+            direction=int(np.sign(low)) if moves else 0,
+        )
+
+    def interval(self, knot: int) -> tuple[float, float]:
+        """95 % of the draws of one knot; never without the knot itself."""
+        low, high = np.quantile(self.ends[1:, knot + 1], [0.025, 0.975])
+        at = self.ends[0, knot + 1]
+        return float(min(low, at)), float(max(high, at))
+
+
+def _stretches(cut: _Cut, least: float) -> tuple[tuple[Stretch, ...], list[int]]:
+    """Stretches that differ from their neighbours in direction, and the numbers of the knots between them."""
+    last = cut.slopes.shape[1] - 1
+    kept = list(range(last))
+    while True:
+        bounds = [-1, *kept, last]
+        found = [cut.stretch(before + 1, after, least) for before, after in pairwise(bounds)]
+        gone = [
+            knot for knot, (one, other) in zip(kept, pairwise(found), strict=True) if one.direction == other.direction
+        ]
+        if not gone:
+            return tuple(found), kept
+        kept = [knot for knot in kept if knot not in gone]
+
+
+def _knots(
+    fit: PiecewiseLinear,
+    noise: OneRun | Seeds,
+    exact: float,
+    level: float,
+    resamples: int,
+    generator: np.random.Generator,
+) -> tuple[Index, tuple[float, ...]]:
+    """Knots, added as long as noise does not explain them, and the p-value of each and of the first refused."""
+    sets = fit.best(noise.curve)
+    p_values: list[float] = []
+    for knots in sets[:-1]:
+        draws = noise.under(knots, resamples, generator)
+        p_values.append(_p_value(_statistics(fit, draws, len(knots), exact)))
+        if p_values[-1] > level:
+            return knots, tuple(p_values)
+    return sets[-1], tuple(p_values)
+
+
+def _statistics(fit: PiecewiseLinear, draws: Draws, size: int, exact: float) -> Array:
+    """What more knots than `size` explain, over what is left then: one draw a row, one number of knots a column."""
+    total = np.square(fit.left_by_line(draws.curves)).sum(1)
+    explained = np.stack([gains.max(0) for gains in fit.gains(draws.curves, fit.most)[size:]], axis=1)
+    left = np.maximum(total[:, None] - explained, 0.0) + draws.apart[:, None]
+    more = explained[:, 1:] - explained[:, :1]
+    if left[0, 0] <= exact:
+        more[0] = 0.0
+    return np.asarray(more / (left[:, 1:] + exact))
+
+
+def _p_value(statistics: Array) -> float:
+    """Rank of the first row among all: of its best rank over columns."""
+    count = len(statistics)
+    ranks = [count - np.searchsorted(np.sort(column), column * (1 - 1e-9)) for column in statistics.T]
+    best = np.min(ranks, axis=0)
+    return float(np.mean(best <= best[0]))
+
+
+def _reason(stretches: Sequence[Stretch], bends: Array, p_values: Sequence[float], level: float) -> str:
+    if len(stretches) > 1:
+        return ""
+    if len(bends):
+        where = ", ".join(f"{bend:.4g}" for bend in bends)
+        stays = "direction does not" if stretches[0].direction else "curve is not shown to move on either side"
+        return f"no second phase found: the slope changes at {where}, the {stays}"
+    if p_values:
+        return f"no second phase found: noise bends as clearly in {p_values[0]:.0%} of cases"
+    return "no second phase found: no knots were asked for"
+
+
+def _silent(places: Array, slope: float, why: str) -> Phases:
+    """One flat stretch: with a slope of 0, or of NaN where nothing can be said."""
+    begin, end = (float(places[0]), float(places[-1])) if len(places) else (np.nan, np.nan)
+    stretch = Stretch(begin, end, slope, slope, slope, slope, 0)
+    return Phases((stretch,), (), (), (), (), slope, np.nan, np.nan, f"no second phase found: {why}")
+
+
+def _check_settings(level: float, least: float, most: int, resamples: int) -> None:
+    if not 0 < level < 1 or (resamples + 1) * level < 1:
+        raise ValueError(f"Phases need a level in (0, 1) and at least 1 / level draws; {level=}, {resamples=}.")
+    if not least >= 0 or most < 0:
+        raise ValueError(f"Phases need a least change and a number of knots from 0 on; {least=}, {most=}.")
+
+
+def _clean(x: ArrayLike, curves: ArrayLike) -> tuple[Array, Array]:
+    """Places where every seed has a number, and the curves there; seeds without any number are left out."""
+    places, values = np.asarray(x, dtype=np.float64), np.atleast_2d(np.asarray(curves, dtype=np.float64))
+    if places.ndim != 1 or values.ndim != 2 or values.shape[1] != len(places) or not len(values):
+        raise ValueError(
+            f"Phases need places and curves over all of them; there were {places.shape} and {values.shape}."
+        )
+    if not np.all(np.isfinite(places)) or np.any(np.diff(places) <= 0) or np.any(np.isinf(values)):
+        raise ValueError("Phases need places that ascend and curves without infinite numbers.")
+    measured = np.isfinite(values)
+    values = values[measured.any(axis=1)]
+    kept = measured[measured.any(axis=1)].all(axis=0) & bool(len(values))
+    return places[kept], values[:, kept]
