@@ -217,8 +217,8 @@ def test_without_labels_it_is_not_applicable_and_says_so_in_the_coverage(recorde
 
 
 def test_measures_without_classes_are_no_measures_of_depth(recorded):
-    reconstruction = [("probe", "reconstruction_r2", along([0.9] * len(LAYERS), "R2"))]
-    found = diagnose(recorded({"test": [*reconstruction, *performance(0.9)]}), [Depth()])
+    counts = [("probe", "n", along([40.0] * len(LAYERS), "examples"))]
+    found = diagnose(recorded({"test": [*counts, *performance(0.9)]}), [Depth()])
     (row,) = found.coverage()
     assert row.status == "not_applicable"
     assert "no labels of two classes" in row.reason

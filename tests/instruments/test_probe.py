@@ -1,4 +1,4 @@
-"""The instrument `probe`: its numbers, what it says where there are no classes or no numbers, noise, findings."""
+"""The instrument `probe`: its numbers, what it says where there are no classes, noise, findings."""
 
 import math
 from types import SimpleNamespace
@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from stratoscope.capture.activations import Activations, Sample
-from stratoscope.capture.inputs import GivenSample, Inputs
 from stratoscope.capture.pairs import Neighbours
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.findings import Outcome
 from stratoscope.instruments.probe import Probe
-from stratoscope.numerics.linear_probe import Sought, class_probe, cross_fitted, reconstruction, stratified
+from stratoscope.numerics.linear_probe import class_probe, cross_fitted, stratified
 from stratoscope.numerics.nearest_neighbour_probe import neighbour_probe
 from stratoscope.numerics.neighbours import nearest_neighbours
 from stratoscope.numerics.ridge import Basis, ridge
@@ -31,28 +30,19 @@ def blobs(n=200, width=8, classes=4, seed=0, apart=1.0):
     return apart * gaussian(classes, width, 99)[labels] + gaussian(n, width, seed), labels
 
 
-def given_sample(values):
-    return GivenSample(values, torch.arange(len(values)), 2 * values.shape[1], "input '0'")
-
-
 class View:
-    """One layer with its sample, its neighbours and the inputs."""
+    """One layer with its sample and its neighbours."""
 
-    def __init__(self, features, labels=None, inputs=None, ids=None):
+    def __init__(self, features, labels=None, ids=None):
         ids = torch.arange(len(features)) if ids is None else ids
         self.layer = SimpleNamespace(name="fc")
         self._sample = Sample(features, labels, ids, features.shape[1], "as is")
-        self._given = given_sample(inputs) if isinstance(inputs, torch.Tensor) else inputs
 
     def __getitem__(self, need):
         if isinstance(need, Activations):
             return self._sample
-        if isinstance(need, Neighbours):
-            return nearest_neighbours(self._sample.features, min(need.k, len(self._sample.features) - 1))
-        assert isinstance(need, Inputs)
-        if self._given is None:
-            raise NotApplicable("the inputs are no numbers to predict: 'input_ids' (int64)")
-        return self._given
+        assert isinstance(need, Neighbours)
+        return nearest_neighbours(self._sample.features, min(need.k, len(self._sample.features) - 1))
 
 
 def measure(*given, settings=None, **more):
@@ -79,13 +69,12 @@ def spoken(findings):
 
 def test_variables_are_the_numbers_of_the_mathematics():
     features, labels = blobs(apart=0.5)
-    inputs, group = features @ gaussian(8, 12, 1) + gaussian(200, 12, 2), torch.arange(200)
-    measured = measure(features, 3 * labels + 1, inputs)
+    group = torch.arange(200)
+    measured = measure(features, 3 * labels + 1)
     folds = cross_fitted(features, stratified(labels, group, 2, seed=0))
     linear = class_probe(folds, labels, group)
     index = nearest_neighbours(features, 20).index
     votes, nearest = neighbour_probe(index, labels), neighbour_probe(index, labels, k=1, permutations=0)
-    decoded = reconstruction(folds, [Sought.of(inputs, f.train, f.test) for f in folds], group, numbers=24)
     expected = {
         "accuracy": linear.accuracy.share, "accuracy_low": linear.accuracy.low, "accuracy_high": linear.accuracy.high,
         "accuracy_floor": 0.25, "accuracy_null": linear.accuracy.null_mean,
@@ -94,47 +83,30 @@ def test_variables_are_the_numbers_of_the_mathematics():
         "n": 200, "n_train": 100, "skipped_classes": 0, "uninformative": 0,
         "knn_accuracy": votes.share, "knn_accuracy_null": votes.null_mean, "knn_accuracy_low": votes.low,
         "knn_balanced_accuracy": votes.balanced, "knn1_accuracy": nearest.share, "knn1_accuracy_high": nearest.high,
-        "reconstruction_r2": decoded.r2, "reconstruction_r2_se": decoded.standard_error,
-        "reconstruction_error": decoded.error, "reconstruction_error_floor": decoded.floor,
     }  # fmt: skip
     for name, number in expected.items():
         assert value(measured, name) == pytest.approx(number), name
     assert measured["class_accuracy"].labels("class") == (1, 4, 7, 10)
     np.testing.assert_allclose(measured["class_accuracy"].values, linear.accuracy.by_class)
     assert all(q.attrs["units"] == "1" and q.attrs["long_name"] for q in measured.values())
-    assert measured["reconstruction_r2"].attrs["note"] == "as is; 2 folds; input '0'"
+    assert measured["accuracy"].attrs["note"] == "as is; 2 folds"
 
 
 def test_settings_reach_the_needs():
     plain = Activations(n=1000, width=4096, pooling="gap")
     assert Probe().requires == {plain}
-    assert Probe().uses == {Neighbours(plain, k=20), Inputs(n=1000, width=512)}
+    assert Probe().uses == {Neighbours(plain, k=20)}
     own = Activations(n=50, width=8, pooling="flatten")
-    probe = Probe(n=50, width=8, pooling="flatten", k=5, input_width=3)
-    assert (probe.requires, probe.uses) == ({own}, {Neighbours(own, k=5), Inputs(n=50, width=3)})
-
-
-def test_without_numbers_to_decode_there_are_still_classes():
-    measured = measure(*blobs())
-    assert "accuracy" in measured
-    assert not any(name.startswith("reconstruction") for name in measured)
-
-
-@pytest.mark.parametrize("labels", [None, torch.zeros(200, dtype=torch.int64), torch.arange(200)])
-def test_without_classes_there_are_still_inputs(labels):
-    features, _ = blobs()
-    measured = measure(features, labels, features[:, :3])
-    assert all(name.startswith("reconstruction") for name in measured)
-    assert value(measured, "reconstruction_r2") == pytest.approx(1, abs=1e-4)
+    probe = Probe(n=50, width=8, pooling="flatten", k=5)
+    assert (probe.requires, probe.uses) == ({own}, {Neighbours(own, k=5)})
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ((gaussian(40, 3, 0),), "no class labels, one integer an example, and the inputs are no numbers"),
-        ((gaussian(40, 3, 0), torch.zeros(40).long()), "1 classes in 40 examples, and two of two are needed, and the"),
-        ((gaussian(40, 3, 0), None, torch.ones(40, 2)), "no class labels.*, and the inputs are all the same"),
-        ((gaussian(40, 3, 0), None, torch.ones(30, 2)), "the inputs of some of its examples were not kept"),
+        ((gaussian(40, 3, 0),), "no class labels, one integer an example"),
+        ((gaussian(40, 3, 0), torch.zeros(40).long()), "1 classes in 40 examples, and two of two are needed"),
+        ((gaussian(40, 3, 0), torch.arange(40)), "40 classes in 40 examples, and two of two are needed"),
         ((gaussian(19, 3, 0), torch.arange(19) % 2), "19 examples are too few for a probe; 20 are needed"),
         ((torch.full((40, 3), math.inf), torch.arange(40) % 2), "120 of 120 numbers that it gives are NaN or infinite"),
     ],
@@ -194,7 +166,7 @@ def test_pb001_wants_a_loss_that_chance_does_not_explain(saved):
 def test_pb003_a_class_of_one_example_is_left_out_and_said(saved):
     features, labels = blobs(apart=3.0)
     labels[7] = 50
-    measured = measure(features, labels, features)
+    measured = measure(features, labels)
     assert (value(measured, "skipped_classes"), value(measured, "n")) == (1, 199)
     assert measured["class_accuracy"].labels("class") == (0, 1, 2, 3)
     found = judged(saved, {"fc": measured})
@@ -217,23 +189,10 @@ def test_rows_of_one_picture_stay_together():
     ids = torch.arange(60).repeat_interleave(8)
     labels = (torch.arange(60) * 7 % 60 < 30).long()[ids]
     features = gaussian(60, 40, 5)[ids] + 0.01 * gaussian(480, 40, 6)
-    measured = measure(features, labels, gaussian(60, 5, 7), ids=ids)
+    measured = measure(features, labels, ids=ids)
     assert value(measured, "n") == 60
     assert value(measured, "accuracy") < 0.75
     assert value(measured, "knn_accuracy") < 0.75
-    assert value(measured, "reconstruction_r2") < 0.2
-
-
-def test_inputs_are_made_ready_once_for_layers_with_the_same_examples(monkeypatch):
-    features, labels = blobs()
-    given, made = given_sample(gaussian(200, 5, 8)), []
-    plain = Sought.of
-    monkeypatch.setattr(Sought, "of", lambda *args: made.append(1) or plain(*args))
-    for layer in (features, features**2):
-        measure(layer, labels, given)
-    assert len(made) == 2  # folds
-    measure(features, labels, given, settings={"seed": 1})
-    assert len(made) == 4
 
 
 def test_what_it_works_out_is_shared_by_layers_that_share_a_sample():
@@ -244,8 +203,8 @@ def test_what_it_works_out_is_shared_by_layers_that_share_a_sample():
 
 def test_float32_and_float64_agree():
     features, labels = blobs(apart=0.7)
-    one, other = (measure(x, labels, x) for x in (features, features.double()))
-    for name in ("accuracy", "knn_accuracy", "r2", "reconstruction_r2", "degrees"):
+    one, other = (measure(x, labels) for x in (features, features.double()))
+    for name in ("accuracy", "knn_accuracy", "r2", "degrees"):
         assert value(one, name) == pytest.approx(value(other, name), rel=1e-3), name
 
 
@@ -269,11 +228,6 @@ def test_a_probe_of_one_split_is_fitted_to_another():
     assert [row for row in record.coverage() if row.status == "failed"] == []
     votes = examine(subject=subject, instruments=[Probe()])["probe"]["knn_accuracy"].sel(split="test", **at)
     assert float(found["knn_accuracy"].sel(split="test", **at)) == float(votes)
-    sought = torch.cat([b.args[0] for b in subject.probe_set("train").batches])
-    inputs = torch.cat([b.args[0] for b in subject.probe_set("test").batches])
-    rest = inputs - ridge(Basis.of(x), sought).predict(new)
-    share = 1 - float(rest.square().sum() / (inputs - sought.mean(0)).square().sum())
-    assert float(found["reconstruction_r2"].sel(split="test", **at)) == pytest.approx(share, rel=1e-4)
 
 
 def test_a_split_to_fit_to_that_is_not_there_is_passed_over():
@@ -289,6 +243,7 @@ def test_a_trained_network_reads_classes_better_and_inputs_worse_with_depth(data
     from pathlib import Path
 
     from stratoscope.instruments.dimension import Dimension
+    from stratoscope.instruments.reconstruction import Reconstruction
     from stratoscope.network.subject import Subject
 
     place = Path(__file__).parents[2] / "examples" / "networks" / "cifar10_resnet.py"
@@ -297,14 +252,14 @@ def test_a_trained_network_reads_classes_better_and_inputs_worse_with_depth(data
     spec.loader.exec_module(resnet)
     inputs, labels = resnet.data_jpeg(data_folder)["test"]
     subject = Subject(resnet.build(data_folder), (inputs[:600], labels[:600]))
-    record = examine(subject=subject, instruments=[Probe(), Dimension()])
+    record = examine(subject=subject, instruments=[Probe(), Dimension(), Reconstruction(pooling="gap")])
     depth = ["conv1", "layer1.2", "layer2.2", "layer3.1", "layer3.2"]
 
     def along(key, name):
         return [float(record[key][name].sel(layer=layer).values.ravel()[0]) for layer in depth]
 
     accuracy, decoded, dimension = (
-        along("probe", "accuracy"), along("probe", "reconstruction_r2"), along("dimension", "twonn")
+        along("probe", "accuracy"), along("reconstruction", "r2"), along("dimension", "twonn")
     )  # fmt: skip
     assert accuracy == sorted(accuracy)
     assert accuracy[0] < 0.35

@@ -1,4 +1,4 @@
-r"""Probes: what can be read from each layer's activations by a linear map and by nearest neighbours: classes, and the inputs.
+r"""Probes: which classes can be read from each layer's activations by a linear map and by nearest neighbours.
 
 The kept examples are dealt out to folds, stratified by class and seeded; each fold is predicted by a regression that was
 fitted to the others (or all of them by one that was fitted to the split `fit_on`), features standardised by the fitted
@@ -8,7 +8,7 @@ cross-validation,
 $$\mathrm{GCV}(\lambda) = \frac{\| Y - A_\lambda Y \|^2 / n}{(\mathrm{tr}(I - A_\lambda) / n)^2}$$
 
 where $A_\lambda = X (X^T X + \lambda I)^{-1} X^T$, with the mean fitted beside it. One eigendecomposition of the
-features serves classes, shuffled classes and inputs.
+features serves classes and shuffled classes.
 
 | quantity | definition | range |
 |---|---|---|
@@ -21,39 +21,31 @@ features serves classes, shuffled classes and inputs.
 | `degrees`, `strength` | effective degrees of freedom, the mean's 1 included, and $\lambda / n$ that was chosen | |
 | `knn_accuracy` | the same for the vote of 20 nearest neighbours (Euclidean), the example itself left out | 0 to 1 |
 | `knn1_accuracy` | the same for the nearest neighbour alone | 0 to 1 |
-| `reconstruction_r2` | share of the held-out variance of the network's inputs that a ridge decoder predicts | up to 1 |
-| `reconstruction_error` | mean squared error of an input number; its floor is that of predicting the mean input | $\ge 0$ |
 | `n`, `n_train`, `skipped_classes` | examples predicted; examples each fold is fitted to; classes with one example | |
 | `uninformative` | 1 where the interval of `accuracy` does not lie above its floor | 0, 1 |
 
 **What it means.** Classes that are linearly readable are what the rest of the network, or a new head, could use at once;
-the usual picture in a trained classifier is a rise with depth. Inputs that can be decoded from a layer have not been
-thrown away yet; the usual picture is a fall with depth, and over training a rise at first and a fall later. Neighbours
-see clusters of any shape, and are hurt by directions that have nothing to do with the classes.
+the usual picture in a trained classifier is a rise with depth. Neighbours see clusters of any shape, and are hurt by
+directions that have nothing to do with the classes. How well the inputs can be rebuilt is the instrument
+`reconstruction`.
 
 **When it misleads.** A probe shows what *can* be read, not what the network uses. What is confounded with depth:
 
 * *scale*: units are standardised, so the probes do not change with the scale of a unit; neighbours do;
 * *budget*: each fold is fitted to `n_train` examples, so in a wide layer the probe is limited by examples before the layer
   is; compare layers at one `n`, and read `degrees` beside it;
-* *pooling*: the mean over positions cannot say where something is, so inputs are decoded badly from maps for this
-  reason alone; `"flatten"` keeps places;
+* *pooling*: the mean over positions cannot say where something is; `"flatten"` keeps places;
 * *mode*: the network is in evaluation mode, with the running statistics of its batch norms; where these lag, the probe
   sees other features than the training does;
-* *the floor*: the mean input already explains part of any picture; only what is above it counts, and `reconstruction_r2`
-  is 0 there;
 * *examples the network was trained on*: on a training split a layer may hold the labels by heart, and the probe finds
   them.
 
-Inputs of more than `input_width` numbers are projected at random, which keeps the error right on average (of pictures of
-3,072 numbers, shares decoded from 512 lay within 0.01 of those from all). Inputs that are tokens are not decoded. Rows of
-one picture (`"spatial"`) stay in one fold, and do not vote for each other.
+Rows of one picture (`"spatial"`) stay in one fold, and do not vote for each other.
 
 **What to do.** If the classes are read best well before the end, take features for transfer there, and try fewer layers.
 If no layer is above the floor, look at the labels and at the training first.
 
-Source: Alain and Bengio, arXiv:1610.01644; Golub, Heath and Wahba, doi:10.1080/00401706.1979.10489751; reconstruction over
-training: Schneider and Prabhushankar, arXiv:2312.06887.
+Source: Alain and Bengio, arXiv:1610.01644; Golub, Heath and Wahba, doi:10.1080/00401706.1979.10489751.
 """
 
 from __future__ import annotations
@@ -65,35 +57,28 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stratoscope.capture.activations import Activations
-from stratoscope.capture.inputs import Inputs
 from stratoscope.capture.needs import Need
 from stratoscope.capture.pairs import Neighbours
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
-from stratoscope.instruments.probe_rows import ProbeRows
+from stratoscope.instruments.probe_rows import ProbeRows, check_sample, fitted_sample, without_classes
 from stratoscope.instruments.reading import At, last_of, passed_if_silent, some
 from stratoscope.network.layers import ROOT
-from stratoscope.numerics.linear_probe import class_probe, reconstruction
-from stratoscope.numerics.matrices import not_finite
+from stratoscope.numerics.linear_probe import class_probe
 from stratoscope.numerics.nearest_neighbour_probe import neighbour_probe
 from stratoscope.record.quantity import Quantity, quantity
 
 if TYPE_CHECKING:
     from stratoscope.capture.activations import Sample
-    from stratoscope.capture.inputs import GivenSample
     from stratoscope.capture.views import LayerView
     from stratoscope.numerics.class_accuracy import ClassAccuracy
-    from stratoscope.numerics.linear_probe import Sought
     from stratoscope.record.group import Group
-
-LEAST = 20
-"""Fewer examples than this are not probed."""
 
 
 @dataclass(frozen=True)
 class Probe(LayerInstrument):
-    """What a linear map and nearest neighbours can read from each layer: classes, and the inputs.
+    """Which classes a linear map and nearest neighbours can read from each layer.
 
     Attributes:
         n: examples kept at most.
@@ -103,7 +88,6 @@ class Probe(LayerInstrument):
         fit_on: name of a split that the linear probes are fitted to instead, such as `"train"`, wherever another one is
             measured; it is passed over where the data do not have it.
         k: neighbours that vote.
-        input_width: numbers of an input that are decoded at most; larger inputs are projected.
         permutations: shuffles of the labels for the null.
         seed: of folds and shuffles.
         worse: loss of accuracy after the best layer from which a tip is given.
@@ -126,7 +110,6 @@ class Probe(LayerInstrument):
     folds: int = 2
     fit_on: str = ""
     k: int = 20
-    input_width: int = 512
     permutations: int = 10
     seed: int = 0
     worse: float = 0.05
@@ -143,8 +126,8 @@ class Probe(LayerInstrument):
 
     @property
     def uses(self) -> set[Need]:
-        """Its nearest neighbours, the network's inputs, and both samples of another split that is fitted to."""
-        return {self._neighbours, self._inputs, *(self._other if self.fit_on else ())}
+        """Its nearest neighbours, and the sample of another split that is fitted to."""
+        return {self._neighbours, *([self._other] if self.fit_on else [])}
 
     @property
     def _need(self) -> Activations:
@@ -155,39 +138,21 @@ class Probe(LayerInstrument):
         return Neighbours(self._need, k=self.k)
 
     @property
-    def _inputs(self) -> Inputs:
-        return Inputs(n=self.n, width=self.input_width)
-
-    @property
-    def _other(self) -> tuple[Activations, Inputs]:
-        return replace(self._need, split=self.fit_on), replace(self._inputs, split=self.fit_on)
+    def _other(self) -> Activations:
+        return replace(self._need, split=self.fit_on or None)
 
     def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
         """Probes of one layer's sample."""
         sample: Sample = view[self._need]
-        if bad := not_finite(sample.features):
-            raise NotApplicable(f"{bad:,} of {sample.features.numel():,} numbers that it gives are NaN or infinite")
-        if len(sample.ids.unique()) < max(LEAST, self.folds):
-            raise NotApplicable(f"{len(sample.ids.unique())} examples are too few for a probe; {LEAST} are needed")
-        settings = (self.folds, self.fit_on, self.k, self.input_width, self.permutations, self.seed)
+        check_sample(sample, self.folds)
+        settings = (self.folds, self.fit_on, self.k, self.permutations, self.seed)
         return sample.worked_out.once((Probe, settings), lambda: self._probed(view, sample))
 
     def _probed(self, view: LayerView, sample: Sample) -> dict[str, Quantity]:
-        fitted: Sample | None = view.get(self._other[0]) if self.fit_on and view.split != self.fit_on else None
-        if fitted is not None and not_finite(fitted.features):
-            raise NotApplicable(f"on the split {self.fit_on!r} it gives numbers that are NaN or infinite")
-        rows = ProbeRows.of(sample, fitted, folds=self.folds, seed=self.seed)
-        found: dict[str, Quantity] = {}
-        if rows.names:
-            found |= self._linear(rows, sample.note) | self._votes(view, rows, sample.note)
-        try:
-            given: GivenSample = view[self._inputs]
-            other = None if fitted is None else (view[self._other[1]], fitted.ids)
-            found |= _decoder(rows, rows.sought(given, sample.ids, other), given, f"{sample.note}; {rows.note}")
-        except NotApplicable as why:
-            if not found:
-                raise NotApplicable(f"{_without_classes(sample)}, and {why}") from why
-        return found
+        rows = ProbeRows.of(sample, fitted_sample(view, self._other), folds=self.folds, seed=self.seed)
+        if not rows.names:
+            raise NotApplicable(without_classes(sample))
+        return self._linear(rows, sample.note) | self._votes(view, rows, sample.note)
 
     def _linear(self, rows: ProbeRows, note: str) -> dict[str, Quantity]:
         probe = class_probe(rows.folds, rows.labels, rows.group, permutations=self.permutations, seed=self.seed)
@@ -316,31 +281,6 @@ def _accuracy(name: str, found: ClassAccuracy, who: str, note: str, headline: in
         for key, (value, what, shown) in numbers.items()
         if math.isfinite(value)
     }
-
-
-def _decoder(rows: ProbeRows, sought: list[Sought], given: GivenSample, note: str) -> dict[str, Quantity]:
-    found = reconstruction(rows.folds, sought, rows.group, numbers=given.numbers)
-    if math.isnan(found.r2):
-        raise NotApplicable("the inputs are all the same")
-    hidden = {"chart": "none"}
-    numbers: dict[str, tuple[float, str, dict[str, Any]]] = {
-        "r2": (found.r2, "share of the inputs' variance that can be decoded", {"headline": 3}),
-        "r2_se": (found.standard_error, "standard error of the share that can be decoded", {}),
-        "error": (found.error, "mean squared error of decoded inputs", hidden),
-        "error_floor": (found.floor, "mean squared error of the mean input", hidden),
-        "degrees": (found.degrees, "effective degrees of freedom of the decoder", hidden),
-        "strength": (found.strength, "ridge strength of the decoder over the number of examples", hidden),
-    }
-    return {
-        f"reconstruction_{name}": quantity(value, units="1", long_name=what, note=f"{note}; {given.note}", **shown)
-        for name, (value, what, shown) in numbers.items()
-    }
-
-
-def _without_classes(sample: Sample) -> str:
-    if sample.labels is None:
-        return "the data have no class labels, one integer an example"
-    return f"{len(sample.labels.unique())} classes in {len(sample.ids.unique())} examples, and two of two are needed"
 
 
 def _by_split(measured: Group) -> Iterator[list[At]]:

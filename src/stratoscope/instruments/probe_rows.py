@@ -9,11 +9,55 @@ import torch
 from torch import Tensor
 
 from stratoscope.errors import NotApplicable
+from stratoscope.network.subject import TRANSFER
 from stratoscope.numerics.linear_probe import Fold, Sought, cross_fitted, stratified
+from stratoscope.numerics.matrices import not_finite
 
 if TYPE_CHECKING:
-    from stratoscope.capture.activations import Sample
+    from stratoscope.capture.activations import Activations, Sample
     from stratoscope.capture.inputs import GivenSample
+    from stratoscope.capture.views import LayerView
+
+LEAST = 20
+"""Fewer examples than this are not probed."""
+
+
+def check_sample(sample: Sample, folds: int) -> None:
+    """Refuse a sample that cannot be cut and fitted.
+
+    Raises:
+        NotApplicable: with what there was.
+    """
+    if bad := not_finite(sample.features):
+        raise NotApplicable(f"{bad:,} of {sample.features.numel():,} numbers that it gives are NaN or infinite")
+    examples = len(sample.ids.unique())
+    if examples < max(LEAST, folds):
+        raise NotApplicable(f"{examples} examples are too few for a probe; {LEAST} are needed")
+
+
+def fitted_sample(view: LayerView, need: Activations) -> Sample | None:
+    """The sample of the split that `need` names, if it is to be fitted to where another one is measured.
+
+    Returns:
+        `None` to cut the measured sample itself: no split is named, it is the one being measured, or not there; and for
+        data of another task, whose classes are others.
+
+    Raises:
+        NotApplicable: if it holds numbers that are not finite.
+    """
+    if need.split is None or view.split in (need.split, TRANSFER):
+        return None
+    fitted: Sample | None = view.get(need)
+    if fitted is not None and not_finite(fitted.features):
+        raise NotApplicable(f"on the split {need.split!r} it gives numbers that are NaN or infinite")
+    return fitted
+
+
+def without_classes(sample: Sample) -> str:
+    """Why there are no classes to read, in words."""
+    if sample.labels is None:
+        return "the data have no class labels, one integer an example"
+    return f"{len(sample.labels.unique())} classes in {len(sample.ids.unique())} examples, and two of two are needed"
 
 
 @dataclass(frozen=True)
@@ -39,7 +83,7 @@ class ProbeRows:
     note: str
 
     @classmethod
-    def of(cls, sample: Sample, fitted: Sample | None, *, folds: int, seed: int) -> ProbeRows:
+    def of(cls, sample: Sample, fitted: Sample | None, *, folds: int, seed: int, standardise: bool = True) -> ProbeRows:
         """Cut a sample into folds, or set it against another one.
 
         Args:
@@ -47,6 +91,7 @@ class ProbeRows:
             fitted: what the probe is fitted to; `None` to cut the sample itself into folds.
             folds: how many.
             seed: of the cut.
+            standardise: whether each unit is divided by its standard deviation.
         """
         features, labels, group = sample.features, sample.labels, _examples(sample)
         if fitted is not None:
@@ -56,10 +101,10 @@ class ProbeRows:
         own, names, skipped = _classes(labels, group)
         count = len(sample.features)
         if fitted is None:
-            parts = cross_fitted(features, stratified(own, group, folds, seed=seed))
+            parts = cross_fitted(features, stratified(own, group, folds, seed=seed), standardise=standardise)
             return cls(own, names, group, skipped, parts, count, f"{folds} folds")
         used = (own >= 0).nonzero()[:, 0]
-        parts = [Fold.of(features, used[used >= count], used[used < count])]
+        parts = [Fold.of(features, used[used >= count], used[used < count], standardise=standardise)]
         return cls(
             own, names, group, skipped, parts, count, f"fitted to {len(used[used >= count])} rows of another split"
         )
@@ -76,10 +121,14 @@ class ProbeRows:
             NotApplicable: if the inputs of some rows were not kept.
         """
         key = (Sought, ids.numpy().tobytes(), *(fold.train.numpy().tobytes() for fold in self.folds))
-        values = given.values[_places(given, ids)]
-        if other is not None:
-            values = torch.cat([values, other[0].values[_places(*other)]])
-        return given.worked_out.once(key, lambda: [Sought.of(values, fold.train, fold.test) for fold in self.folds])
+
+        def made_ready() -> list[Sought]:
+            values = given.values[_places(given, ids)]
+            if other is not None:
+                values = torch.cat([values, other[0].values[_places(*other)]])
+            return [Sought.of(values, fold.train, fold.test) for fold in self.folds]
+
+        return given.worked_out.once(key, made_ready)
 
 
 def _examples(sample: Sample) -> Tensor:

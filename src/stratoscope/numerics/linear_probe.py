@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -34,13 +34,26 @@ class Fold:
     coordinates: Float[Tensor, "m r"]
 
     @classmethod
-    def of(cls, features: Float[Tensor, "rows D"], train: Int[Tensor, " n"], test: Int[Tensor, " m"]) -> Fold:
+    def of(
+        cls,
+        features: Float[Tensor, "rows D"],
+        train: Int[Tensor, " n"],
+        test: Int[Tensor, " m"],
+        *,
+        standardise: bool = True,
+    ) -> Fold:
         """Decompose the features of the rows to fit.
+
+        Args:
+            features: of all rows.
+            train: rows to fit.
+            test: rows to predict.
+            standardise: divide each unit by its standard deviation; else units keep their scales.
 
         Raises:
             ValueError: if there are no two rows to fit or an entry is not finite.
         """
-        basis = Basis.of(features[train])
+        basis = Basis.of(features[train], standardise=standardise)
         return cls(train, test, basis, basis.coordinates(features[test]))
 
 
@@ -65,23 +78,29 @@ class ClassProbe:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """How much of some targets a ridge regression predicts on examples that it was not fitted to.
+    """How much of some targets is predicted on examples that nothing was fitted to.
 
     Attributes:
         r2: 1 less the squared error over `floor`; may be negative.
         standard_error: of `r2`, over examples to predict; the fits are taken as they are.
         error: mean squared error of a target.
         floor: the same when the mean of the fitted examples is predicted for all.
-        strength: `lam / n` that generalised cross-validation chose; the geometric mean over the folds.
-        degrees: effective degrees of freedom, mean over the folds.
+        fitted_r2: share of the variance that is predicted of the fitted examples themselves.
+        strength: `lam / n` that generalised cross-validation chose; the geometric mean over the folds. NaN where no
+            ridge regression predicts.
+        degrees: its effective degrees of freedom, mean over the folds.
+        fall: by which share of itself the error on the fitted examples fell in the last epoch; the largest of the folds.
+            NaN where nothing is trained by gradients.
     """
 
     r2: float
     standard_error: float
     error: float
     floor: float
-    strength: float
-    degrees: float
+    fitted_r2: float
+    strength: float = math.nan
+    degrees: float = math.nan
+    fall: float = math.nan
 
 
 def stratified(labels: Int[Tensor, " n"], group: Int[Tensor, " n"], folds: int, *, seed: int) -> Int[Tensor, " n"]:
@@ -119,12 +138,12 @@ def stratified(labels: Int[Tensor, " n"], group: Int[Tensor, " n"], folds: int, 
     return fold[group]
 
 
-def cross_fitted(features: Float[Tensor, "n D"], fold: Int[Tensor, " n"]) -> list[Fold]:
+def cross_fitted(features: Float[Tensor, "n D"], fold: Int[Tensor, " n"], *, standardise: bool = True) -> list[Fold]:
     """Each fold tested once, fitted to all others. Rows with a negative fold are in none."""
-    return [
-        Fold.of(features, ((fold >= 0) & (fold != k)).nonzero()[:, 0], (fold == k).nonzero()[:, 0])
-        for k in range(int(fold.max()) + 1)
+    parts = [
+        (((fold >= 0) & (fold != k)).nonzero()[:, 0], (fold == k).nonzero()[:, 0]) for k in range(int(fold.max()) + 1)
     ]
+    return [Fold.of(features, train, test, standardise=standardise) for train, test in parts]
 
 
 def class_probe(
@@ -164,11 +183,11 @@ def class_probe(
     hits, tested, error, total = [], [], 0.0, 0.0
     strengths, degrees = [], []
     for fold in folds:
-        fit = ridge(fold.basis, _one_hot(tables[:, fold.train], classes), group=which)
+        fit = ridge(fold.basis, _one_hot(tables[:, fold.train], classes).to(fold.coordinates), group=which)
         predicted = fit.along(fold.coordinates)
         hits.append(tables[:, fold.test] == predicted.unflatten(1, (-1, classes)).argmax(2).T)
         tested.append(fold.test)
-        truth = _one_hot(labels[None, fold.test], classes)
+        truth = _one_hot(labels[None, fold.test], classes).to(predicted)
         error += float((truth - predicted[:, :classes]).square().sum())
         total += float((truth - fit.intercept[:classes]).square().sum())
         strengths.append(float(fit.strengths[0]))
@@ -228,26 +247,54 @@ def reconstruction(
     >>> round(reconstruction(folds, sought, torch.arange(60)).r2, 3)
     1.0
     """
-    groups, rows = int(group.max()) + 1, sum(len(fold.test) for fold in folds)
-    error, floor = (torch.zeros(groups, dtype=torch.float64, device=group.device) for _ in range(2))
-    fits = []
-    for fold, targets in zip(folds, sought, strict=True):
-        fit = ridge(fold.basis, targets.train)
-        missed = torch.addmm(targets.test, fold.coordinates.to(fit.weights), fit.weights, alpha=-1)
-        error.index_add_(0, group[fold.test], torch.linalg.vector_norm(missed, dim=1).double().square())
-        floor.index_add_(0, group[fold.test], targets.floor)
-        fits.append(fit)
-    whole, most = float(error.sum()), float(floor.sum())
-    count = rows * (len(sought[0].train.mean) if numbers is None else numbers)
-    ratio = whole / most if most > 0 else math.nan
-    scatter = float((error - ratio * floor).square().sum()) ** 0.5 / most if most > 0 else math.nan
-    return Reconstruction(
-        r2=1 - ratio,
-        standard_error=scatter,
-        error=whole / count,
-        floor=most / count,
+    fits = [ridge(fold.basis, targets.train) for fold, targets in zip(folds, sought, strict=True)]
+    missed = []
+    for fold, targets, fit in zip(folds, sought, fits, strict=True):
+        rest = torch.addmm(targets.test, fold.coordinates.to(fit.weights), fit.weights, alpha=-1)
+        missed.append(torch.linalg.vector_norm(rest, dim=1).double().square())
+    found = summed_up(
+        [fold.test for fold in folds], sought, missed, [float(fit.residuals[0]) for fit in fits], group, numbers=numbers
+    )
+    return replace(
+        found,
         strength=_geometric([float(fit.strengths[0]) for fit in fits]),
         degrees=sum(float(fit.degrees[0]) for fit in fits) / len(fits),
+    )
+
+
+def summed_up(
+    tested: Sequence[Int[Tensor, " m"]],
+    sought: Sequence[Sought],
+    missed: Sequence[Float[Tensor, " m"]],
+    fitted: Sequence[float],
+    group: Int[Tensor, " n"],
+    *,
+    numbers: int | None = None,
+) -> Reconstruction:
+    """What the errors of one prediction a fold come to, whoever predicted.
+
+    Args:
+        tested: rows that each fold predicts.
+        sought: the targets of the same folds.
+        missed: squared error of each of these rows.
+        fitted: squared error of each fold on the rows that it was fitted to, summed.
+        group: which rows belong together, counted from 0; one example for the standard error.
+        numbers: how many numbers the targets stand for, where they are a projection; `error` and `floor` are over it.
+    """
+    error, floor = (torch.zeros(int(group.max()) + 1, dtype=torch.float64, device=group.device) for _ in range(2))
+    for rows, targets, wrong in zip(tested, sought, missed, strict=True):
+        error.index_add_(0, group[rows], wrong)
+        floor.index_add_(0, group[rows], targets.floor)
+    whole, most = float(error.sum()), float(floor.sum())
+    count = sum(map(len, tested)) * (len(sought[0].train.mean) if numbers is None else numbers)
+    ratio = whole / most if most > 0 else math.nan
+    known = sum(float(targets.train.squares.sum()) for targets in sought)
+    return Reconstruction(
+        r2=1 - ratio,
+        standard_error=float((error - ratio * floor).square().sum()) ** 0.5 / most if most > 0 else math.nan,
+        error=whole / count,
+        floor=most / count,
+        fitted_r2=1 - sum(fitted) / known if known > 0 else math.nan,
     )
 
 

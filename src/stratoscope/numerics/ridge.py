@@ -14,15 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stratoscope.numerics.matrices import not_finite
+from stratoscope.numerics.matrices import lower_gram, not_finite
 
 CONSTANT = 8
 """A unit is constant if its standard deviation is at most so many roundings of its largest entry."""
+
+MANY = 128
+"""Examples from which float32 features of still more units are decomposed in float32."""
+
+QUICK_AXES = 2.0**-20
+"""Squared singular value over the largest one, under which an axis is then left out."""
 
 STRENGTHS = tuple(10.0 ** (power / 4) for power in range(-24, 17))
 """Strengths that are tried, times the number of examples: from 1e-6 to 1e4, four a decade."""
@@ -35,22 +42,25 @@ class Basis:
     Attributes:
         mean: of each unit, over the training examples.
         scale: one over each unit's standard deviation there; 0 for constant units, so that they count for nothing.
-        left: `U`, one column an axis.
+        rows: the training examples, standardised.
         singular: `s`, one an axis, above zero.
-        right: `V`.
+        axes: those of the shorter side: `U` where there are fewer examples than units, `V` otherwise.
     """
 
     mean: Float[Tensor, " D"]
     scale: Float[Tensor, " D"]
-    left: Float[Tensor, "n r"]
+    rows: Float[Tensor, "n D"]
     singular: Float[Tensor, " r"]
-    right: Float[Tensor, "D r"]
+    axes: Float[Tensor, "side r"]
 
     @classmethod
     def of(cls, features: Float[Tensor, "n D"], *, standardise: bool = True) -> Basis:
-        """Standardise by these examples alone and decompose, through the Gram matrix of the shorter side, in float64.
+        """Standardise by these examples alone and decompose, through the Gram matrix of the shorter side.
 
-        Axes whose singular value is under about `1e-7` of the largest are left out: the Gram matrix does not know them.
+        In float64, where axes whose singular value is under about `1e-7` of the largest are left out: the Gram matrix does
+        not know them. Of many examples (`MANY` and more) of float32 features with still more units, which are what
+        layers of a network give, the decomposition takes most of the time of a probe; it is then done in float32, with
+        axes under `1e-3` left out.
 
         Args:
             features: of the training examples.
@@ -60,26 +70,46 @@ class Basis:
             ValueError: if there are no two examples or no units, or an entry is not finite.
         """
         _check(features)
-        wide = features.double()
-        mean = wide.mean(0)
-        scale = _scale(wide, mean, features.dtype, standardise)
-        x = (wide - mean) * scale
-        squares, axes = torch.linalg.eigh(x.mT @ x if x.shape[1] <= len(x) else x @ x.mT)
-        kept = squares > max(x.shape) * 2**-52 * squares[-1]
-        kept[: max(0, len(squares) - len(x) + 1)] = False  # centred rows have one direction less than there are rows
-        singular, axes = squares[kept].sqrt(), axes[:, kept]
-        if x.shape[1] <= len(x):
-            return cls(mean, scale, x @ axes / singular, singular, axes)
-        return cls(mean, scale, axes, singular, x.mT @ axes / singular)
+        n, units = features.shape
+        quick = MANY <= n < units and features.dtype != torch.float64
+        given = features.to(torch.float32 if quick else torch.float64)
+        mean = given.mean(0)
+        x = given - mean
+        scale = _scale(x, given, features.dtype, standardise)
+        x *= scale
+        squares, axes = torch.linalg.eigh(lower_gram([x if units <= n else x.mT]))
+        kept = squares > (QUICK_AXES if quick else max(n, units) * 2**-52) * squares[-1]
+        kept[: max(0, len(squares) - n + 1)] = False  # centred rows have one direction less than there are rows
+        return cls(mean, scale, x, squares[kept].double().sqrt(), axes[:, kept])
 
     @property
     def n(self) -> int:
         """Training examples."""
-        return len(self.left)
+        return len(self.rows)
+
+    @property
+    def _more_units(self) -> bool:
+        return self.rows.shape[1] > len(self.rows)
+
+    @cached_property
+    def left(self) -> Float[Tensor, "n r"]:
+        """`U`, one column an axis."""
+        return self.axes if self._more_units else self.rows @ self.axes / self.singular.to(self.axes)
+
+    @cached_property
+    def right(self) -> Float[Tensor, "D r"]:
+        """`V`, one column an axis."""
+        return self.rows.mT @ self.axes / self.singular.to(self.axes) if self._more_units else self.axes
+
+    def standardised(self, features: Float[Tensor, "m D"]) -> Float[Tensor, "m D"]:
+        """New examples, less the mean and by the scale of the training examples."""
+        return (features.to(self.mean) - self.mean) * self.scale
 
     def coordinates(self, features: Float[Tensor, "m D"]) -> Float[Tensor, "m r"]:
         """New examples along the axes, standardised as the training examples were."""
-        return ((features.double() - self.mean) * self.scale) @ self.right
+        new = self.standardised(features)
+        # by way of the training examples: axes in the space of many units cost more than what is asked of them
+        return new @ self.rows.mT @ (self.axes / self.singular.to(self.axes)) if self._more_units else new @ self.axes
 
 
 @dataclass(frozen=True)
@@ -134,6 +164,11 @@ class Ridge:
     degrees: Float[Tensor, " groups"]
     scores: Float[Tensor, " groups"]
     group: Int[Tensor, " q"]
+
+    @property
+    def residuals(self) -> Float[Tensor, " groups"]:
+        """Squared error on the training examples, summed over each group's targets."""
+        return self.scores * (self.basis.n - self.degrees).square() / self.basis.n
 
     def predict(self, features: Float[Tensor, "m D"]) -> Float[Tensor, "m q"]:
         """The targets of new examples."""
@@ -236,9 +271,9 @@ def _check(features: Tensor) -> None:
         raise ValueError(f"Features must be finite; {bad} of {features.numel()} are NaN or infinite.")
 
 
-def _scale(wide: Tensor, mean: Tensor, stored: torch.dtype, standardise: bool) -> Tensor:
-    deviation = (wide - mean).square().mean(0).sqrt()
+def _scale(centred: Tensor, given: Tensor, stored: torch.dtype, standardise: bool) -> Tensor:
+    deviation = centred.square().mean(0).sqrt()
     rounding = torch.finfo(stored if stored == torch.float64 else torch.float32).eps
-    constant = deviation <= CONSTANT * rounding * wide.abs().amax(0)
+    constant = deviation <= CONSTANT * rounding * given.abs().amax(0)
     inverse = 1 / deviation.where(~constant, 1.0) if standardise else torch.ones_like(deviation)
     return inverse.masked_fill(constant, 0.0)

@@ -1,0 +1,261 @@
+r"""Reconstruction: how well the network's inputs can be rebuilt from each layer, and which classes can be read there.
+
+The kept examples are dealt out to folds, stratified by class and seeded; each fold's inputs are predicted from a layer's
+activations by a decoder that was fitted to the others (or all of them by one that was fitted to the split `fit_on`),
+features standardised by the fitted examples alone. The decoder is ridge regression in closed form, its strength chosen on
+the fitted examples by generalised cross-validation,
+
+$$\mathrm{GCV}(\lambda) = \frac{\| Y - A_\lambda Y \|^2 / n}{(\mathrm{tr}(I - A_\lambda) / n)^2}$$
+
+where $A_\lambda = X (X^T X + \lambda I)^{-1} X^T$, with the mean fitted beside it. All positions of a layer count, in one
+row, projected at random to `width` numbers. One decomposition of the features serves inputs and classes.
+
+| quantity | definition | range |
+|---|---|---|
+| `r2` | share of the held-out variance of the inputs that is rebuilt | up to 1 |
+| `r2_se` | its standard error over the examples; the fits are taken as they are | $\ge 0$ |
+| `error` | mean squared error of an input number, held out | $\ge 0$ |
+| `error_floor` | the same when the mean input of the fitted examples is predicted for all | $\ge 0$ |
+| `fitted_r2` | share of the variance that is rebuilt of the fitted examples themselves | up to 1 |
+| `degrees`, `strength` | effective degrees of freedom, the mean's 1 included, and $\lambda / n$ that was chosen | |
+| `n`, `n_fitted` | examples predicted; rows that a fold is fitted to | |
+| `class_accuracy` | share of held-out examples whose class has the largest of the predicted one-hot values | 0 to 1 |
+| `class_accuracy_low`, `class_accuracy_high` | exact 95 % interval (Clopper and Pearson) | |
+| `class_accuracy_floor` | always saying the commonest class | |
+| `uninformative` | 1 where the 95 % interval of `r2` does not lie above 0 | 0, 1 |
+
+**Data of another task.** Where they are given (`transfer=`), the same is measured on them as the split `transfer`; the
+decoder and the probe are then fitted to these data, and `class_accuracy` is what a new linear head on the frozen network
+would reach: the transfer probe.
+
+**What it means.** What a layer has thrown away cannot be rebuilt. Schneider and Prabhushankar saw the error along
+training first stay, then fall while the layer learns features that tell pictures apart, then rise while it learns to
+leave out what the classes do not need; networks stopped near the least error transferred better to another task than at
+the end. What the curve says of a training is the matter of the diagnoses `timeline` and `transfer`.
+
+**When it misleads.**
+
+* *the decoder, not the layer*: only what is linearly there is rebuilt; information may be there in another form;
+* *budget*: each fold is fitted to `n_fitted` examples; a wide layer is limited by examples before it is by what it
+  knows: `fitted_r2` far above `r2` says so. Compare at one `n`;
+* *scale*: units are standardised, so the scale of activations does not matter; with `standardise=False` it does;
+* *mode*: the network is in evaluation mode, with the running statistics of its batch norms; where these lag, as early in
+  training, the decoder sees other features than the training does;
+* *the floor*: the mean picture already explains part of any picture; only what is above it counts, and `r2` is 0 there;
+* *projection*: of layers wider than `width` only a random projection is seen, and inputs of more than `input_width`
+  numbers are projected too, which keeps errors right on average;
+* *units that move too little* to be told from rounding count for nothing.
+
+Inputs that are tokens are not rebuilt; classes are read all the same. Rows of one picture (`"spatial"`) stay in one fold.
+
+**What to do.** If no layer rebuilds the inputs better than the mean, look whether examples and layers belong together,
+whether activations are constant, and take more examples.
+
+Source: Schneider and Prabhushankar, arXiv:2312.06887; Golub, Heath and Wahba, doi:10.1080/00401706.1979.10489751.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stratoscope.capture.activations import Activations
+from stratoscope.capture.inputs import Inputs
+from stratoscope.capture.needs import Need
+from stratoscope.errors import NotApplicable, SettingError
+from stratoscope.findings import Finding, Outcome
+from stratoscope.instruments.base import LayerInstrument
+from stratoscope.instruments.probe_rows import ProbeRows, check_sample, fitted_sample, without_classes
+from stratoscope.instruments.reading import At, by_split, passed_if_silent
+from stratoscope.network.subject import TRANSFER
+from stratoscope.numerics.linear_probe import class_probe, reconstruction
+from stratoscope.record.quantity import Quantity, quantity
+
+if TYPE_CHECKING:
+    from stratoscope.capture.activations import Sample
+    from stratoscope.capture.inputs import GivenSample
+    from stratoscope.capture.views import LayerView
+    from stratoscope.numerics.linear_probe import Reconstruction as Rebuilt
+    from stratoscope.record.group import Group
+
+Z = 1.959964
+"""Standard errors on either side of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Reconstruction(LayerInstrument):
+    """How well the network's inputs can be rebuilt from each layer, held out and fitted, and what classes are read there.
+
+    Attributes:
+        n: examples kept at most.
+        width: numbers of an activation kept at most; wider ones are projected.
+        pooling: `"flatten"`, all positions in one row, `"gap"`, their mean, or `"spatial"`: positions are rows of their own.
+        input_width: numbers of an input that are rebuilt at most; larger inputs are projected.
+        folds: parts of the sample, each predicted from the others.
+        fit_on: name of a split that is fitted to instead, such as `"train"`, wherever another one is measured; it is
+            passed over where the data do not have it, and for data of another task.
+        standardise: whether each unit is divided by its standard deviation over the fitted examples.
+        seed: of the folds.
+    """
+
+    key: ClassVar[str] = "reconstruction"
+    title: ClassVar[str] = "Reconstruction"
+    source: ClassVar[str] = "arXiv:2312.06887"
+    codes: ClassVar[Mapping[str, str]] = {
+        "RC001": "the inputs cannot be rebuilt from any layer better than by their mean",
+        "RC002": "the classes of the other task cannot be read from any layer better than by always saying the commonest",
+    }
+    transfers: ClassVar[bool] = True
+
+    n: int = 1000
+    width: int = 1024
+    pooling: str = "flatten"
+    input_width: int = 512
+    folds: int = 2
+    fit_on: str = ""
+    standardise: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise SettingError(f"Reconstruction(folds={self.folds}): at least 2, one to fit and one to predict.")
+
+    @property
+    def requires(self) -> set[Need]:
+        """A sample of the layer's activations."""
+        return {self._need}
+
+    @property
+    def uses(self) -> set[Need]:
+        """The network's inputs, and both samples of another split that is fitted to."""
+        return {self._inputs, *(self._other if self.fit_on else ())}
+
+    @property
+    def _need(self) -> Activations:
+        return Activations(n=self.n, width=self.width, pooling=self.pooling)
+
+    @property
+    def _inputs(self) -> Inputs:
+        return Inputs(n=self.n, width=self.input_width)
+
+    @property
+    def _other(self) -> tuple[Activations, Inputs]:
+        split = self.fit_on or None
+        return replace(self._need, split=split), replace(self._inputs, split=split)
+
+    def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
+        """Decode the inputs and the classes from one layer's sample."""
+        sample: Sample = view[self._need]
+        check_sample(sample, self.folds)
+        return sample.worked_out.once((Reconstruction, astuple(self)), lambda: self._measured(view, sample))
+
+    def _measured(self, view: LayerView, sample: Sample) -> dict[str, Quantity]:
+        fitted = fitted_sample(view, self._other[0])
+        rows = ProbeRows.of(sample, fitted, folds=self.folds, seed=self.seed, standardise=self.standardise)
+        note = f"{sample.note}; {rows.note}"
+        found: dict[str, Quantity] = {}
+        try:
+            given: GivenSample = view[self._inputs]
+            other = None if fitted is None else (view[self._other[1]], fitted.ids)
+            rebuilt = reconstruction(
+                rows.folds, rows.sought(given, sample.ids, other), rows.group, numbers=given.numbers
+            )
+            found = _decoded(rebuilt, f"{note}; {given.note}")
+        except NotApplicable as why:
+            if not rows.names:
+                raise NotApplicable(f"{why}, and {without_classes(sample)}") from why
+            note = f"{note}; inputs not rebuilt: {why}"
+        if rows.names:
+            found |= _classes(rows, note)
+        return found | _counted(rows, note)
+
+    def judge(self, measured: Group) -> Iterator[Finding]:
+        """Whether anything is rebuilt, and read, at all; at the last step that was measured."""
+        rebuilt = list(by_split(measured, "r2", "r2_se", "error", "error_floor", "n"))
+        read = [
+            layers
+            for layers in by_split(measured, "class_accuracy", "class_accuracy_low", "class_accuracy_floor", "n")
+            if layers[0].split == TRANSFER
+        ]
+        looked = [*(["RC001"] if rebuilt else []), *(["RC002"] if read else [])]
+        yield from passed_if_silent(self, self._judge(rebuilt, read), looked, measured)
+
+    def _judge(self, rebuilt: list[list[At]], read: list[list[At]]) -> Iterator[Finding]:
+        for layers in rebuilt:
+            best = max(layers, key=_surely)
+            if _surely(best) <= 0:
+                yield self.finding(
+                    "RC001", Outcome.TIP,
+                    f"From none of {len(layers)} layers can the inputs be rebuilt surely better than by their mean: at most "
+                    f"{best['r2']:.1%} of their variance, at {best.layer} (n = {best['n']:.0f})",
+                    do="check that activations are not constant and that examples are not all alike; take more examples",
+                    best_layer=best.layer, r2=best["r2"], standard_error=best["r2_se"], low=_surely(best), limit=0.0,
+                    error=best["error"], floor=best["error_floor"], of=len(layers), n=int(best["n"]),
+                    step=best.step, split=best.split,
+                )  # fmt: skip
+        for layers in read:
+            best = max(layers, key=lambda at: at["class_accuracy_low"])
+            if best["class_accuracy_low"] <= best["class_accuracy_floor"]:
+                yield self.finding(
+                    "RC002", Outcome.TIP,
+                    f"From none of {len(layers)} layers can the classes of the other task be read surely better than by always "
+                    f"saying the commonest, {best['class_accuracy_floor']:.1%}: at best {best['class_accuracy']:.1%}, "
+                    f"at {best.layer} (n = {best['n']:.0f})",
+                    do="check the labels of the data for transfer; take more of them, or do not go by their probe",
+                    best_layer=best.layer, accuracy=best["class_accuracy"], low=best["class_accuracy_low"],
+                    limit=best["class_accuracy_floor"], of=len(layers), n=int(best["n"]), step=best.step, split=best.split,
+                )  # fmt: skip
+
+
+def _surely(at: At) -> float:
+    return at["r2"] - Z * at["r2_se"]
+
+
+def _decoded(found: Rebuilt, note: str) -> dict[str, Quantity]:
+    if math.isnan(found.r2):
+        raise NotApplicable("the inputs are all the same")
+    hidden = {"chart": "none"}
+    numbers: dict[str, tuple[float, str, dict[str, Any]]] = {
+        "r2": (found.r2, "share of the inputs' variance that can be rebuilt", {"headline": 1, "valid_max": 1.0}),
+        "r2_se": (found.standard_error, "standard error of the share that can be rebuilt", {}),
+        "error": (found.error, "mean squared error of rebuilt inputs", {"valid_min": 0.0}),
+        "error_floor": (found.floor, "mean squared error of the mean input", {}),
+        "fitted_r2": (found.fitted_r2, "share that is rebuilt of the examples that the decoder was fitted to", hidden),
+        "degrees": (found.degrees, "effective degrees of freedom of the decoder", hidden),
+        "strength": (found.strength, "ridge strength of the decoder over the number of examples", hidden),
+    }
+    measured = {
+        name: quantity(value, units="1", long_name=what, note=note, **shown)
+        for name, (value, what, shown) in numbers.items()
+        if math.isfinite(value)
+    }
+    measured["uninformative"] = quantity(
+        int(not found.r2 > Z * found.standard_error), units="1", chart="none", flag_values=[0, 1],
+        flag_meanings="informative uninformative", long_name="the mean input may be as good as the decoder",
+    )  # fmt: skip
+    return measured
+
+
+def _classes(rows: ProbeRows, note: str) -> dict[str, Quantity]:
+    found = class_probe(rows.folds, rows.labels, rows.group, permutations=0).accuracy
+    numbers: dict[str, tuple[float, str, dict[str, Any]]] = {
+        "class_accuracy": (found.share, "accuracy of a linear class probe", {"headline": 2}),
+        "class_accuracy_low": (found.low, "accuracy of a linear class probe, lower end of the exact 95 % interval", {}),
+        "class_accuracy_high": (found.high, "accuracy of a linear class probe, upper end of the exact 95 % interval", {}),
+        "class_accuracy_floor": (found.majority, "accuracy of always saying the commonest class", {}),
+    }  # fmt: skip
+    return {
+        name: quantity(value, units="1", long_name=what, note=note, valid_min=0.0, valid_max=1.0, **shown)
+        for name, (value, what, shown) in numbers.items()
+    }
+
+
+def _counted(rows: ProbeRows, note: str) -> dict[str, Quantity]:
+    tested = sum(len(rows.group[fold.test].unique()) for fold in rows.folds)
+    fitted = sum(len(fold.train) for fold in rows.folds) / len(rows.folds)
+    return {
+        "n": quantity(tested, units="1", long_name="examples predicted", note=note, chart="none"),
+        "n_fitted": quantity(fitted, units="1", long_name="rows that a fold is fitted to", note=note, chart="none"),
+    }
