@@ -14,8 +14,10 @@ def finding(outcome, code="XX001", layer=None, split=None, do="do it", says="say
 
 
 def test_the_verdict_counts_every_outcome():
-    found = [finding(Outcome.TIP), finding(Outcome.ISSUE), finding(Outcome.ISSUE), finding(Outcome.PASSED)]
+    found = [finding(Outcome.TIP), finding(Outcome.ISSUE, "A"), finding(Outcome.ISSUE, "B"), finding(Outcome.PASSED)]
     assert verdict(found) == "2 issues, 1 tip, 1 check passed."
+    found = [finding(Outcome.ISSUE, layer=layer, split=split) for layer in "abc" for split in ("train", "test")]
+    assert verdict(found) == "1 issue."
     assert verdict([finding(Outcome.PASSED)]) == "No issues: 1 check passed."
     assert verdict([]) == "Nothing was judged."
 

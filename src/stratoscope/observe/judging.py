@@ -10,7 +10,7 @@ from stratoscope.diagnoses.registry import available as diagnoses
 from stratoscope.diagnoses.registry import choose as choose_diagnoses
 from stratoscope.errors import StratoscopeError
 from stratoscope.findings import Finding, Outcome
-from stratoscope.instruments.registry import available, configured, prefix_of
+from stratoscope.instruments.registry import available, choose, configured, prefix_of
 from stratoscope.observe.deriving import Derived, derive, write
 from stratoscope.observe.entries import group_of, labels_of
 from stratoscope.observe.settings import Settings
@@ -64,7 +64,13 @@ def rejudge(record: Record, settings: Settings) -> list[Finding]:
 
 
 def rejudged(record: Record, settings: Settings) -> Record:
-    """A record with what is found and derived anew in place of what was; see `rejudge`. Its file stays as it is."""
+    """A record with what is found and derived anew in place of what was; see `rejudge`. Its file stays as it is.
+
+    Raises:
+        SettingError: if the settings name an instrument, a diagnosis or a field that does not exist.
+    """
+    choose(settings=settings.instruments)
+    choose_diagnoses(settings=settings.diagnoses)
     groups: dict[str, tuple[Judge, Group]] = {}
     for name in record:
         key = name.partition(":")[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,16 @@ class Settings:
 
     def mutes(self, code: str) -> bool:
         """Whether findings of this code are muted."""
-        return any(code == muted or (muted.endswith("*") and code.startswith(muted[:-1])) for muted in self.mute)
+        return matches(code, self.mute)
+
+
+def matches(code: str, patterns: Iterable[str]) -> bool:
+    """Whether a code is among some, of which one that ends in `*` stands for all that begin so.
+
+    >>> matches("UN002", ["SP*", "UN*"]), matches("UN002", ["UN00"])
+    (True, False)
+    """
+    return any(code == one or (one.endswith("*") and code.startswith(one[:-1])) for one in patterns)
 
 
 def load_settings(path: str | Path | None = None, folder: Path | None = None) -> Settings:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 from stratoscope.diagnoses.registry import available as diagnoses
+from stratoscope.errors import SettingError
 from stratoscope.instruments.base import Judge
 from stratoscope.instruments.registry import available as instruments
 from stratoscope.instruments.registry import prefix_of
+from stratoscope.observe.settings import matches
 
 MANUAL = "https://stratoscope.readthedocs.io/en/latest"
 """Where the manual lies. Addresses below it stay what they are from release to release."""
@@ -37,6 +39,30 @@ def codes_of(judge: type[Judge]) -> dict[str, str]:
 def meanings() -> Mapping[str, str]:
     """Every code that there is, and its meaning."""
     return {code: meaning for judge in _judges() for code, meaning in codes_of(judge).items()} | EVERYWHERE
+
+
+def known_patterns(patterns: Iterable[str], further: Iterable[str] = ()) -> tuple[str, ...]:
+    """Codes as a person writes them, `UN002` or `un*`, in capitals.
+
+    Args:
+        patterns: what was written.
+        further: codes that there are besides those of the instruments and diagnoses that are installed.
+
+    Raises:
+        SettingError: if there is no such code.
+
+    >>> known_patterns(["un001", "TR*"])
+    ('UN001', 'TR*')
+    """
+    every = sorted({*meanings(), *further})
+    found = tuple(pattern.strip().upper() for pattern in patterns)
+    for pattern in found:
+        if not any(matches(code, [pattern]) for code in every):
+            prefix = pattern.rstrip("0123456789*")
+            near = [code for code in every if code.rstrip("0123456789") == prefix]
+            near = near or sorted({f"{code.rstrip('0123456789')}*" for code in every})
+            raise SettingError(f"There is no finding with the code {pattern!r}; there are {', '.join(near)}.")
+    return found
 
 
 def page_of(code: str) -> str:

@@ -27,6 +27,7 @@ from stratoscope.report.summary import (
     Saying,
     by_instrument,
     counted,
+    counts,
     coverage_sentence,
     evidence_of,
     facts_of,
@@ -52,8 +53,8 @@ SIGNS = {"issue": "✗", "failed": "✗", "tip": "!", "passed": "✓"}
 def chips(findings: Sequence[Finding]) -> list[dict[str, str]]:
     """How many findings of each outcome."""
     return [
-        {"outcome": outcome.value, "sign": SIGNS.get(outcome.value, "·"), "text": counted(outcome, len(some))}
-        for outcome, some in grouped(findings).items()
+        {"outcome": outcome.value, "sign": SIGNS.get(outcome.value, "·"), "text": counted(outcome, number)}
+        for outcome, number in counts(findings).items()
     ]
 
 

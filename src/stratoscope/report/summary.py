@@ -152,12 +152,19 @@ def counted(outcome: Outcome, number: int) -> str:
     return f"{number:,} {_WORDS[outcome][number != 1]}"
 
 
+def counts(findings: Iterable[Finding]) -> dict[Outcome, int]:
+    """How much is said of each outcome, the most pressing first: what repeats over layers and splits counts once."""
+    every = list(findings)
+    said = Counter(saying.outcome for saying in sayings(every))
+    return {outcome: said[outcome] or len(same) for outcome, same in grouped(every).items()}
+
+
 def verdict(findings: Iterable[Finding]) -> str:
     """The whole record in a sentence."""
-    found = grouped(findings)
+    found = counts(findings)
     if not found:
         return "Nothing was judged."
-    said = ", ".join(counted(outcome, len(same)) for outcome, same in found.items())
+    said = ", ".join(counted(outcome, number) for outcome, number in found.items())
     return f"{said}." if any(outcome in found for outcome in SPOKEN) else f"No issues: {said}."
 
 

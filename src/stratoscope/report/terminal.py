@@ -27,14 +27,13 @@ from stratoscope.report.changes import print_changes
 from stratoscope.report.console import hanging, joined, safe, speaking
 from stratoscope.report.headline import headline, scalars
 from stratoscope.report.rows import MISSING, why_not
+from stratoscope.report.spent import spent_of
 from stratoscope.report.summary import (
-    QUIET,
-    SPOKEN,
     Saying,
     counted,
+    counts,
     coverage_sentence,
     evidence_of,
-    grouped,
     partial,
     sayings,
     series_sentence,
@@ -78,6 +77,7 @@ def print_report(record: Record, console: Console | None = None, *, every: bool 
         if said := partial(record):
             out.print(safe(said, "bold yellow"))
         _print_findings(findings, out)
+        print_course(record, out)
         _print_numbers(record, out)
         alone = not record.meta.get("data")
         judged = has_verdicts(table, alone)
@@ -92,12 +92,15 @@ def print_report(record: Record, console: Console | None = None, *, every: bool 
         out.print(hanging("Coverage", coverage_sentence(table.rows)))
         if record.path is not None:
             out.print(hanging("Record", str(record.path)))
-        if (status := record.meta.get("status", "finished")) != "finished":
-            out.print(hanging("Status", _status(record, status)))
+        if status := status_line(record):
+            out.print(hanging("Status", status))
 
 
-def _status(record: Record, status: str) -> str:
-    """Why a record is not finished, and how far it went."""
+def status_line(record: Record) -> str:
+    """Why a record is not finished, and how far it went; empty where it is."""
+    status = record.meta.get("status", "finished")
+    if status == "finished":
+        return ""
     why = "or was killed" if status == "running" else record.meta.get("stopped")
     last = f"; the last step is {record.steps[-1]:,}" if record.steps and record.steps[-1] else ""
     return f"{status} ({why}){last}" if why else f"{status}{last}"
@@ -123,12 +126,11 @@ def _print_findings(findings: Sequence[Finding], out: Console) -> None:
 
 def verdict_line(findings: Sequence[Finding]) -> Text:
     """How many findings there are of each outcome."""
-    found, text = grouped(findings), Text()
-    for outcome in (*SPOKEN, *QUIET):
-        if outcome in found:
-            sign, style = _SIGNS.get(outcome, ("·", "dim"))
-            text.append("   " if text else "")
-            text.append(f"{sign} {counted(outcome, len(found[outcome]))}", style=style)
+    text = Text()
+    for outcome, number in counts(findings).items():
+        sign, style = _SIGNS.get(outcome, ("·", "dim"))
+        text.append("   " if text else "")
+        text.append(f"{sign} {counted(outcome, number)}", style=style)
     return text or Text("Nothing was judged.", style="dim")
 
 
@@ -184,6 +186,17 @@ def _small(finding: Finding) -> str:
 
 def _evidence(value: object) -> str:
     return format_number(value) if isinstance(value, int | float) else str(value)
+
+
+# -- the course of a training ---------------------------------------------------------------------------------------------
+
+
+def print_course(record: Record, out: Console) -> None:
+    """Print the phases of each layer, and what measuring took, where the record holds that."""
+    spent = spent_of(record)
+    if spent is not None:
+        out.print(safe(spent.sentence, overflow="fold"))
+        out.print()
 
 
 # -- numbers of the whole network -----------------------------------------------------------------------------------------

@@ -1,0 +1,143 @@
+"""Advice: what a record's findings ask for, the most pressing first, and what judging it again has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from stratoscope.findings import Finding, Outcome
+from stratoscope.observe.settings import Settings, matches
+from stratoscope.report.codes import meanings, page_of
+from stratoscope.report.spent import spent_of
+from stratoscope.report.summary import SPOKEN, Saying, sayings
+
+if TYPE_CHECKING:
+    from stratoscope.record.record import Record
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A finding that was stored and is not made any more.
+
+    Attributes:
+        finding: as it is stored.
+        now: what became of it, in words.
+    """
+
+    finding: Finding
+    now: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is advised, and how that differs from what is stored.
+
+    Attributes:
+        record: judged again.
+        settings: that were changed, and what is muted.
+        findings: all that are asked for.
+        new: those that ask for something and are not stored.
+        gone: those that are stored, ask for something, and are not made any more.
+        stored: whether the record had been judged before; a killed run was not.
+        only: codes that are asked for; all where it is empty.
+        notes: what else is to be said.
+    """
+
+    record: Record
+    settings: Settings
+    findings: tuple[Finding, ...]
+    new: tuple[Finding, ...]
+    gone: tuple[Gone, ...]
+    stored: bool
+    only: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, before: Record, after: Record, settings: Settings, only: Sequence[str] = (), notes: Sequence[str] = ()
+    ) -> Advice:
+        """Compare a record as it is stored with the same judged again.
+
+        Args:
+            before: as it is stored.
+            after: judged again with the settings.
+            settings: what was changed and muted.
+            only: codes to look at, `HE*` for all that begin so.
+            notes: what else is to be said.
+        """
+        old, found = ([f for f in r.findings if not only or matches(f.code, only)] for r in (before, after))
+        stored = was_judged(before.findings)
+        new, gone = _changes(old, found) if stored else ([], [])
+        return cls(after, settings, tuple(found), tuple(new), tuple(gone), stored, tuple(only), tuple(notes))
+
+    @property
+    def sayings(self) -> list[Saying]:
+        """What is advised, the most pressing first."""
+        return sayings(self.findings)
+
+    def is_new(self, saying: Saying) -> bool:
+        """Whether none of what it says is stored."""
+        return all(finding in self.new for finding in saying.items)
+
+    @property
+    def has_issues(self) -> bool:
+        """Whether anything is very likely wrong."""
+        return any(finding.outcome is Outcome.ISSUE for finding in self.findings)
+
+    def plain(self) -> dict[str, Any]:
+        """The stable object that `stratoscope advise --json` prints."""
+        meta, spent = self.record.meta, spent_of(self.record)
+        return {
+            "name": str(meta.get("name", "")),
+            "run": str(self.record.path or ""),
+            "status": str(meta.get("status", "")),
+            "settings": {key: dict(table) for key, table in self._tables().items()},
+            "muted": list(self.settings.mute),
+            "only": list(self.only),
+            "notes": list(self.notes),
+            "advice": [self._plain(saying) for saying in self.sayings],
+            "findings": [asdict(finding) for finding in self.findings],
+            "stored": self.stored,
+            "new": [asdict(finding) for finding in self.new],
+            "gone": [{**asdict(one.finding), "now": one.now} for one in self.gone],
+            "spent": None if spent is None else asdict(spent),
+        }
+
+    def _tables(self) -> dict[str, Any]:
+        return {**self.settings.instruments, **self.settings.diagnoses}
+
+    def _plain(self, saying: Saying) -> dict[str, Any]:
+        return {
+            **asdict(saying.worst),
+            "meaning": meanings().get(saying.code, ""),
+            "page": page_of(saying.code),
+            "count": len(saying.items),
+            "layers": saying.layers,
+            "splits": saying.splits,
+            "new": self.is_new(saying),
+        }
+
+
+def was_judged(findings: Iterable[Finding]) -> bool:
+    """Whether findings come from judging a record; a run that was killed holds what was noted while it was measured."""
+    return any(f.outcome not in (Outcome.FAILED, Outcome.NOT_APPLICABLE) for f in findings)
+
+
+def _changes(old: Sequence[Finding], found: Sequence[Finding]) -> tuple[list[Finding], list[Gone]]:
+    """Findings that came, and those that went; what says the same of the same place is the same, whatever its numbers."""
+    before, after = ({_identity(f) for f in some if f.outcome in SPOKEN} for some in (old, found))
+    new = [f for f in found if f.outcome in SPOKEN and _identity(f) not in before]
+    left = {_identity(f)[1:]: f.outcome for f in reversed(found)}
+    gone = [f for f in old if f.outcome in SPOKEN and _identity(f) not in after]
+    return new, [Gone(f, _became(left.get(_identity(f)[1:]))) for f in gone]
+
+
+def _identity(finding: Finding) -> tuple[Outcome, str, str, str | None, str | None]:
+    return finding.outcome, finding.code, finding.instrument, finding.layer, finding.split
+
+
+def _became(outcome: Outcome | None) -> str:
+    if outcome is None or outcome is Outcome.PASSED:
+        return "within its limit now"
+    return f"now {outcome.value.replace('_', ' ')}"
