@@ -54,6 +54,17 @@ def test_maps_are_pooled_or_flattened(pooling):
         maps = subject.model.eval()[:4](subject.data[0])[subject.probe_set("data").ids]
     expected = maps.mean((2, 3)) if pooling == "gap" else maps.movedim(1, -1).flatten(1)
     assert_close(found.features, expected)
+    assert found.positions == tuple(maps.shape[2:])
+    if pooling == "flatten":
+        assert_close(found.features.unflatten(1, (*found.positions, -1)).movedim(-1, 1), maps)
+
+
+@pytest.mark.parametrize("time_first", [False, True])
+def test_a_vector_has_no_positions_and_a_sequence_its_length(time_first):
+    subject = SUBJECTS["lstm_time_first" if time_first else "lstm"]()
+    length = subject.probe_set("data").batches[0].args[0].shape[1]
+    assert sample(subject, Activations(), "cell").positions == (length,)
+    assert sample(subject, Activations(), "head").positions == ()
 
 
 @settings(deadline=None, max_examples=20)

@@ -46,6 +46,7 @@ def test_every_layer_has_the_same_inputs_in_the_order_of_the_probe_set(name):
     torch.testing.assert_close(one.values, given(subject).flatten(1))
     assert one.ids.tolist() == list(range(40))
     assert one.numbers == one.values.shape[1]
+    assert one.shape == tuple(given(subject).shape[1:])
 
 
 def test_wide_inputs_are_projected_and_few_examples_kept():

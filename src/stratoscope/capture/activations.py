@@ -35,6 +35,8 @@ class Sample:
         note: how it was pooled, sampled and projected, in words.
         worked_out: what was computed of it. Layers that give the same share one sample, so a result that depends on
             the sample alone is computed for one of them.
+        positions: how the positions lie of which `"flatten"` makes a row, one after the other, each with its units: the
+            sides of a map, the length of a sequence; `()` for a vector.
     """
 
     features: Float[Tensor, "n width"]
@@ -43,6 +45,7 @@ class Sample:
     width_from: int
     note: str
     worked_out: Memo = field(default_factory=Memo, repr=False, compare=False)
+    positions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class ActivationSample(KeptReducer):
         self._ids: list[Tensor] = []
         self._width_from, self._size, self._rows_each = 0, 4, 1
         self._left_out = 0
+        self._positions: tuple[int, ...] = ()
         self._arriving: torch.device | None = None
         self._result: Sample | None = None
 
@@ -144,6 +148,7 @@ class ActivationSample(KeptReducer):
                 "ask for pooling='gap'"
             )
         self._width_from, self._size = rows.shape[1], rows.element_size()
+        self._positions = batch.positions
         if rows.device.type != "cpu":
             self._arriving = rows.device
         self._rows.append(batch.of_value.once((self._need, self._limit), lambda: self._kept(rows, part, batch)))
@@ -175,6 +180,7 @@ class ActivationSample(KeptReducer):
         self._labels += other._labels
         self._ids += other._ids
         self._width_from = max(self._width_from, other._width_from)
+        self._positions = self._positions or other._positions
         self._left_out += other._left_out
         self._arriving = self._arriving or other._arriving
         self._result = None
@@ -222,7 +228,7 @@ class ActivationSample(KeptReducer):
             rows, ids, labels = rows[order], ids[order], None if labels is None else labels[order]
         # not twice in memory
         self._rows, self._ids, self._labels = [rows], [ids], [labels]
-        return Sample(rows, labels, ids, self._width_from, self._note(ids))
+        return Sample(rows, labels, ids, self._width_from, self._note(ids), positions=self._positions)
 
     def _note(self, ids: Tensor) -> str:
         note = pooled_in_words(self._need.pooling, self._need.positions, len(ids.unique()), len(ids))

@@ -103,6 +103,14 @@ class SiteBatch:
             return value.flatten(2).transpose(1, 2) if value.ndim > 2 else value[:, None, :]
         return value.flatten(1, -2) if value.ndim > 2 else value[:, None, :]
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """How an example's positions lie: the sides of a map, the length of a sequence; `()` for a vector."""
+        if self.value is None or self.batch_dim is None:
+            return ()
+        own = self.value.movedim(self.batch_dim, 0).shape[1:]
+        return tuple(own[1:] if self.is_map else own[:-1])
+
     @cached_property
     def mask(self) -> Bool[Tensor, "n positions"] | None:
         """Which positions are real; `None` if all are."""

@@ -32,6 +32,7 @@ class GivenSample:
         numbers: how many numbers an example had before projection.
         note: which input it is and how it was projected, in words.
         worked_out: what was computed of it; all layers share it.
+        shape: of an example before it was flattened, such as `(3, 32, 32)`.
     """
 
     values: Float[Tensor, "n width"]
@@ -39,6 +40,7 @@ class GivenSample:
     numbers: int
     note: str
     worked_out: Memo = field(default_factory=Memo, repr=False, compare=False)
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class _Part:
     ids: Tensor
     numbers: int
     name: str
+    shape: tuple[int, ...]
 
 
 class InputRows(KeptReducer):
@@ -133,7 +136,7 @@ class InputRows(KeptReducer):
         note = f"input {first.name}"
         if first.numbers > values.shape[1]:
             note += f", projected from {first.numbers} to {values.shape[1]} numbers"
-        return GivenSample(values, ids[kept], first.numbers, note)
+        return GivenSample(values, ids[kept], first.numbers, note, shape=first.shape)
 
 
 def _part_of(batch: Batch, need: Inputs) -> _Part:
@@ -149,7 +152,8 @@ def _part_of(batch: Batch, need: Inputs) -> _Part:
     rows = tensor.detach()[inside.to(tensor.device)].flatten(1) if tensor.ndim > 1 else tensor.detach()[inside][:, None]
     numbers = rows.shape[1]
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    return _Part(count_sketch(rows, need.width, seed=need.seed).cpu(), ids[inside], numbers, name)
+    kept = count_sketch(rows, need.width, seed=need.seed).cpu()
+    return _Part(kept, ids[inside], numbers, name, tuple(tensor.shape[1:]))
 
 
 def _input_of(batch: Batch) -> tuple[str, Tensor]:
