@@ -38,12 +38,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from stratoscope.numerics.change_point import FEWEST, MARGIN, ROUNDING
 from stratoscope.numerics.curve_noise import Draws, OneRun, Seeds
-from stratoscope.numerics.piecewise_linear import Index, PiecewiseLinear
+from stratoscope.numerics.piecewise_linear import PiecewiseLinear
 
 Array = NDArray[np.float64]
 
 PLACES = 2 * MARGIN + 2
 """Places below which nothing is said."""
+OWN = 0.5
+"""A stretch moves if its points alone have so much of the slope that the whole curve's fit gives it, at least: a bent
+curve that is fitted by few lines overshoots, and then seems to turn."""
 EXACT = 1e-7
 """A fit that leaves less, relative to the largest deviation, leaves nothing."""
 
@@ -145,8 +148,8 @@ def phases(
     >>> x = np.arange(20.0)
     >>> error = np.maximum(8 - x, 0) + 0.5 * np.maximum(x - 8, 0) + 0.1 * np.cos(7 * x)
     >>> found = phases(x, error, generator=np.random.default_rng(0))
-    >>> found.directions, found.knots
-    ((-1, 1), (8.0,))
+    >>> found.directions, round(found.knots[0], 1)
+    ((-1, 1), 7.9)
     """
     _check_settings(level, least, most, resamples)
     places, values = _clean(x, curves)
@@ -166,17 +169,18 @@ def phases(
     knots, p_values = _knots(fit, noise, exact, level, resamples, generator)
     cut = _Cut(fit, noise, knots, places, unit, noise.around(knots, resamples, generator))
     stretches, kept = _stretches(cut, least)
+    bends = [float(at) for number, at in enumerate(cut.ends[0, 1:-1]) if number not in kept]
     deviation, correlation = noise.described(knots)
     return Phases(
         stretches=stretches,
         knots=tuple(stretch.end for stretch in stretches[:-1]),
         intervals=tuple(cut.interval(knot) for knot in kept),
-        bends=tuple(float(places[at]) for number, at in enumerate(knots) if number not in kept),
+        bends=tuple(bends),
         p_values=p_values,
         noise=deviation * largest,
         correlation=correlation,
         assumed=noise.assumed,
-        reason=_reason(stretches, places[knots], p_values, level),
+        reason=_reason(stretches, bends, p_values),
     )
 
 
@@ -189,35 +193,42 @@ class _Cut:
     """
 
     def __init__(
-        self, fit: PiecewiseLinear, noise: OneRun | Seeds, knots: Index, places: Array, unit: float, draws: Array
+        self, fit: PiecewiseLinear, noise: OneRun | Seeds, knots: Array, places: Array, unit: float, draws: Array
     ) -> None:
-        size = len(knots)
+        size, length = len(knots), places[-1] - places[0]
         chosen = fit.gains(draws, size)[size].argmax(0)
         slopes = np.empty((1 + len(draws), size + 1))
         slopes[0] = fit.slopes(noise.curve[None], knots)[0]
         for one in np.unique(chosen):
-            same = chosen == one
-            slopes[1:][same] = fit.slopes(draws[same], fit.knots(one, size))
-        inner = places[np.concatenate([knots[None], fit.knots(chosen, size)])]
-        self.ends = np.pad(inner, ((0, 0), (1, 1)), constant_values=((0, 0), (places[0], places[-1])))
-        self.slopes = slopes * unit / (noise.scale * (places[-1] - places[0]))
+            same = np.flatnonzero(chosen == one)
+            slopes[1 + same] = fit.slopes(draws[same], fit.knots(one, size))
+        inner = np.interp(np.concatenate([knots[None], fit.knots(chosen, size)]), fit.places, places)
+        self.ends: Array = np.pad(inner, ((0, 0), (1, 1)), constant_values=((0, 0), (places[0], places[-1])))
+        self.slopes: Array = slopes * (unit / (noise.scale * length))
+        self._places, self._curve = places, noise.curve * (unit / noise.scale)
 
     def stretch(self, first: int, last: int, least: float) -> Stretch:
         """What lies from one piece to another, as one."""
-        pieces = slice(first, last + 1)
-        changes = (self.slopes * np.diff(self.ends))[:, pieces].sum(1)
+        changes = (self.slopes * np.diff(self.ends))[:, first : last + 1].sum(1)
         slopes = changes / (self.ends[:, last + 1] - self.ends[:, first])
-        low, high = np.quantile(slopes[1:], [0.025, 0.975])
-        moves = (low > 0 or high < 0) and abs(changes[0]) >= least
+        low, high = (float(end) for end in np.quantile(slopes[1:], [0.025, 0.975]))
+        begin, end = float(self.ends[0, first]), float(self.ends[0, last + 1])
+        shown = (low > 0 or high < 0) and abs(changes[0]) >= least
         return Stretch(
-            begin=float(self.ends[0, first]),
-            end=float(self.ends[0, last + 1]),
+            begin=begin,
+            end=end,
             slope=float(slopes[0]),
-            low=float(low),
-            high=float(high),
+            low=low,
+            high=high,
             change=float(changes[0]),
-            direction=int(np.sign(low)) if moves else 0,
+            direction=int(np.sign(low)) if shown and self._own_slope(begin, end) / slopes[0] >= OWN else 0,
         )
+
+    def _own_slope(self, begin: float, end: float) -> float:
+        """Slope of a straight line through the points there, which knows nothing of the rest of the curve."""
+        there = (self._places >= begin) & (self._places <= end)
+        along = self._places[there] - self._places[there].mean()
+        return float(along @ self._curve[there] / (along @ along))
 
     def interval(self, knot: int) -> tuple[float, float]:
         """95 % of the draws of one knot; never without the knot itself."""
@@ -248,16 +259,15 @@ def _knots(
     level: float,
     resamples: int,
     generator: np.random.Generator,
-) -> tuple[Index, tuple[float, ...]]:
+) -> tuple[Array, tuple[float, ...]]:
     """Knots, added as long as noise does not explain them, and the p-value of each and of the first refused."""
-    sets = fit.best(noise.curve)
     p_values: list[float] = []
-    for knots in sets[:-1]:
+    for knots in noise.best[:-1]:
         draws = noise.under(knots, resamples, generator)
         p_values.append(_p_value(_statistics(fit, draws, len(knots), exact)))
         if p_values[-1] > level:
             return knots, tuple(p_values)
-    return sets[-1], tuple(p_values)
+    return noise.best[-1], tuple(p_values)
 
 
 def _statistics(fit: PiecewiseLinear, draws: Draws, size: int, exact: float) -> Array:
@@ -279,10 +289,10 @@ def _p_value(statistics: Array) -> float:
     return float(np.mean(best <= best[0]))
 
 
-def _reason(stretches: Sequence[Stretch], bends: Array, p_values: Sequence[float], level: float) -> str:
+def _reason(stretches: Sequence[Stretch], bends: Sequence[float], p_values: Sequence[float]) -> str:
     if len(stretches) > 1:
         return ""
-    if len(bends):
+    if bends:
         where = ", ".join(f"{bend:.4g}" for bend in bends)
         stays = "direction does not" if stretches[0].direction else "curve is not shown to move on either side"
         return f"no second phase found: the slope changes at {where}, the {stays}"

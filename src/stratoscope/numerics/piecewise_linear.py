@@ -18,6 +18,8 @@ Index = NDArray[np.intp]
 
 CANDIDATES = 20
 """Places that are tried as knots, evenly thinned where there are more."""
+STEPS = 5
+"""By which knots are moved off the places."""
 
 
 class PiecewiseLinear:
@@ -98,25 +100,48 @@ class PiecewiseLinear:
             found.append(gains)
         return found
 
-    def design(self, knots: Index) -> Array:
-        """Columns 1, x and one hinge for each knot (given as indices of places)."""
-        hinges = np.maximum(self.places[:, None] - self.places[knots], 0.0)
+    def knots(self, chosen: Index, size: int) -> Array:
+        """Knots of sets with `size` knots, one set a row."""
+        return np.asarray(self.places[self.candidates[self.sets[size][chosen]]])
+
+    def best(self, curve: Array) -> list[Array]:
+        """The best knots of one curve for each number of knots from 0 on, moved off the places where that fits better."""
+        chosen = [gains.argmax(0) for gains in self.gains(curve[None], self.most)]
+        return [self._moved(curve, self.knots(one, size)[0]) for size, one in enumerate(chosen)]
+
+    def design(self, knots: Array) -> Array:
+        """Columns 1, x and one hinge for each knot."""
+        hinges = np.maximum(self.places[:, None] - knots, 0.0)
         return np.concatenate([np.ones((len(self.places), 1)), self.places[:, None], hinges], axis=1)
 
-    def best(self, curve: Array) -> list[Index]:
-        """The best knots of one curve, as indices of places, for each number of knots from 0 on."""
-        return [self.knots(gains.argmax(0), size)[0] for size, gains in enumerate(self.gains(curve[None], self.most))]
+    def steps(self, knots: Array) -> Array:
+        """One step down at each knot: how a fit changes where the knot moves on, for a change of slope by 1."""
+        return -(self.places[:, None] > knots).astype(np.float64)
 
-    def knots(self, chosen: Index, size: int) -> Index:
-        """Knots of sets with `size` knots, as indices of places, one set a row."""
-        return np.asarray(self.candidates[self.sets[size][chosen]])
-
-    def fitted(self, curve: Array, knots: Index) -> Array:
+    def fitted(self, curve: Array, knots: Array) -> Array:
         """The least-squares fit with these knots to one curve."""
         basis = np.linalg.qr(self.design(knots))[0]
         return np.asarray(basis @ (basis.T @ curve))
 
-    def slopes(self, curves: Array, knots: Index) -> Array:
+    def slopes(self, curves: Array, knots: Array) -> Array:
         """Slopes `(curves, knots + 1)` of the fits with the same knots, over all places as unit of length."""
         coefficients = np.linalg.lstsq(self.design(knots), curves.T, rcond=None)[0]
         return np.cumsum(coefficients[1:], axis=0).T
+
+    def _moved(self, curve: Array, knots: Array) -> Array:
+        """Knots after some steps of Gauss and Newton, each at most half way to the next candidate."""
+        if not len(knots):
+            return knots
+        tried = self.places[self.candidates]
+        half = np.concatenate([tried[:1], (tried[1:] + tried[:-1]) / 2, tried[-1:]])
+        at = np.searchsorted(tried, knots)
+        low, high = half[at], half[at + 1]
+        ways = [knots]
+        for _ in range(STEPS):
+            columns = np.concatenate([self.design(ways[-1]), self.steps(ways[-1])], axis=1)
+            found = np.linalg.lstsq(columns, curve, rcond=None)[0][2:]
+            bends, moves = found[: len(knots)], found[len(knots) :]
+            ways.append(np.clip(ways[-1] + moves / np.where(bends, bends, np.inf), low, high))
+        left = [float(np.square(curve - self.fitted(curve, way)).sum()) for way in ways]
+        # rounding must not move a knot off its place
+        return knots if min(left) >= left[0] * (1 - 1e-6) else ways[int(np.argmin(left))]
