@@ -83,8 +83,16 @@ def write_html(record: Record, path: str | Path, *, all_charts: bool = False) ->
     Raises:
         RecordError: if it cannot be written there.
     """
-    path = Path(path)
-    text = to_html(record, all_charts=all_charts).encode("utf-8", errors="replace")
+    return write_text(path, to_html(record, all_charts=all_charts))
+
+
+def write_text(path: str | Path, page: str) -> Path:
+    """Write a page, as `write_html` does: whole or not at all.
+
+    Raises:
+        RecordError: if it cannot be written there.
+    """
+    path, text = Path(path), page.encode("utf-8", errors="replace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink() or (path.exists() and not path.is_file()):
