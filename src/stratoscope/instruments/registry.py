@@ -19,6 +19,7 @@ from stratoscope.instruments.base import Instrument, Judge, NetworkInstrument
 ENTRY_POINTS = "stratoscope.instruments"
 
 J = TypeVar("J", bound=Judge)
+T = TypeVar("T")
 
 
 @cache
@@ -34,10 +35,10 @@ def available() -> dict[str, type[Instrument]]:
 def discover(
     home: ModuleType,
     group: str,
-    fits: Callable[[Any], TypeGuard[type[J]]],
-    add: Callable[[dict[str, type[J]], type[J]], None],
+    fits: Callable[[Any], TypeGuard[type[T]]],
+    add: Callable[[dict[str, type[T]], type[T]], None],
     what: str,
-) -> dict[str, type[J]]:
+) -> dict[str, type[T]]:
     """Every class of a kind by its key: those in the files of a folder, then those that entry points name.
 
     Args:
@@ -50,7 +51,7 @@ def discover(
     Raises:
         SettingError: if `add` refuses one, or an entry point does not name one.
     """
-    found: dict[str, type[J]] = {}
+    found: dict[str, type[T]] = {}
     for module in sorted(pkgutil.iter_modules(home.__path__), key=lambda m: m.name):
         for _, cls in inspect.getmembers(import_module(f"{home.__name__}.{module.name}"), inspect.isclass):
             if fits(cls) and cls.__module__ == f"{home.__name__}.{module.name}":
