@@ -46,7 +46,14 @@ HEAVY_AT_TOP = {
     "h5py": ("network.formats._hdf5_child",),
     "hypothesis": ("testing.strategies",),
     "jinja2": ("report.html",),
-    "rich": ("report.advising", "report.changes", "report.console", "report.terminal", "report.verdicts"),
+    "rich": (
+        "report.advising",
+        "report.changes",
+        "report.console",
+        "report.terminal",
+        "report.timeline",
+        "report.verdicts",
+    ),
     "typer": ("cli.",),
 }
 """The exceptions: a library, and the modules that are nothing without it. Nobody imports these at the top either."""

@@ -39,6 +39,7 @@ from stratoscope.report.summary import (
     series_sentence,
 )
 from stratoscope.report.table import Column, Row, Table, table_of
+from stratoscope.report.timeline import print_timeline, timeline_of
 from stratoscope.report.verdicts import has_verdicts, print_verdicts
 
 if TYPE_CHECKING:
@@ -193,6 +194,9 @@ def _evidence(value: object) -> str:
 
 def print_course(record: Record, out: Console) -> None:
     """Print the phases of each layer, and what measuring took, where the record holds that."""
+    timeline = timeline_of(record)
+    if timeline is not None:
+        print_timeline(timeline, out)
     spent = spent_of(record)
     if spent is not None:
         out.print(safe(spent.sentence, overflow="fold"))
