@@ -229,7 +229,7 @@ def told_at_last(measured: Group) -> At | None:
     step = int(measured["state"].coords["step"].values[-1])
 
     def value(name: str) -> float:
-        array = measured[name] if name in measured else None
+        array = measured.get(name)
         there = array is not None and step in array.coords["step"].values
         return float(array.sel(step=step)) if array is not None and there else math.nan
 
