@@ -25,7 +25,17 @@ def kinds_of(found):
 
 
 def test_kinds_are_found_by_walking_the_folder():
-    assert set(kinds()) == {"distribution", "grid", "heatmap", "lines", "number", "plane", "profile", "similarity"}
+    assert set(kinds()) == {
+        "distribution",
+        "grid",
+        "heatmap",
+        "lines",
+        "number",
+        "plane",
+        "profile",
+        "similarity",
+        "timeline",
+    }
 
 
 def test_every_chart_says_what_it_is(whole):

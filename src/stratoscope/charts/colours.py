@@ -13,6 +13,10 @@ LIGHT_GROUND, DARK_GROUND = "#ffffff", "#15181d"
 
 _OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8a8a8a", "#f0e442")
 _HUES = (305.0, 262.0, 220.0, 175.0, 145.0, 108.0)
+_FAMILIES = (255.0, 55.0, 155.0, 345.0, 100.0, 200.0)
+"""Hues of families, in degrees."""
+NEUTRAL = ("#c4cad3", "#4d5560")
+"""What belongs to no family, on light and on dark."""
 _CHROMA = (0.13, 0.13, 0.11, 0.12, 0.16, 0.17)
 
 
@@ -30,6 +34,29 @@ def ordered(place: int, count: int, *, dark: bool = False) -> str:
     share = place / (count - 1) if count > 1 else 0.35
     low, high = (0.58, 0.9) if dark else (0.32, 0.64)
     return _ramp_at(share, low + share * (high - low))
+
+
+def shade(family: int, place: int, count: int, *, dark: bool = False) -> str:
+    """The colour of the n-th of the ordered categories of a family: its hue, early ones near to the ground, late ones far.
+
+    Args:
+        family: which of the families.
+        place: which of its categories, from 0.
+        count: how many it has.
+        dark: whether the ground is dark.
+    """
+    share = place / (count - 1) if count > 1 else 0.5
+    lightness = 0.42 + 0.48 * share if dark else 0.86 - 0.48 * share
+    return _colour_at(_FAMILIES[family % len(_FAMILIES)], 0.15, lightness)
+
+
+def on(colour: str) -> str:
+    """Black or white, whichever reads better on a colour.
+
+    >>> on("#000000"), on("#f0e442")
+    ('#ffffff', '#000000')
+    """
+    return max("#ffffff", "#000000", key=lambda ink: contrast(ink, colour))
 
 
 def ramp(share: float) -> str:
@@ -74,8 +101,13 @@ def _ramp_at(share: float, lightness: float) -> str:
     place = min(max(share, 0.0), 1.0) * (len(_HUES) - 1)
     left = min(int(place), len(_HUES) - 2)
     part = place - left
-    hue = math.radians(_HUES[left] + part * (_HUES[left + 1] - _HUES[left]))
+    hue = _HUES[left] + part * (_HUES[left + 1] - _HUES[left])
     chroma = _CHROMA[left] + part * (_CHROMA[left + 1] - _CHROMA[left])
+    return _colour_at(hue, chroma, lightness)
+
+
+def _colour_at(degrees: float, chroma: float, lightness: float) -> str:
+    hue = math.radians(degrees)
     while True:  # less chroma until the colour exists in sRGB
         linear = _oklab_to_linear(lightness, chroma * math.cos(hue), chroma * math.sin(hue))
         if all(-1e-4 <= channel <= 1.0001 for channel in linear) or chroma < 1e-3:

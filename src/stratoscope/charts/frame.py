@@ -27,6 +27,10 @@ TICKS = 4
 """How many numbers stand beside an axis, about."""
 
 MAP_HEIGHT = (56.0, 330.0)
+STRIP_HEIGHT = (2.6, 13.0)
+"""Least and most height of a strip; many layers make a higher picture, so that each can be seen."""
+STRIPS_HEIGHT = 420.0
+"""Height up to which strips get more than the least."""
 PLANE_HEIGHT = 220.0
 
 
@@ -112,7 +116,7 @@ def frame_of(chart: Chart, top: float = 10.0) -> Frame:
         slant, left = _slant(left, right, len(x_names), longest)
     low_side = 32.0 if not slant else 26.0 + math.sin(math.radians(slant)) * longest
     inside = PLANE_HEIGHT if is_plane(chart) else 160.0
-    inside = min(max(len(y_names) * ROW, MAP_HEIGHT[0]), MAP_HEIGHT[1]) if cells else inside
+    inside = _map_height(chart, len(y_names)) if cells else inside
     bottom = top + inside
     x = _x_ruler(chart, left, right)
     if cells:
@@ -195,6 +199,15 @@ def across(chart: Chart) -> tuple[float, float]:
 def is_plane(chart: Chart) -> bool:
     """Whether both axes are measured, so that nothing runs from one side to the other."""
     return any(isinstance(mark, Path) for mark in chart.marks)
+
+
+def _map_height(chart: Chart, rows: int) -> float:
+    """Height of a grid of cells."""
+    strips = max(len(mark.strips) for mark in chart.marks if isinstance(mark, Cells))
+    if not strips:
+        return min(max(rows * ROW, MAP_HEIGHT[0]), MAP_HEIGHT[1])
+    low, high = STRIP_HEIGHT
+    return rows * (strips * min(max(STRIPS_HEIGHT / (rows * strips), low), high) + 3.0)
 
 
 def _x_ruler(chart: Chart, left: float, right: float) -> Ruler:

@@ -28,7 +28,7 @@ def to_figure(chart: Chart) -> Figure:
     Raises:
         StratoscopeError: if matplotlib is not installed.
     """
-    figure: Figure = require("matplotlib.figure", "plots").Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure: Figure = require("matplotlib.figure", "plots").Figure(figsize=(6.4, _height(chart)), layout="constrained")
     axes = figure.subplots()
     axes.set_title(chart.title, loc="left", fontsize=10, fontweight="bold", wrap=True)
     for mark in chart.marks:
@@ -141,16 +141,21 @@ def _cells(mark: Cells, axes: Axes, chart: Chart) -> None:
     from matplotlib.colors import ListedColormap, LogNorm, Normalize
 
     if mark.meanings:
-        shades = ListedColormap([colours.category(place) for place in range(len(mark.meanings))])
+        light = [one for one, _ in mark.shades] or [colours.category(place) for place in range(len(mark.meanings))]
+        shades = ListedColormap(light)
         shown: Any = Normalize(-0.5, len(mark.meanings) - 0.5)
     else:
         shades = ListedColormap([colours.ramp(level / 255) for level in range(256)])
         low, high, log = colour_limits(chart, mark.values)
         shown = (LogNorm if log else Normalize)(low, high)
-    image = axes.imshow(mark.values, aspect="auto", cmap=shades, norm=shown, interpolation="nearest")
+    rows = len(mark.values) / max(len(mark.strips), 1)
+    extent = (-0.5, mark.values.shape[1] - 0.5, rows - 0.5, -0.5)
+    image = axes.imshow(mark.values, aspect="auto", cmap=shades, norm=shown, interpolation="nearest", extent=extent)
+    if mark.strips:
+        axes.hlines(np.arange(rows + 1) - 0.5, extent[0], extent[1], colors="white", linewidth=1.2)
     bar = axes.figure.colorbar(image, ax=axes)
     if mark.meanings:
-        bar.set_ticks(range(len(mark.meanings)), labels=list(mark.meanings))
+        bar.set_ticks(range(len(mark.meanings)), labels=list(mark.meanings), fontsize=8 if mark.strips else None)
     _names(axes, chart)
     axes.set_xlabel(chart.x.title)
 
@@ -165,6 +170,12 @@ def _number(mark: Number, axes: Axes, chart: Chart) -> None:
     said = f"{value} {unit_text(chart.units)}".strip()
     axes.text(place, 0.5, f"{said}\n{mark.name}{ends}", ha="center", va="center", transform=axes.transAxes)
     axes.set_axis_off()
+
+
+def _height(chart: Chart) -> float:
+    """Inches; more where many categories are divided into strips."""
+    strips = max((len(mark.values) for mark in chart.marks if isinstance(mark, Cells) and mark.strips), default=0)
+    return max(4.0, 1.2 + 0.03 * strips)
 
 
 def _finish(axes: Axes, chart: Chart) -> None:

@@ -23,7 +23,7 @@ from stratoscope.charts.frame import (
     shown_names,
 )
 from stratoscope.charts.numbers import format_number, short_names, unit_text
-from stratoscope.charts.svg_marks import DASHES, SHADES, Scene, draw, place, shade_style, text
+from stratoscope.charts.svg_marks import DASHES, SHADES, Scene, draw, place, shade_style, shades_of, text
 from stratoscope.charts.values import Cells, Chart, Dots, Line, Number, Path
 
 MOST_POINTS = 1000
@@ -212,21 +212,33 @@ def _legend(chart: Chart, frame: Frame) -> tuple[str, float]:
     cells = [mark for mark in chart.marks if isinstance(mark, Cells) and mark.meanings]
     if not cells:
         return _shades(chart, frame)
-    finite = cells[0].values[np.isfinite(cells[0].values)]
-    seen = [number for number in range(len(cells[0].meanings)) if (finite == number).any()]
-    x, y, drawn = 8.0, frame.height + 14, []
-    for number in seen:
-        name = cells[0].meanings[number]
-        width = 24 + LETTER * len(name)
-        if x + width > WIDTH:
-            x, y = 8.0, y + 17
-        light, dark = colours.category(number), colours.category(number, dark=True)
-        swatch = f'<rect class="ss-run" x="{place(x)}" y="{place(y - 9)}" width="10" height="10"/>'
-        drawn.append(
-            f'<g class="ss-series" style="--l:{light};--d:{dark}">{swatch}</g>{_text(x + 15, y, name, "start")}'
-        )
-        x += width + 8
+    x, y, drawn = 8.0, frame.height + 14, list[str]()
+    for title, categories in _told(cells[0]):
+        if title:
+            x, y = 8.0, y if not drawn else y + 17
+            drawn.append(_text(x, y, title, "start", css="ss-name"))
+            x += 8 + LETTER * len(title)
+        for number in categories:
+            name = cells[0].meanings[number]
+            letter = cells[0].letters[number] if cells[0].letters else ""
+            label = f"{letter} {name}" if letter else name
+            width = 24 + LETTER * len(label)
+            if x + width > WIDTH:
+                x, y = 24.0 if title else 8.0, y + 17
+            swatch = f'<rect class="ss-run" x="{place(x)}" y="{place(y - 9)}" width="10" height="10"/>'
+            drawn.append(f"<g {shades_of(cells[0], number)}>{swatch}</g>{_text(x + 15, y, label, 'start')}")
+            x += width + 8
     return "".join(drawn), y + 8
+
+
+def _told(cells: Cells) -> list[tuple[str, list[int]]]:
+    """The categories that occur, strip by strip where there are strips."""
+    rows = [(name, cells.values[strip :: len(cells.strips)]) for strip, name in enumerate(cells.strips)]
+    found = []
+    for title, values in rows or [("", cells.values)]:
+        finite = values[np.isfinite(values)]
+        found.append((title, [number for number in range(len(cells.meanings)) if (finite == number).any()]))
+    return found
 
 
 def _colour_bar(chart: Chart, frame: Frame) -> str:

@@ -284,40 +284,93 @@ def _value(chart: Chart, value: float) -> str:
 
 
 def _categories(mark: Cells, scene: Scene) -> str:
-    """Runs of one category as bars, with its name inside where there is room."""
-    drawn = [_gaps(scene)]
+    """Runs of one category as bars, with its name inside where there is room, or its sign."""
+    drawn = [_hatching(scene) if mark.strips else _gaps(scene)]
     edges = scene.frame.x(np.arange(mark.values.shape[1] + 1) - 0.5)
     for row, values in enumerate(mark.values):
         keys = np.where(np.isfinite(values), values, -1)
         starts = np.flatnonzero(np.diff(keys, prepend=np.nan))
         for start, stop in zip(starts, [*starts[1:], len(keys)], strict=True):
+            across, down = (float(edges[start]), float(edges[stop])), _height(mark, scene, row)
             if keys[start] >= 0:
-                drawn.append(_run(mark, scene, row, int(keys[start]), float(edges[start]), float(edges[stop])))
+                said = _said(mark, scene.chart, row, int(start), int(stop))
+                drawn.append(_run(mark, int(keys[start]), said, across, down))
+            elif mark.strips:
+                drawn.append(_hatched(scene, across, down))
     return "".join(drawn)
 
 
-def _run(mark: Cells, scene: Scene, row: int, category: int, left: float, right: float) -> str:
-    top, bottom = (float(scene.frame.y(row + side)) for side in (-0.5, 0.5))
-    light, dark = colours.category(category), colours.category(category, dark=True)
-    name = mark.meanings[category]
-    said = f"{scene.chart.y.labels[row]}: {name}"
-    inside = ""
-    if right - left > 6.6 * len(name) + 8 and bottom - top >= 12:
-        inside = f'<text class="ss-inside" x="{place((left + right) / 2)}" y="{place((top + bottom) / 2 + 4)}" text-anchor="middle">{text(name)}</text>'
-    size = (
-        f'x="{place(left)}" y="{place(top)}" width="{place(right - left)}" height="{place(max(bottom - top - 1, 0.5))}"'
-    )
-    return f'<g class="ss-series" style="--l:{light};--d:{dark}"><rect class="ss-run" {size}><title>{text(said)}</title></rect></g>{inside}'
+def _said(mark: Cells, chart: Chart, row: int, start: int, stop: int) -> str:
+    """What a run is, for those who point at it."""
+    name = mark.meanings[int(mark.values[row, start])]
+    if not mark.strips:
+        return f"{chart.y.labels[row]}: {name}"
+    layer, strip = divmod(row, len(mark.strips))
+    first, last = chart.x.labels[start], chart.x.labels[stop - 1]
+    steps = first if first == last else f"{first} to {last}"
+    return f"{chart.y.labels[layer]}, {mark.strips[strip]}: {name}, {chart.x.title} {steps}"
+
+
+def _height(mark: Cells, scene: Scene, row: int) -> tuple[float, float]:
+    """Top and bottom of a row, or of a strip; below the last strip of each category there is a gap."""
+    if not mark.strips:
+        top, bottom = (float(scene.frame.y(row + side)) for side in (-0.5, 0.5))
+        return top, bottom - 1
+    layer, strip = divmod(row, len(mark.strips))
+    top, bottom = (float(scene.frame.y(layer + side)) for side in (-0.5, 0.5))
+    high = (bottom - top - min(3.0, 0.2 * (bottom - top))) / len(mark.strips)
+    return top + strip * high, top + (strip + 1) * high - (0.6 if high > 4 else 0.0)
+
+
+def _run(mark: Cells, category: int, said: str, across: tuple[float, float], down: tuple[float, float]) -> str:
+    (left, right), (top, bottom) = across, down
+    style = shades_of(mark, category)
+    name, letter = mark.meanings[category], mark.letters[category] if mark.letters else ""
+    wide, high = right - left, bottom - top
+    if wide > 6.6 * len(name) + 8 and high >= 11:
+        inside, small = name, ""
+    else:
+        inside, small = letter, "font-size:9px;" if high < 11 else ""
+    words = ""
+    if inside and (inside == name or (wide > 9 and high >= 7)):
+        ink = "ss-inside"
+        if mark.shades:
+            light, dark = (colours.on(colour) for colour in mark.shades[category])
+            ink, small = "ss-series ss-on", f"{small}--l:{light};--d:{dark}"
+        at = f'x="{place((left + right) / 2)}" y="{place((top + bottom) / 2 + (4 if high >= 11 else 3))}"'
+        sized = f' style="{small}"' if small else ""
+        words = f'<text class="{ink}" {at} text-anchor="middle"{sized}>{text(inside)}</text>'
+    size = f'x="{place(left)}" y="{place(top)}" width="{place(wide)}" height="{place(max(high, 0.5))}"'
+    return f'<g {style}><rect class="ss-run" {size}><title>{text(said)}</title></rect></g>{words}'
+
+
+def shades_of(mark: Cells, category: int) -> str:
+    """Class and colours, on light and on dark, of a category."""
+    if mark.shades:
+        light, dark = mark.shades[category]
+    else:
+        light, dark = colours.category(category), colours.category(category, dark=True)
+    return f'class="ss-series" style="--l:{light};--d:{dark}"'
 
 
 def _gaps(scene: Scene) -> str:
     """A hatched ground, which shows wherever a cell has no finite value."""
     left, top, right, bottom = scene.frame.box
-    name = f"{scene.chart.id}-gap"
+    return _hatching(scene) + _hatched(scene, (left, right), (top, bottom))
+
+
+def _hatching(scene: Scene) -> str:
     return (
-        f'<pattern id="{name}" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-        f'<path class="ss-hatch" d="M0 0V5"/></pattern><rect x="{place(left)}" y="{place(top)}" '
-        f'width="{place(right - left)}" height="{place(bottom - top)}" fill="url(#{name})"/>'
+        f'<pattern id="{scene.chart.id}-gap" width="5" height="5" patternUnits="userSpaceOnUse" '
+        'patternTransform="rotate(45)"><path class="ss-hatch" d="M0 0V5"/></pattern>'
+    )
+
+
+def _hatched(scene: Scene, across: tuple[float, float], down: tuple[float, float]) -> str:
+    (left, right), (top, bottom) = across, down
+    return (
+        f'<rect x="{place(left)}" y="{place(top)}" width="{place(right - left)}" height="{place(bottom - top)}" '
+        f'fill="url(#{scene.chart.id}-gap)"/>'
     )
 
 

@@ -66,3 +66,14 @@ def kept_columns(values: FloatArray, limit: int) -> tuple[FloatArray, NDArray[np
     rows = np.arange(len(values))
     picked = [values[rows, start + np.argmax(away[:, start:stop], axis=1)] for start, stop in pairwise(edges)]
     return np.stack(picked, axis=1), edges[:-1]
+
+
+def kept_evenly(count: int, limit: int) -> NDArray[np.intp]:
+    """Which of many columns of names to keep: the first, the last, and others evenly between.
+
+    >>> kept_evenly(10, 4).tolist(), kept_evenly(3, 4).tolist(), kept_evenly(5, 1).tolist()
+    ([0, 3, 6, 9], [0, 1, 2], [4])
+    """
+    if count <= limit:
+        return np.arange(count)
+    return np.linspace(count - 1 if limit == 1 else 0, count - 1, limit).round().astype(np.intp)

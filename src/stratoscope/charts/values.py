@@ -120,10 +120,19 @@ class Cells:
     Attributes:
         values: rows x columns; categories are whole numbers that point into `meanings`.
         meanings: names of categories; empty for a measured quantity.
+        strips: names of the thin strips into which every category of the vertical axis is divided, from the top; there
+            are then so many rows for each. Empty where a row is a category.
+        told_by: of each category, the strips in which it may be; empty where there are no strips.
+        letters: of each category, a sign for it where there is little room.
+        shades: of each category, its colours on light and on dark ground; else those of the palette.
     """
 
     values: FloatArray
     meanings: tuple[str, ...] = ()
+    strips: tuple[str, ...] = ()
+    told_by: tuple[tuple[str, ...], ...] = ()
+    letters: tuple[str, ...] = ()
+    shades: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
