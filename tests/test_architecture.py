@@ -45,7 +45,7 @@ HEAVY = {
 HEAVY_AT_TOP = {
     "h5py": ("network.formats._hdf5_child",),
     "hypothesis": ("testing.strategies",),
-    "jinja2": ("report.html",),
+    "jinja2": ("report.html", "view.export"),
     "rich": (
         "report.advising",
         "report.changes",
@@ -54,6 +54,7 @@ HEAVY_AT_TOP = {
         "report.timeline",
         "report.verdicts",
     ),
+    "starlette": ("view.security", "view.server", "view.serving"),
     "typer": ("cli.",),
 }
 """The exceptions: a library, and the modules that are nothing without it. Nobody imports these at the top either."""

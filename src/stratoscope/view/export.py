@@ -1,0 +1,91 @@
+"""The page with its data as one file that opens from disk, with no server and no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import escape
+
+from stratoscope.errors import StratoscopeError
+from stratoscope.report.html import json_in_script, write_text
+from stratoscope.view.index import Contents
+from stratoscope.view.wire import pack
+
+if TYPE_CHECKING:
+    from stratoscope.view.runs import Run, Runs
+
+
+def export_page(runs: Runs, bundle: Path, path: Path) -> Path:
+    """Write the page of some runs as one file.
+
+    It holds the charts, tables and findings of every run that can be read, and no further numbers of the record. Its
+    policy allows its own script and style, by their hashes, and nothing else.
+
+    Args:
+        runs: what it shows.
+        bundle: the folder with the built page.
+        path: the file; folders on the way are made.
+
+    Raises:
+        RecordError: if it cannot be written there.
+    """
+    carried: dict[str, Any] = {"runs": [], "index": {}, "charts": {}}
+    for run in runs.scan():
+        summary = run.summary()
+        carried["runs"].append(summary)
+        if "error" not in summary:
+            _carry(run, carried)
+    names = ", ".join(str(summary["name"]) for summary in carried["runs"][:3])
+    return write_text(path, _page(bundle, names, carried))
+
+
+def _carry(run: Run, carried: dict[str, Any]) -> None:
+    with run.lock:
+        contents = Contents(run.record(), run.id)
+        index = contents.index()
+        carried["index"][run.id] = _text(index | {"live": False})
+        for head in index["charts"]:
+            carried["charts"][f"{run.id}/{head['id']}"] = _text(contents.chart(head["id"]))
+
+
+def _text(value: Any) -> str:
+    return base64.b64encode(pack(value)).decode("ascii")
+
+
+def _page(bundle: Path, names: str, carried: dict[str, Any]) -> str:
+    script = (bundle / "view.js").read_text(encoding="utf-8")
+    # within a script element neither may begin the end of one nor a comment
+    script = re.sub(r"<(?=/script|!--|script)", r"\\x3c", script, flags=re.IGNORECASE)
+    style = (bundle / "view.css").read_text(encoding="utf-8")
+    if "</style" in style.lower():
+        raise StratoscopeError("The style sheet of the page cannot be put into one file.")
+    policy = "; ".join(
+        (
+            "default-src 'none'", f"script-src '{_hash(script)}'", f"style-src '{_hash(style)}'", "img-src data: blob:",
+            "base-uri 'none'", "form-action 'none'",
+        )
+    )  # fmt: skip
+    return "\n".join(
+        (
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8" />',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}" />',
+            '<meta name="viewport" content="width=device-width, initial-scale=1" />',
+            '<meta name="color-scheme" content="light dark" />',
+            f"<title>{escape(names)} · Stratoscope</title>",
+            f"<style>{style}</style></head>",
+            '<body><div id="app"></div>',
+            f'<script type="application/json" id="carried">{json_in_script(carried)}</script>',
+            f'<script type="module">{script}</script>',
+            "</body></html>",
+            "",
+        )
+    )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"

@@ -1,0 +1,189 @@
+"""What a run holds, without its numbers: layers, methods, variables, findings, the table, and which charts there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from stratoscope.charts.build import charts_of
+from stratoscope.charts.variable import Variable, variables_of
+from stratoscope.report.headline import headline
+from stratoscope.report.prose import prose, source_link
+from stratoscope.report.rows import plain_column, plain_row
+from stratoscope.report.summary import coverage_sentence, facts_of, sayings, verdict
+from stratoscope.report.table import table_of
+
+if TYPE_CHECKING:
+    from stratoscope.charts.values import Chart
+    from stratoscope.record.record import Record
+
+T = TypeVar("T")
+
+MOST_COLUMNS = 12
+"""Columns of the table that are shown unless others are asked for."""
+
+
+class Contents:
+    """One state of a record, laid out for the page; what takes long is done once.
+
+    Args:
+        record: the record; not refreshed in between.
+        run: its id on the page.
+    """
+
+    def __init__(self, record: Record, run: str) -> None:
+        self._record, self._run = record, run
+        self.seq = record.seq
+        self._once: dict[str, Any] = {}
+
+    def index(self) -> dict[str, Any]:
+        """Everything but the numbers of charts and variables."""
+        return self._made("index", self._index)
+
+    def chart(self, name: str) -> dict[str, Any]:
+        """A chart by its id, each mark with its type under `"mark"`.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        return tagged(self._charts()[name])
+
+    def variable(self, key: str, name: str) -> dict[str, Any]:
+        """One variable with all its numbers.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        if key not in list(self._record) or name not in self._variables(key):
+            raise KeyError(name)
+        return _variable(self._variables(key)[name])
+
+    def _made(self, name: str, make: Callable[[], T]) -> T:
+        if name not in self._once:
+            self._once[name] = make()
+        found: T = self._once[name]
+        return found
+
+    def _charts(self) -> dict[str, Chart]:
+        found: dict[str, Chart] = self._made("charts", lambda: {chart.id: chart for chart in charts_of(self._record)})
+        return found
+
+    def _variables(self, key: str) -> dict[str, Variable]:
+        return self._made(f"variables {key}", lambda: variables_of(self._record, key))
+
+    def _index(self) -> dict[str, Any]:
+        record, meta = self._record, self._record.meta
+        findings = record.findings
+        return {
+            "id": self._run,
+            "seq": self.seq,
+            "name": str(meta.get("name") or record.run_id or self._run),
+            "status": str(meta.get("status", "unknown")),
+            "live": meta.get("status") == "running",
+            "steps": list(record.steps),
+            "facts": [list(fact) for fact in facts_of(record)],
+            "layers": [_layer(layer) for layer in record.layers],
+            "edges": [[edge.src, edge.dst, edge.kind] for edge in record.edges],
+            "groups": [self._group(key) for key in record],
+            "findings": [
+                {"id": f"f{number}", **asdict(finding), "source_html": str(source_link(finding.source))}
+                for number, finding in enumerate(findings)
+            ],
+            "sayings": len(sayings(findings)),
+            "verdict": verdict(findings),
+            "charts": [_head(chart) for chart in self._charts().values()],
+            "table": self._table(),
+        }
+
+    def _group(self, key: str) -> dict[str, Any]:
+        attrs = self._record[key].attrs
+        about = dict((self._record.meta.get("instruments") or {}).get(key) or {})
+        source = str(attrs.get("source") or about.get("source") or "")
+        settings = attrs.get("settings") or about.get("settings") or {}
+        return {
+            "key": key,
+            "title": str(attrs.get("title") or about.get("title") or key),
+            "source": source,
+            "source_html": str(source_link(source)),
+            "method_html": str(prose(str(attrs.get("method") or about.get("method") or ""))),
+            "settings": dict(settings) if isinstance(settings, Mapping) else {},
+            "variables": [_about(variable) for variable in self._variables(key).values()],
+        }
+
+    def _table(self) -> dict[str, Any]:
+        table = table_of(self._record)
+        shown = headline(table, table.rows)[:MOST_COLUMNS]
+        return {
+            "columns": [plain_column(column) for column in table.columns.values()],
+            "shown": [column.key for column in shown],
+            "rows": [plain_row(table, row) for row in table.rows],
+            "coverage": coverage_sentence(table.rows),
+        }
+
+
+def tagged(chart: Chart) -> dict[str, Any]:
+    """A chart by its fields, each mark with its type under `"mark"`."""
+    plain = _fields(chart)
+    return plain | {"marks": [{"mark": type(mark).__name__.lower(), **_fields(mark)} for mark in chart.marks]}
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _layer(layer: Any) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "depth": layer.depth,
+        "params": layer.n_params,
+        "parent": layer.parent,
+        "parts": [part["name"] for kind in ("params", "matrices") for part in layer.spec.get(kind, ())],
+        "activation": layer.spec.get("activation"),
+    }
+
+
+def _head(chart: Chart) -> dict[str, Any]:
+    """What is known of a chart before its numbers are asked for."""
+    return {
+        **{field.name: getattr(chart, field.name) for field in fields(chart) if field.name not in ("marks", "x", "y", "colour")},
+        "x": asdict(chart.x) | {"labels": []},
+        "y": asdict(chart.y) | {"labels": []},
+        "source_html": str(source_link(chart.source)),
+        "marks": sorted({type(mark).__name__.lower() for mark in chart.marks}),
+    }  # fmt: skip
+
+
+def _about(variable: Variable) -> dict[str, Any]:
+    return {
+        "name": variable.name,
+        "title": variable.title,
+        "units": variable.units,
+        "dims": list(variable.dims),
+        "place": variable.place,
+        "steps": len(variable.steps),
+        "splits": list(variable.splits),
+        "meanings": list(variable.meanings),
+        "scale": variable.scale,
+        "headline": variable.attrs.get("headline"),
+        "note": str(variable.attrs.get("note") or ""),
+        "companion_of": variable.companion_of,
+    }
+
+
+def _variable(variable: Variable) -> dict[str, Any]:
+    """Numbers with all that a reader needs to lay them out; not measured is NaN, and told apart by `measured`."""
+    return {
+        **_about(variable),
+        "steps": np.asarray(variable.steps, dtype=np.float64),
+        "labels": [[_text(label) for label in along] for along in variable.labels],
+        "values": np.where(variable.measured, variable.values, np.nan),
+        "measured": variable.measured,
+    }
+
+
+def _text(label: Any) -> str | list[str]:
+    return [str(part) for part in label] if isinstance(label, tuple) else str(label)

@@ -1,0 +1,143 @@
+"""Listening: the server on its socket, its address, and the browser."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stratoscope.errors import SettingError
+from stratoscope.view.security import LOOPBACK, new_token
+from stratoscope.view.server import View
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from stratoscope.view.runs import Runs
+
+
+class Serving:
+    """A server that listens; used in a `with`, or through `serve`.
+
+    Args:
+        runs: what may be shown.
+        bundle: the folder with the built page.
+        host: address to listen at.
+        port: where; 0 for a free one.
+
+    Raises:
+        SettingError: if the address cannot be listened at.
+
+    Attributes:
+        address: of the page, with the token.
+        port: where it listens.
+        token: the secret.
+    """
+
+    def __init__(self, runs: Runs, bundle: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.token, self.host = new_token(), host
+        self._socket = _listening(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self._server = self._uvicorn(runs, bundle)
+        self._thread = threading.Thread(target=self.run, name="view", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """Where the page is, with the token."""
+        return f"http://{_name(self.host)}:{self.port}/?token={self.token}"
+
+    @property
+    def open_to_others(self) -> bool:
+        """Whether other machines can reach it."""
+        return not _is_loopback(self.host)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        self._server.run(sockets=[self._socket])
+
+    def __enter__(self) -> Serving:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+    def _uvicorn(self, runs: Runs, bundle: Path) -> uvicorn.Server:
+        import uvicorn
+
+        hosts = LOOPBACK if not self.open_to_others else (*LOOPBACK, *_own_names(self.host))
+        app = View(runs, bundle).app(token=self.token, port=self.port, hosts=hosts)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, lifespan="off", server_header=False, date_header=False,
+            timeout_graceful_shutdown=1, ws="none",
+        )  # fmt: skip
+        return uvicorn.Server(config)
+
+
+def serve(
+    runs: Runs, bundle: Path, *, host: str = "127.0.0.1", port: int = 0, open_it: bool = True, tell: Callable[[str], None] = print
+) -> None:  # fmt: skip
+    """Serve until Ctrl-C.
+
+    Args:
+        runs: what may be shown.
+        bundle: the folder with the built page.
+        host: address to listen at.
+        port: where; 0 for a free one.
+        open_it: whether to open the page in the browser.
+        tell: told the address.
+
+    Raises:
+        SettingError: if the address cannot be listened at.
+    """
+    serving = Serving(runs, bundle, host=host, port=port)
+    if serving.open_to_others:
+        tell(f"Everybody who can reach {host} and has the token can read these runs.")
+    tell(f"View: {serving.address}\nCtrl-C ends it.")
+    if open_it:
+        threading.Timer(0.5, webbrowser.open, [serving.address]).start()
+    serving.run()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    listener = None
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except (OSError, OverflowError) as error:
+        if listener is not None:
+            listener.close()
+        why = getattr(error, "strerror", None) or str(error)
+        raise SettingError(f"The page cannot be served at {host}:{port} ({why}); choose another --port.") from error
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _name(host: str) -> str:
+    """A host as it stands in an address; one that means all interfaces is reached as this machine."""
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _own_names(host: str) -> tuple[str, ...]:
+    """Names under which other machines call this one."""
+    names = {_name(host), socket.gethostname(), socket.getfqdn()}
+    if host in ("0.0.0.0", "::"):
+        found = socket.getaddrinfo(socket.gethostname(), None)
+        names |= {_name(str(entry[4][0])) for entry in found}
+    return tuple(names)

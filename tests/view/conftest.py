@@ -1,0 +1,110 @@
+"""Runs to look at, and a server that shows them."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stratoscope.findings import Finding, Outcome
+from stratoscope.network.layers import Catalogue, Layer, Param
+from stratoscope.record.entry import Entry
+from stratoscope.record.quantity import quantity
+from stratoscope.record.writer import RecordWriter
+from stratoscope.view.runs import Runs
+from stratoscope.view.serving import Serving
+
+LAYERS = ("conv1", "conv2", "fc")
+
+
+def layer(name: str, depth: int) -> Layer:
+    param = Param(f"{name}.weight", name, (4, 4), "weight")
+    return Layer(name, "linear", depth, (param,), (), None, "")
+
+
+def write_step(writer: RecordWriter, step: int, shift: float = 0.0) -> None:
+    values = np.arange(3) + shift + 0.1 * step
+    share = quantity(
+        values, units="1", long_name="share", dims="layer", coords={"layer": list(LAYERS)}, source="arXiv:1610.01644"
+    )
+    loss = quantity(1.0 / (1 + step) + shift, units="nat", long_name="loss")
+    writer.commit(step, [Entry("probe", "share", share), Entry("training", "loss", loss)])
+
+
+def make_run(folder: Path, name: str, steps: int = 6, shift: float = 0.0, *, running: bool = False) -> RecordWriter:
+    writer = RecordWriter.create(
+        folder,
+        {
+            "name": name,
+            "started": f"2026-01-0{1 + int(shift)}T00:00:00+0000",
+            "config": {"rate": 0.1 * (1 + shift)},
+            "instruments": {
+                "probe": {"title": "Probes", "source": "arXiv:1610.01644", "method": "What $x$ says.", "settings": {}}
+            },
+        },
+    )
+    writer.write_layers(Catalogue({one: layer(one, depth) for depth, one in enumerate(LAYERS)}))
+    writer.write_edges([("conv1", "conv2", "data"), ("conv2", "fc", "data")])
+    for step in range(steps):
+        write_step(writer, step, shift)
+    writer.replace_findings(
+        [
+            Finding(
+                "PB002", "probe", "conv2", steps - 1, Outcome.ISSUE, "conv2 says <b>nothing</b>", "train longer",
+                {"share": 0.1, "limit": 0.2}, "arXiv:1610.01644",
+            )
+        ]
+    )  # fmt: skip
+    if not running:
+        writer.close("finished")
+    return writer
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A page that stands in for the built one."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "index.html").write_text("<!doctype html><title>page</title>")
+    (folder / "view.js").write_text("const end = '</script>'; // <!--")
+    (folder / "view.css").write_text("body{margin:0}")
+    (folder / ".sources").write_text("secret")
+    (tmp_path / "outside.html").write_text("outside")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two runs, one of them deeper."""
+    make_run(tmp_path / "runs" / "first", "first run")
+    make_run(tmp_path / "runs" / "deep" / "second", "second run", shift=1.0)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def serving(folder: Path, bundle: Path) -> Iterator[Serving]:
+    with Serving(Runs([folder]), bundle) as server:
+        yield server
+
+
+Ask = Callable[..., http.client.HTTPResponse]
+
+
+@pytest.fixture
+def ask(serving: Serving) -> Iterator[Ask]:
+    """Asks the server for a path, with the token unless other headers are given."""
+    open_ones: list[http.client.HTTPConnection] = []
+
+    def asked(path: str, headers: dict[str, str] | None = None, method: str = "GET") -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=20)
+        open_ones.append(connection)
+        given = {"Authorization": f"Bearer {serving.token}"} if headers is None else headers
+        connection.request(method, path, headers=given)
+        return connection.getresponse()
+
+    yield asked
+    for connection in open_ones:
+        connection.close()

@@ -1,0 +1,97 @@
+"""Nobody gets in without the token, under a foreign name, from a foreign page, or out of the runs that were named."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from stratoscope.errors import SettingError
+from stratoscope.view.runs import Runs
+from stratoscope.view.serving import Serving
+
+INSIDE = ("/", "/view.js", "/api/runs", "/api/runs/first", "/api/events?run=first")
+
+
+@pytest.mark.parametrize("path", INSIDE)
+def test_no_token_is_refused(ask, path):
+    answer = ask(path, headers={})
+    assert answer.status == 403
+    assert b"first run" not in answer.read()
+
+
+@pytest.mark.parametrize("given", ["", "x", "wrong" * 10])
+def test_a_wrong_token_is_refused(ask, given):
+    assert ask(f"/api/runs?token={given}", headers={}).status == 403
+    assert ask("/api/runs", headers={"Authorization": f"Bearer {given}"}).status == 403
+    assert ask("/api/runs", headers={"Cookie": f"stratoscope-1={given}; broken"}).status == 403
+
+
+def test_the_token_is_exchanged_for_a_strict_cookie_and_leaves_the_address(ask, serving):
+    answer = ask(f"/?token={serving.token}&x=1", headers={})
+    assert (answer.status, answer.headers["location"]) == (303, "/?x=1")
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+    held = cookie.split(";")[0]
+    assert held.startswith(f"stratoscope-{serving.port}=")
+    assert ask("/api/runs", headers={"Cookie": held}).status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1:1", "", "127.0.0.1.evil.example"])
+def test_another_host_is_refused(ask, serving, host):
+    headers = {"Host": host, "Authorization": f"Bearer {serving.token}"}
+    assert ask("/api/runs", headers=headers).status == 400
+
+
+def test_localhost_is_this_machine(ask, serving):
+    headers = {"Host": f"localhost:{serving.port}", "Authorization": f"Bearer {serving.token}"}
+    assert ask("/api/runs", headers=headers).status == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1"])
+def test_another_origin_is_refused(ask, serving, origin):
+    headers = {"Origin": origin, "Authorization": f"Bearer {serving.token}"}
+    assert ask("/api/runs", headers=headers).status == 403
+    own = {"Origin": f"http://127.0.0.1:{serving.port}", "Authorization": f"Bearer {serving.token}"}
+    assert ask("/api/runs", headers=own).status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../outside.html", "/%2e%2e/outside.html", "/..%2foutside.html", "/.sources", "//etc/passwd", "/etc/passwd",
+        "/static/../../outside.html", "/api/runs/..%2f..", "/api/runs/unknown", "/api/runs/first/variables/..%2f/x",
+        "/api/runs/first/charts?id=../x", "/api/runs/first/variables/probe/unknown",
+    ],
+)  # fmt: skip
+def test_there_is_no_way_out(ask, path):
+    answer = ask(path)
+    assert answer.status == 404
+    assert b"outside" not in answer.read()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_it_is_only_read_from(ask, method):
+    assert ask("/api/runs", method=method).status == 405
+
+
+@pytest.mark.parametrize("path", ["/", "/api/runs", "/nothing"])
+def test_every_answer_carries_the_policy(ask, path):
+    headers = ask(path).headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "access-control-allow-origin" not in headers
+
+
+def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path):
+    shutil.copytree(folder / "first", tmp_path / "elsewhere" / "hidden")
+    (folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert {run.id for run in Runs([folder]).scan()} == {"first", "deep-second"}
+
+
+def test_a_port_that_is_taken(serving, folder, bundle):
+    with pytest.raises(SettingError, match="choose another --port"):
+        Serving(Runs([folder]), bundle, port=serving.port)

@@ -1,0 +1,185 @@
+// Curves over a numeric axis, drawn by uPlot; the cursor is that of the whole page.
+import { effect } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import uPlot from "uplot";
+import { DASHES, isDark, token } from "../colours";
+import { keptPoints, smooth } from "../curves";
+import { nearest, number } from "../format";
+import { cursorLayer, cursorStep, point, show, shown } from "../state";
+import { colourOf, marksOf, type Part } from "./parts";
+import type { View } from "./index";
+
+interface Drawn {
+  label: string;
+  series: string;
+  colour: string;
+  dash: number[];
+  width: number;
+  role: "main" | "raw" | "band";
+  fill?: string;
+}
+
+const POINTS = 2000;
+
+/** Everything as uPlot wants it: one x for all, a column for each curve. */
+export function table(parts: Part[], weight: number, dark: boolean): { data: uPlot.AlignedData; drawn: Drawn[]; bands: [number, number, string][] } {
+  const tables: uPlot.AlignedData[] = [];
+  const drawn: Drawn[] = [];
+  const bands: [number, number, string][] = [];
+  const add = (x: ArrayLike<number>, y: ArrayLike<number>, about: Drawn): number => {
+    const kept = keptPoints(y, POINTS);
+    const values = kept.map((place) => (Number.isFinite(y[place]) ? (y[place] as number) : null));
+    tables.push([Float64Array.from(kept, (place) => x[place] as number), values]);
+    return drawn.push(about);
+  };
+  for (const part of parts) {
+    for (const band of marksOf(part.chart, "band")) {
+      const colour = colourOf(part, band.series, parts.length, dark);
+      const about: Drawn = { label: "", series: "", colour: "transparent", dash: [], width: 0, role: "band" };
+      const low = add(band.x.data, band.low.data, about);
+      const high = add(band.x.data, band.high.data, { ...about });
+      bands.push([high, low, `color-mix(in srgb, ${colour} 18%, transparent)`]);
+    }
+    for (const line of marksOf(part.chart, "line")) {
+      const name = part.chart.series[line.series] ?? part.chart.title;
+      const colour = colourOf(part, line.series, parts.length, dark);
+      const dash = parts.length > 1 ? (DASHES[line.series % DASHES.length] as number[]) : line.role === "reference" ? [4, 4] : [];
+      const label = parts.length > 1 ? `${part.name}: ${name}` : name;
+      const about: Drawn = { label, series: name, colour, dash, width: 1.6, role: "main" };
+      if (line.role === "raw" || weight > 0) add(line.x.data, line.y.data, { ...about, width: 0.8, role: "raw" });
+      if (line.role !== "raw") add(line.x.data, weight > 0 ? smooth(line.y.data, weight) : line.y.data, about);
+    }
+  }
+  if (!tables.length) return { data: [[]], drawn, bands };
+  return { data: uPlot.join(tables, tables.map(() => [2, 2])), drawn, bands };
+}
+
+export function Lines({ parts, size, weight, log, readout }: View) {
+  const home = useRef<HTMLDivElement>(null);
+  const first = parts[0] as Part;
+  const steps = first.chart.x.title === "step";
+  useEffect(() => {
+    const root = home.current as HTMLDivElement;
+    const dark = isDark();
+    const { data, drawn, bands } = table(parts, weight, dark);
+    const ink = token("quiet");
+    const grid = { stroke: token("hair"), width: 1 };
+    const positive = (data.slice(1) as (number | null)[][]).every((column) => column.every((value) => value === null || value === undefined || value > 0));
+    const logY = positive && (first.chart.y.scale === "log" || log);
+    let own = false;
+    const plot = new uPlot(
+      {
+        width: size.width,
+        height: size.height,
+        padding: [8, 8, 0, 0],
+        legend: { show: false },
+        cursor: { drag: { x: true, y: false }, points: { size: 6 }, focus: { prox: 24 } },
+        focus: { alpha: 0.25 },
+        scales: { x: { time: false, distr: first.chart.x.scale === "log" ? 3 : 1 }, y: { distr: logY ? 3 : 1 } },
+        axes: [
+          { stroke: ink, grid, ticks: grid, font: "12px system-ui", size: 34, values: (_, ticks) => ticks.map(number) },
+          { stroke: ink, grid, ticks: grid, font: "12px system-ui", size: 58, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
+        ],
+        series: [
+          {},
+          ...drawn.map((one) => ({
+            label: one.label,
+            stroke: one.colour,
+            width: one.width,
+            dash: one.dash,
+            alpha: one.role === "raw" ? 0.35 : 1,
+            points: { show: one.role === "main" && (data[0]?.length ?? 0) <= 40, size: 4 },
+            spanGaps: true,
+          })),
+        ],
+        bands: bands.map(([high, low, fill]) => ({ series: [high, low] as [number, number], fill })),
+        hooks: {
+          draw: [(u) => drawRules(u, parts)],
+          setCursor: [
+            (u) => {
+              if (!own) return;
+              const at = u.cursor.idx;
+              const x = at === null || at === undefined ? null : ((u.data[0] as number[])[at] ?? null);
+              if (steps) point({ step: x });
+              readout(x === null ? null : values(u, drawn, at as number));
+            },
+          ],
+          setSeries: [(_, place) => own && point({ layer: place === null ? null : (drawn[place - 1]?.series ?? null) })],
+        },
+      },
+      data,
+      root,
+    );
+    root.onpointerenter = () => (own = true);
+    root.onpointerleave = () => {
+      own = false;
+      if (steps) point({ step: null, layer: null });
+      readout(null);
+    };
+    root.onclick = () => {
+      const at = plot.cursor.idx;
+      if (steps && at !== null && at !== undefined && !root.dataset["zoomed"]) show({ step: (plot.data[0] as number[])[at] ?? null });
+    };
+    const stop = effect(() => {
+      const step = cursorStep.value;
+      if (own || !steps) return;
+      const at = step === null ? -1 : nearest(plot.data[0] as number[], step);
+      if (at < 0) {
+        plot.setCursor({ left: -10, top: -10 }, false);
+        readout(null);
+        return;
+      }
+      plot.setCursor({ left: plot.valToPos((plot.data[0] as number[])[at] as number, "x"), top: plot.bbox.height / devicePixelRatio / 2 }, false);
+      readout(values(plot, drawn, at));
+    });
+    const stopLayer = effect(() => {
+      const layer = cursorLayer.value;
+      if (own) return;
+      const place = layer === null ? -1 : drawn.findIndex((one) => one.role === "main" && one.series === layer);
+      plot.setSeries(place < 0 ? null : place + 1, { focus: true }, false);
+    });
+    return () => {
+      stop();
+      stopLayer();
+      plot.destroy();
+    };
+  }, [parts, size.width, size.height, weight, log, shown.value.theme]);
+  return <div class="plot" ref={home} role="img" aria-label={first.chart.caption} />;
+}
+
+function values(plot: uPlot, drawn: Drawn[], at: number): { head: string; rows: [string, string, string][] } {
+  const x = (plot.data[0] as number[])[at] as number;
+  const rows: [string, string, string][] = [];
+  drawn.forEach((one, place) => {
+    if (one.role !== "main") return;
+    const value = nearby(plot.data[place + 1] as (number | null | undefined)[], at);
+    if (value !== undefined) rows.push([one.label, number(value ?? NaN), one.colour]);
+  });
+  return { head: number(x), rows };
+}
+
+/** A curve that was not measured at this very place has the value of the place before. */
+function nearby(column: (number | null | undefined)[], at: number): number | null | undefined {
+  for (let place = at; place >= 0; place--) if (column[place] !== undefined) return column[place];
+  return undefined;
+}
+
+function drawRules(plot: uPlot, parts: Part[]): void {
+  const pen = plot.ctx;
+  pen.save();
+  pen.strokeStyle = pen.fillStyle = token("quiet");
+  pen.setLineDash([5 * devicePixelRatio, 4 * devicePixelRatio]);
+  pen.font = `${11 * devicePixelRatio}px system-ui`;
+  for (const rule of marksOf((parts[0] as Part).chart, "rule")) {
+    if (rule.value === null) continue;
+    const at = plot.valToPos(rule.value, rule.upright ? "x" : "y", true);
+    pen.beginPath();
+    const { left, top, width, height } = plot.bbox;
+    if (rule.upright ? at < left || at > left + width : at < top || at > top + height) continue;
+    pen.moveTo(rule.upright ? at : left, rule.upright ? top : at);
+    pen.lineTo(rule.upright ? at : left + width, rule.upright ? top + height : at);
+    pen.stroke();
+    pen.fillText(rule.name, rule.upright ? at + 4 : left + 4, rule.upright ? top + 12 : at - 4);
+  }
+  pen.restore();
+}

@@ -1,0 +1,180 @@
+// Take a chart along: as a picture, as the very numbers that are shown, as Python that makes it again.
+import { token } from "../colours";
+import type { Head, Mark } from "../types";
+import type { Grid } from "../wire";
+import type { Part } from "./parts";
+
+function save(content: Blob, name: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(content);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+const text = (content: string, kind: string): Blob => new Blob([content], { type: kind });
+
+/** A row for each number that is drawn. */
+export function rows(parts: Part[], head: Head): string[][] {
+  const found: string[][] = [["run", "series", "what", head.x.title || "x", head.y.title || "y"]];
+  for (const { run, chart } of parts) {
+    const name = (series: number): string => chart.series[series] ?? "";
+    const x = (value: number): string => (chart.x.scale === "category" ? (chart.x.labels[value] ?? String(value)) : String(value));
+    for (const mark of chart.marks) for (const row of rowsOf(mark, name, x, chart)) found.push([run, ...row]);
+  }
+  return found;
+}
+
+function* rowsOf(mark: Mark, name: (series: number) => string, x: (value: number) => string, chart: Part["chart"]): Generator<string[]> {
+  const pairs = function* (what: string, series: number, xs: Grid, ys: Grid): Generator<string[]> {
+    for (let i = 0; i < ys.data.length; i++) yield [name(series), what, x(xs.data[i] as number), String(ys.data[i])];
+  };
+  switch (mark.mark) {
+    case "line":
+      return yield* pairs(mark.role === "main" ? "value" : mark.role, mark.series, mark.x, mark.y);
+    case "dots":
+    case "path":
+      return yield* pairs("value", mark.series, mark.x, mark.y);
+    case "band":
+      yield* pairs("low", mark.series, mark.x, mark.low);
+      return yield* pairs("high", mark.series, mark.x, mark.high);
+    case "span":
+      for (let i = 0; i < mark.y.data.length; i++) {
+        yield [name(mark.series), "low", String(mark.low.data[i]), String(mark.y.data[i])];
+        yield [name(mark.series), "high", String(mark.high.data[i]), String(mark.y.data[i])];
+      }
+      return;
+    case "rule":
+      return yield [mark.name, "rule", mark.upright ? String(mark.value) : "", mark.upright ? "" : String(mark.value)];
+    case "number":
+      return yield [mark.name, "value", "", String(mark.value)];
+    case "cells": {
+      const [count = 0, columns = 0] = mark.values.shape;
+      for (let row = 0; row < count; row++)
+        for (let column = 0; column < columns; column++) {
+          const value = mark.values.data[row * columns + column] as number;
+          const shown = mark.meanings.length && Number.isFinite(value) ? (mark.meanings[value] ?? String(value)) : String(value);
+          yield [chart.y.labels[row] ?? "", "value", chart.x.labels[column] ?? "", shown];
+        }
+      return;
+    }
+    case "boxes": {
+      const [count = 0, cuts = 7] = mark.quantiles.shape;
+      const names = ["least", "5 %", "25 %", "median", "75 %", "95 %", "largest"];
+      for (let place = 0; place < count; place++)
+        for (let cut = 0; cut < cuts; cut++) yield ["", names[cut] ?? "", x(place), String(mark.quantiles.data[place * cuts + cut])];
+    }
+  }
+}
+
+// a leading sign could be taken for a formula
+const quoted = (cell: string): string => {
+  const safe = /^[=+@]|^-(?![\d.]|Infinity)/.test(cell) ? `'${cell}` : cell;
+  return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+};
+
+export const csv = (parts: Part[], head: Head): string => rows(parts, head).map((row) => row.map(quoted).join(",")).join("\n") + "\n";
+
+export const saveCsv = (parts: Part[], head: Head): void => save(text(csv(parts, head), "text/csv"), `${head.id}.csv`);
+
+/** The charts with plain arrays; NaN and the infinities as words, since JSON has none. */
+export function json(parts: Part[]): string {
+  const plain = (_: string, value: unknown): unknown => {
+    if (value && typeof value === "object" && "data" in value && "shape" in value) {
+      const { data, shape } = value as Grid;
+      return { shape, data: Array.from(data, (one) => (Number.isFinite(one) ? one : String(one))) };
+    }
+    return value;
+  };
+  return JSON.stringify(parts.map(({ run, name, chart }) => ({ run, name, chart })), plain, 1);
+}
+
+export const saveJson = (parts: Part[], head: Head): void => save(text(json(parts), "application/json"), `${head.id}.json`);
+
+export function python(parts: Part[], head: Head): string {
+  const runs = parts.map(({ run }) => JSON.stringify(run)).join(", ");
+  return [
+    "from stratoscope.charts.build import charts_of",
+    "from stratoscope.charts.png import to_png",
+    "from stratoscope.record import Record",
+    "",
+    `for run in [${runs}]:  # put the folders of these runs here`,
+    "    record = Record.open(run)",
+    `    values = record[${JSON.stringify(head.instrument)}][${JSON.stringify(head.variable)}]`,
+    `    chart = next(chart for chart in charts_of(record) if chart.id == ${JSON.stringify(head.id)})`,
+    "    print(run, values)",
+    '    open(f"{chart.id}.png", "wb").write(to_png(chart))',
+    "",
+  ].join("\n");
+}
+
+export const copyPython = (parts: Part[], head: Head): Promise<void> => copy(python(parts, head));
+
+export const copyLink = (head: Head): Promise<void> => {
+  const link = new URL(location.href);
+  const state = new URLSearchParams(link.hash.slice(1));
+  state.set("chart", head.id);
+  link.hash = state.toString();
+  return copy(link.href);
+};
+
+async function copy(content: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(content);
+  } catch {
+    // an exported page, or a browser that asks first
+    const area = document.createElement("textarea");
+    area.value = content;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+/** The drawing with everything that the style sheet says of it written into it. */
+function standalone(drawing: SVGSVGElement): string {
+  const copyOf = drawing.cloneNode(true) as SVGSVGElement;
+  const own = [drawing, ...drawing.querySelectorAll<SVGElement>("*")];
+  const others = [copyOf, ...copyOf.querySelectorAll<SVGElement>("*")];
+  own.forEach((element, i) => {
+    const style = getComputedStyle(element);
+    for (const name of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font", "text-anchor"])
+      others[i]?.setAttribute(name, style.getPropertyValue(name));
+  });
+  copyOf.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  return new XMLSerializer().serializeToString(copyOf);
+}
+
+export function saveSvg(body: HTMLElement, head: Head, parts: Part[]): void {
+  const drawing = body.querySelector("svg");
+  if (drawing) return save(text(standalone(drawing), "image/svg+xml"), `${head.id}.svg`);
+  const canvas = body.querySelector("canvas");
+  if (!canvas || !parts.length) return;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  const inside = `<image href="${canvas.toDataURL()}" width="${width}" height="${height}"/>`;
+  save(text(`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">${inside}</svg>`, "image/svg+xml"), `${head.id}.svg`);
+}
+
+export async function savePng(body: HTMLElement, head: Head): Promise<void> {
+  const [width, height] = [body.clientWidth, body.clientHeight];
+  const whole = document.createElement("canvas");
+  whole.width = 2 * width;
+  whole.height = 2 * (height + 28);
+  const pen = whole.getContext("2d") as CanvasRenderingContext2D;
+  pen.scale(2, 2);
+  pen.fillStyle = token("ground");
+  pen.fillRect(0, 0, width, height + 28);
+  pen.fillStyle = token("ink");
+  pen.font = "600 13px system-ui";
+  pen.fillText(`${head.title}${head.split ? `, ${head.split}` : ""}`, 8, 18);
+  const drawing = body.querySelector("svg");
+  if (drawing) {
+    const image = new Image();
+    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standalone(drawing))}`;
+    await image.decode();
+    pen.drawImage(image, 0, 28, width, drawing.clientHeight);
+  } else for (const canvas of body.querySelectorAll("canvas")) pen.drawImage(canvas, 0, 28, canvas.clientWidth, canvas.clientHeight);
+  const blob = await new Promise<Blob | null>((done) => whole.toBlob(done));
+  if (blob) save(blob, `${head.id}.png`);
+}

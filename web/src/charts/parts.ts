@@ -1,0 +1,49 @@
+// One chart of several runs, laid out for drawing: which runs, which marks, which colours.
+import { seriesColour } from "../colours";
+import type { Chart, Mark } from "../types";
+import type { Numbers } from "../wire";
+
+export interface Part {
+  /** Its run, by the id and the name. */
+  run: string;
+  name: string;
+  chart: Chart;
+  /** Which of the shown runs it is. */
+  place: number;
+}
+
+export type Of<K extends Mark["mark"]> = Extract<Mark, { mark: K }>;
+
+export const marksOf = <K extends Mark["mark"]>(chart: Chart, kind: K): Of<K>[] =>
+  chart.marks.filter((mark): mark is Of<K> => mark.mark === kind);
+
+/** Colours tell series apart where one run is shown, and runs where there are several. */
+export function colourOf(part: Part, series: number, parts: number, dark: boolean): string {
+  if (parts > 1) return seriesColour(part.place, parts, false, dark);
+  return seriesColour(series, part.chart.series.length, part.chart.ordered, dark);
+}
+
+export function* numbersOf(parts: Part[], axis: "x" | "y"): Generator<number> {
+  for (const part of parts)
+    for (const mark of part.chart.marks)
+      for (const data of dataOf(mark, axis)) for (let i = 0; i < data.length; i++) yield data[i] as number;
+}
+
+function dataOf(mark: Mark, axis: "x" | "y"): Numbers[] {
+  switch (mark.mark) {
+    case "line":
+    case "dots":
+    case "path":
+      return [mark[axis].data];
+    case "band":
+      return axis === "x" ? [mark.x.data] : [mark.low.data, mark.high.data];
+    case "span":
+      return axis === "y" ? [mark.y.data] : [mark.low.data, mark.high.data];
+    case "rule":
+      return mark.value !== null && mark.upright === (axis === "x") ? [Float64Array.of(mark.value)] : [];
+    case "boxes":
+      return axis === "y" ? [mark.quantiles.data] : [];
+    default:
+      return [];
+  }
+}

@@ -1,0 +1,52 @@
+// Curves for drawing: fewer points that look the same, and a smoothed one beside the raw.
+
+/**
+ * Which points of a long curve to draw: of each bucket the least and the largest finite value, and the first that is not
+ * finite, so that spikes and gaps stay. First and last always stay.
+ */
+export function keptPoints(y: ArrayLike<number>, limit: number): number[] {
+  const n = y.length;
+  if (n <= limit) return Array.from({ length: n }, (_, i) => i);
+  const kept = new Set<number>([0, n - 1]);
+  const buckets = Math.max(limit >> 1, 1);
+  for (let bucket = 0; bucket < buckets; bucket++) {
+    const start = Math.floor((bucket * n) / buckets);
+    const stop = Math.floor(((bucket + 1) * n) / buckets);
+    let low = -1;
+    let high = -1;
+    let gap = -1;
+    for (let i = start; i < stop; i++) {
+      const value = y[i] as number;
+      if (!Number.isFinite(value)) {
+        if (gap < 0) gap = i;
+        continue;
+      }
+      if (low < 0 || value < (y[low] as number)) low = i;
+      if (high < 0 || value > (y[high] as number)) high = i;
+    }
+    for (const place of [low, high, gap]) if (place >= 0) kept.add(place);
+  }
+  return [...kept].sort((a, b) => a - b);
+}
+
+/**
+ * An exponential moving average without the bias of its start; a value that is not finite leaves a gap and is passed over.
+ *
+ * @param weight of the past, from 0 (nothing is smoothed) to below 1.
+ */
+export function smooth(y: ArrayLike<number>, weight: number): Float64Array {
+  const found = new Float64Array(y.length);
+  let total = 0;
+  let mass = 0;
+  for (let i = 0; i < y.length; i++) {
+    const value = y[i] as number;
+    if (!Number.isFinite(value)) {
+      found[i] = NaN;
+      continue;
+    }
+    total = weight * total + (1 - weight) * value;
+    mass = weight * mass + (1 - weight);
+    found[i] = total / mass;
+  }
+  return found;
+}

@@ -1,0 +1,101 @@
+// One layer: its measurements with unit and source, and how each was made.
+import { number, unit } from "../format";
+import { show, shown } from "../state";
+import { first } from "../store";
+import type { Group, Index } from "../types";
+
+export function Detail() {
+  const index = first.value;
+  const name = shown.value.layer;
+  const key = shown.value.instrument;
+  if (!index || (!name && !key)) return null;
+  const group = key ? index.groups.find((one) => one.key === key) : undefined;
+  return (
+    <aside class="detail" aria-label={name ? `Layer ${name}` : "Method"}>
+      <button class="plain close" aria-label="Close" onClick={() => show({ layer: null, instrument: null })}>×</button>
+      {name && <Layer index={index} name={name} />}
+      {group && <Method group={group} />}
+    </aside>
+  );
+}
+
+function Layer({ index, name }: { index: Index; name: string }) {
+  const layer = index.layers.find((one) => one.name === name || one.parts.includes(name));
+  const rows = index.table.rows.filter((row) => row.name === name || (layer && row.layer === layer.name));
+  const into = layer ? index.edges.filter(([from, , kind]) => kind === "data" && from === layer.name).map(([, to]) => to) : [];
+  return (
+    <>
+      <h2>{name || "network"}</h2>
+      {layer && (
+        <p class="quiet">
+          {layer.kind}
+          {layer.activation && `, ${layer.activation}`}, {number(layer.params)} parameters
+          {into.length > 0 && (
+            <>
+              , goes into{" "}
+              {into.slice(0, 4).map((to) => (
+                <button class="plain link" key={to} onClick={() => show({ layer: to })}>{to} </button>
+              ))}
+            </>
+          )}
+        </p>
+      )}
+      {index.groups.map((group) => {
+        const columns = index.table.columns.filter((column) => column.instrument === group.key && rows.some((row) => column.key in row));
+        if (!columns.length) return null;
+        return (
+          <details key={group.key} open={group.key === shown.value.instrument}>
+            <summary>
+              <b>{group.title}</b> <span class="quiet">{columns.length} numbers</span>
+            </summary>
+            <dl>
+              {columns.flatMap((column) =>
+                rows.filter((row) => column.key in row).map((row) => (
+                  <div key={`${row.name} ${column.key}`} title={`${column.meaning} ${typeof row[`${column.key}_reason`] === "string" ? String(row[`${column.key}_reason`]) : ""}`}>
+                    <dt>
+                      {column.long_name}
+                      {column.split && <small class="tag">{column.split}</small>}
+                      {rows.length > 1 && row.name !== name && <small class="tag">{row.name}</small>}
+                    </dt>
+                    <dd>
+                      {number(row[column.key] ?? NaN)}
+                      {unit(column.units)}
+                    </dd>
+                  </div>
+                )),
+              )}
+            </dl>
+            <button onClick={() => show({ instrument: group.key })}>Charts and method</button>
+          </details>
+        );
+      })}
+    </>
+  );
+}
+
+function Method({ group }: { group: Group }) {
+  return (
+    <section class="method" aria-label={`Method: ${group.title}`}>
+      <h2>{group.title}</h2>
+      <p class="source" dangerouslySetInnerHTML={{ __html: group.source_html }} />
+      <div dangerouslySetInnerHTML={{ __html: group.method_html }} />
+      <details>
+        <summary>Settings and variables</summary>
+        <dl>
+          {Object.entries(group.settings).map(([name, value]) => (
+            <div key={name}>
+              <dt><code>{name}</code></dt>
+              <dd>{String(value)}</dd>
+            </div>
+          ))}
+          {group.variables.map((variable) => (
+            <div key={variable.name}>
+              <dt><code>{variable.name}</code> {variable.title}</dt>
+              <dd>{variable.units === "1" ? "a pure number" : variable.units}</dd>
+            </div>
+          ))}
+        </dl>
+      </details>
+    </section>
+  );
+}

@@ -1,0 +1,103 @@
+// The layers as a table that can be walked by keys; the same layer is marked wherever it is shown.
+import { useRef, useState } from "preact/hooks";
+import { number } from "../format";
+import { cursorLayer, point, show, shown } from "../state";
+import { first, open } from "../store";
+import type { Index, Row } from "../types";
+
+const ROW = 30;
+const TALL = 420;
+
+export function Layers() {
+  const index = first.value;
+  const [top, setTop] = useState(0);
+  const [sort, setSort] = useState<{ key: string; down: boolean } | null>(null);
+  const body = useRef<HTMLDivElement>(null);
+  if (!index) return null;
+  const others = open.value.filter((one) => one.id !== index.id);
+  const columns = index.table.columns.filter((column) => index.table.shown.includes(column.key));
+  const words = shown.value.search.toLowerCase();
+  const matching = index.table.rows.filter((row) => row.name.toLowerCase().includes(words));
+  const rows = order(matching.length ? matching : index.table.rows, sort);
+  const begin = Math.max(0, Math.floor(top / ROW) - 6);
+  const seen = rows.slice(begin, begin + Math.ceil(TALL / ROW) + 12);
+  const chosen = shown.value.layer;
+
+  const walk = (event: KeyboardEvent): void => {
+    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 12, PageUp: -12 }[event.key];
+    if (!step && event.key !== "Home" && event.key !== "End") return;
+    event.preventDefault();
+    const now = rows.findIndex((row) => row.name === chosen || row.layer === chosen);
+    const at = event.key === "Home" ? 0 : event.key === "End" ? rows.length - 1 : Math.min(Math.max(now + (step ?? 0), 0), rows.length - 1);
+    const row = rows[at];
+    if (!row) return;
+    show({ layer: row.name }, true);
+    const box = body.current as HTMLDivElement;
+    if (at * ROW < box.scrollTop) box.scrollTop = at * ROW;
+    if ((at + 2) * ROW > box.scrollTop + box.clientHeight) box.scrollTop = (at + 2) * ROW - box.clientHeight;
+  };
+  return (
+    <section class="layers" aria-label="Layers">
+      <h2>
+        Layers <small>{index.table.coverage}</small>
+      </h2>
+      <div class="scroll" ref={body} style={{ maxHeight: `${TALL}px` }} tabIndex={0} onKeyDown={walk} onScroll={(event) => setTop(event.currentTarget.scrollTop)} role="region" aria-label="Table of layers, walked by arrow keys">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col"><button class="plain" onClick={() => setSort(null)}>layer</button></th>
+              {columns.map((column) => (
+                <th scope="col" key={column.key} title={column.meaning} aria-sort={sort?.key === column.key ? (sort.down ? "descending" : "ascending") : "none"}>
+                  <button class="plain" onClick={() => setSort({ key: column.key, down: sort?.key === column.key ? !sort.down : true })}>
+                    {column.variable}
+                    {column.split && <small> {column.split}</small>}
+                  </button>
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            <tr class="spacer" style={{ height: `${begin * ROW}px` }} />
+            {seen.map((row) => (
+              <LayerRow key={row.name} row={row} columns={columns.map((column) => column.key)} others={others} />
+            ))}
+            <tr class="spacer" style={{ height: `${Math.max(rows.length - begin - seen.length, 0) * ROW}px` }} />
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+function LayerRow({ row, columns, others }: { row: Row; columns: string[]; others: Index[] }) {
+  const is = shown.value.layer === row.name || shown.value.layer === row.layer;
+  const hot = cursorLayer.value === row.name || cursorLayer.value === row.layer;
+  return (
+    <tr class={`${is ? "chosen" : ""} ${hot ? "hot" : ""}`} aria-selected={is} onPointerEnter={() => point({ layer: row.name })} onPointerLeave={() => point({ layer: null })} onClick={() => show({ layer: is ? null : row.name })}>
+      <th scope="row" title={`${row.kind}${row.shape ? ` ${row.shape.join("×")}` : ""}. ${row.meaning}`}>{row.name || "network"}</th>
+      {columns.map((key) => {
+        const there = others.map((index) => index.table.rows.find((one) => one.name === row.name)?.[key]);
+        return (
+          <td key={key} title={typeof row[`${key}_reason`] === "string" ? (row[`${key}_reason`] as string) : undefined}>
+            {key in row ? number(row[key] ?? NaN) : ""}
+            {there.map((value, i) => typeof value === "number" && <small key={i}> {number(value)}</small>)}
+          </td>
+        );
+      })}
+    </tr>
+  );
+}
+
+function order(rows: Row[], sort: { key: string; down: boolean } | null): Row[] {
+  if (!sort) return rows;
+  const value = (row: Row): number => {
+    const found = row[sort.key];
+    return typeof found === "number" ? found : typeof found === "boolean" ? Number(found) : NaN;
+  };
+  const sign = sort.down ? -1 : 1;
+  return [...rows].sort((a, b) => {
+    const [one, two] = [value(a), value(b)];
+    if (Number.isNaN(one) || Number.isNaN(two)) return Number(Number.isNaN(one)) - Number(Number.isNaN(two));
+    return sign * (one - two);
+  });
+}

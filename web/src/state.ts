@@ -1,0 +1,94 @@
+// All that the page shows is in here, and all of it stands in the address, so that a link shows the same to others.
+import { computed, signal } from "@preact/signals";
+
+export interface Shown {
+  runs: string[];
+  base: string | null;
+  group: string | null;
+  layer: string | null;
+  step: number | null;
+  instrument: string | null;
+  split: string | null;
+  search: string;
+  smooth: number;
+  log: boolean;
+  theme: "auto" | "light" | "dark";
+  live: boolean;
+  chart: string | null;
+}
+
+const START: Shown = {
+  runs: [], base: null, group: null, layer: null, step: null, instrument: null, split: null, search: "", smooth: 0,
+  log: false, theme: "auto", live: true, chart: null,
+}; // prettier-ignore
+
+export const MOST_RUNS = 8;
+
+/** The state that an address holds; what it does not say is as at the start, and nonsense in it is passed over. */
+export function parse(hash: string): Shown {
+  const given = new URLSearchParams(hash.replace(/^#/, ""));
+  const text = (name: string): string | null => given.get(name) || null;
+  const theme = given.get("theme");
+  const step = given.get("step");
+  const weight = Number(given.get("smooth") ?? 0);
+  return {
+    ...START,
+    runs: [...new Set((given.get("runs") ?? "").split(",").filter(Boolean))].slice(0, MOST_RUNS),
+    base: text("base"),
+    group: text("group"),
+    layer: text("layer"),
+    step: step !== null && /^\d+$/.test(step) ? Number(step) : null,
+    instrument: text("instrument"),
+    split: text("split"),
+    search: given.get("search") ?? "",
+    smooth: weight > 0 && weight < 1 ? weight : 0,
+    log: given.get("log") === "1",
+    theme: theme === "light" || theme === "dark" ? theme : "auto",
+    live: given.get("live") !== "0",
+    chart: text("chart"),
+  };
+}
+
+export function write(state: Shown): string {
+  const said = new URLSearchParams();
+  if (state.runs.length) said.set("runs", state.runs.join(","));
+  for (const name of ["base", "group", "layer", "instrument", "split", "search", "chart"] as const) {
+    const value = state[name];
+    if (value) said.set(name, value);
+  }
+  if (state.step !== null) said.set("step", String(state.step));
+  if (state.smooth > 0) said.set("smooth", String(state.smooth));
+  if (state.log) said.set("log", "1");
+  if (state.theme !== "auto") said.set("theme", state.theme);
+  if (!state.live) said.set("live", "0");
+  return said.toString().replaceAll("%2C", ",");
+}
+
+export const shown = signal<Shown>(parse(globalThis.location?.hash ?? ""));
+
+/** Where the pointer is; not in the address. */
+export const hover = signal<{ step: number | null; layer: string | null }>({ step: null, layer: null });
+
+export const cursorStep = computed(() => hover.value.step ?? shown.value.step);
+export const cursorLayer = computed(() => hover.value.layer ?? shown.value.layer);
+
+/** Change what is shown. A change that people make on purpose can be gone back from; one in passing (a slider) cannot. */
+export function show(change: Partial<Shown>, passing = false): void {
+  const next = { ...shown.peek(), ...change };
+  const hash = `#${write(next)}`;
+  shown.value = next;
+  if (hash === (location.hash || "#")) return;
+  if (passing) history.replaceState(null, "", hash);
+  else history.pushState(null, "", hash);
+}
+
+export function point(change: Partial<{ step: number | null; layer: string | null }>): void {
+  const now = hover.peek();
+  const next = { ...now, ...change };
+  if (next.step !== now.step || next.layer !== now.layer) hover.value = next;
+}
+
+export function listen(): void {
+  addEventListener("popstate", () => (shown.value = parse(location.hash)));
+  addEventListener("hashchange", () => (shown.value = parse(location.hash)));
+}
