@@ -71,24 +71,47 @@ def build(tell: Callable[[str], None] = lambda _: None) -> Path:
     Raises:
         BundleError: if there is no Node, or it fails.
     """
-    node = find_node()
-    environment = {**os.environ, "PATH": os.pathsep.join([str(node.parent), os.environ.get("PATH", "")])}
-    state = digest()
+    node, state = find_node(), digest()
     if not _installed():
         tell("fetching what the page is built with (once)")
-        # not `npm ci`: it refuses a lock file that was made where packages for other systems cannot be seen
-        _run([*_npm(node), "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts"], environment)
-        (SOURCES / "node_modules" / STAMP).write_bytes((SOURCES / "package-lock.json").read_bytes())
+        _fetch(node)
     tell("building the page")
-    _run([str(node), str(SOURCES / "node_modules" / "vite" / "bin" / "vite.js"), "build"], environment)
+    _run([str(node), str(SOURCES / "node_modules" / "vite" / "bin" / "vite.js"), "build"], node)
     (BUILT / STAMP).write_text(state)
     return BUILT
+
+
+def _fetch(node: Path) -> None:
+    # not `npm ci`: it refuses a lock file that was made where packages for other systems cannot be seen
+    _run([*_npm(node), "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts"], node)
+    (SOURCES / "node_modules" / STAMP).write_bytes((SOURCES / "package-lock.json").read_bytes())
 
 
 def _installed() -> bool:
     """Whether the page's tools are those of the lock file."""
     stamp = SOURCES / "node_modules" / STAMP
     return stamp.is_file() and stamp.read_bytes() == (SOURCES / "package-lock.json").read_bytes()
+
+
+def has_node() -> bool:
+    """Whether there is a Node that is new enough."""
+    return any(_version(candidate) >= OLDEST for candidate in _candidates())
+
+
+def check(tell: Callable[[str], None] = lambda _: None) -> None:
+    """Build the page if need be, check its types, and run its own tests.
+
+    Raises:
+        BundleError: if one of them fails.
+    """
+    bundle(tell)
+    node, tools = find_node(), SOURCES / "node_modules"
+    if not _installed():
+        _fetch(node)
+    tell("checking the page's types")
+    _run([str(node), str(tools / "typescript" / "bin" / "tsc"), "--noEmit"], node)
+    tell("testing the page's own parts")
+    _run([str(node), str(tools / "vitest" / "vitest.mjs"), "run"], node)
 
 
 def find_node() -> Path:
@@ -135,8 +158,25 @@ def _npm(node: Path) -> list[str]:
     raise BundleError(f"There is no npm beside {node}; the page of `view` cannot be built without it.")
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def _run(command: list[str], node: Path) -> None:
+    environment = {**os.environ, "PATH": os.pathsep.join([str(node.parent), os.environ.get("PATH", "")])}
     done = subprocess.run(command, cwd=SOURCES, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise BundleError(f"The page of `view` could not be built: {' '.join(lines[-3:])[:400]}")
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        telling = [line for line in lines if "error" in line.lower()] or lines
+        raise BundleError(f"The page of `view` could not be built: {' | '.join(telling[:4])[:600]}")
+
+
+def main() -> int:
+    """Build the page, or with `check` check it as well: `python -m stratoscope.view.bundle [check]`."""
+    act = check if sys.argv[1:] == ["check"] else bundle
+    try:
+        act(lambda what: print(f"view: {what}", file=sys.stderr))
+    except BundleError as error:
+        print(f"view: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
