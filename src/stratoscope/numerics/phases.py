@@ -21,7 +21,7 @@ of cases.
 
 **Directions.** A stretch falls or rises where the 95 % interval of its slope excludes 0 and it changes by `least` at
 least; otherwise it is flat, which only says that no movement was shown. The interval comes from draws around the fit,
-knots chosen anew. Neighbours with one direction are one stretch: a curve that falls and then falls more slowly has a
+each with knots of its own. Neighbours with one direction are one stretch: a curve that falls and then falls more slowly has a
 `bend`, not a second phase.
 
 **Measured** (`benchmarks/phases.py`): see the table there.
@@ -44,9 +44,10 @@ Array = NDArray[np.float64]
 
 PLACES = 2 * MARGIN + 2
 """Places below which nothing is said."""
-OWN = 0.5
+SHARE = 0.5
 """A stretch moves if its points alone have so much of the slope that the whole curve's fit gives it, at least: a bent
-curve that is fitted by few lines overshoots, and then seems to turn."""
+curve that is fitted by few lines overshoots, and then seems to turn. And a stretch that is not shown to move, but has so
+much of the slope of a moving neighbour, is part of that."""
 EXACT = 1e-7
 """A fit that leaves less, relative to the largest deviation, leaves nothing."""
 
@@ -189,40 +190,36 @@ class _Cut:
 
     Attributes:
         ends: `(1 + draws, knots + 2)`: first place, knots, last place; the curve itself first.
-        slopes: `(1 + draws, knots + 1)`.
+        values: of the fits there.
+        nearest: for each end of the curve the nearest one of the draw.
     """
 
     def __init__(
         self, fit: PiecewiseLinear, noise: OneRun | Seeds, knots: Array, places: Array, unit: float, draws: Array
     ) -> None:
-        size, length = len(knots), places[-1] - places[0]
-        chosen = fit.gains(draws, size)[size].argmax(0)
-        slopes = np.empty((1 + len(draws), size + 1))
-        slopes[0] = fit.slopes(noise.curve[None], knots)[0]
-        for one in np.unique(chosen):
-            same = np.flatnonzero(chosen == one)
-            slopes[1 + same] = fit.slopes(draws[same], fit.knots(one, size))
-        inner = np.interp(np.concatenate([knots[None], fit.knots(chosen, size)]), fit.places, places)
-        self.ends: Array = np.pad(inner, ((0, 0), (1, 1)), constant_values=((0, 0), (places[0], places[-1])))
-        self.slopes: Array = slopes * (unit / (noise.scale * length))
+        own = np.concatenate([knots[None], fit.best_of(draws, len(knots))])
+        ends, values = fit.corners(np.concatenate([noise.curve[None], draws]), own)
+        apart = np.abs(ends[:, None, 1:-1] - ends[:1, 1:-1, None])
+        near = 1 + apart.argmin(2) if len(knots) else np.zeros((len(ends), 0), dtype=np.intp)
+        self.nearest: NDArray[np.intp] = np.pad(near, ((0, 0), (1, 1)), constant_values=((0, 0), (0, len(knots) + 1)))
+        self.ends: Array = np.interp(ends, fit.places, places)
+        self.values: Array = values * (unit / noise.scale)
         self._places, self._curve = places, noise.curve * (unit / noise.scale)
 
     def stretch(self, first: int, last: int, least: float) -> Stretch:
-        """What lies from one piece to another, as one."""
-        changes = (self.slopes * np.diff(self.ends))[:, first : last + 1].sum(1)
-        slopes = changes / (self.ends[:, last + 1] - self.ends[:, first])
-        low, high = (float(end) for end in np.quantile(slopes[1:], [0.025, 0.975]))
-        begin, end = float(self.ends[0, first]), float(self.ends[0, last + 1])
-        shown = (low > 0 or high < 0) and abs(changes[0]) >= least
-        return Stretch(
-            begin=begin,
-            end=end,
-            slope=float(slopes[0]),
-            low=low,
-            high=high,
-            change=float(changes[0]),
-            direction=int(np.sign(low)) if shown and self._own_slope(begin, end) / slopes[0] >= OWN else 0,
+        """What lies from one end to another, as one."""
+        rows, begins, ends = np.arange(len(self.ends)), self.nearest[:, first], self.nearest[:, last]
+        changes = self.values[rows, ends] - self.values[rows, begins]
+        lengths = self.ends[rows, ends] - self.ends[rows, begins]
+        # a draw that lacks the stretch does not move there
+        slopes = changes / np.where(lengths, lengths, np.inf)
+        begin, end, slope, change = (
+            float(each[0]) for each in (self.ends[:, first], self.ends[:, last], slopes, changes)
         )
+        low, high = (float(bound) for bound in np.quantile(slopes[1:], [0.025, 0.975]))
+        shown = (low > 0 or high < 0) and abs(change) >= least
+        direction = int(np.sign(low)) if shown and self._own_slope(begin, end) / slope >= SHARE else 0
+        return Stretch(begin, end, slope, low, high, change, direction)
 
     def _own_slope(self, begin: float, end: float) -> float:
         """Slope of a straight line through the points there, which knows nothing of the rest of the curve."""
@@ -232,24 +229,31 @@ class _Cut:
 
     def interval(self, knot: int) -> tuple[float, float]:
         """95 % of the draws of one knot; never without the knot itself."""
-        low, high = np.quantile(self.ends[1:, knot + 1], [0.025, 0.975])
-        at = self.ends[0, knot + 1]
-        return float(min(low, at)), float(max(high, at))
+        at = self.ends[np.arange(len(self.ends)), self.nearest[:, knot + 1]]
+        low, high = np.quantile(at[1:], [0.025, 0.975])
+        return float(min(low, at[0])), float(max(high, at[0]))
 
 
 def _stretches(cut: _Cut, least: float) -> tuple[tuple[Stretch, ...], list[int]]:
     """Stretches that differ from their neighbours in direction, and the numbers of the knots between them."""
-    last = cut.slopes.shape[1] - 1
-    kept = list(range(last))
+    last = cut.ends.shape[1] - 1
+    kept = list(range(1, last))
     while True:
-        bounds = [-1, *kept, last]
-        found = [cut.stretch(before + 1, after, least) for before, after in pairwise(bounds)]
-        gone = [
-            knot for knot, (one, other) in zip(kept, pairwise(found), strict=True) if one.direction == other.direction
-        ]
-        if not gone:
-            return tuple(found), kept
-        kept = [knot for knot in kept if knot not in gone]
+        found = [cut.stretch(first, second, least) for first, second in pairwise([0, *kept, last])]
+        alike = [_alike(one, other) for one, other in pairwise(found)]
+        if not any(alike):
+            return tuple(found), [end - 1 for end in kept]
+        kept = [end for end, same in zip(kept, alike, strict=True) if not same]
+
+
+def _alike(one: Stretch, other: Stretch) -> bool:
+    """Whether two neighbours are one: the same direction, or one is not shown to move but is as steep as the other."""
+    if one.direction == other.direction:
+        return True
+    if one.direction and other.direction:
+        return False
+    moving, still = (one, other) if one.direction else (other, one)
+    return still.slope / moving.slope >= SHARE
 
 
 def _knots(

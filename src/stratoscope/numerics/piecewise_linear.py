@@ -18,14 +18,15 @@ Index = NDArray[np.intp]
 
 CANDIDATES = 20
 """Places that are tried as knots, evenly thinned where there are more."""
-STEPS = 5
+STEPS = 3
 """By which knots are moved off the places."""
 
 
 class PiecewiseLinear:
     """All continuous piecewise-linear fits over given places, with knots at places.
 
-    Before the first knot, between two and after the last there lie `MARGIN` steps from place to place at least.
+    Before the first knot, between two and after the last there lie `MARGIN` steps from place to place at least, and one
+    other candidate between two, before they are moved.
 
     Attributes:
         places: `x`, moved and stretched to run from 0 to 1.
@@ -67,7 +68,7 @@ class PiecewiseLinear:
             (parent, [*known, new])
             for parent, known in enumerate(last.tolist())
             for new in range((known[-1] + 1) if known else 0, len(self.candidates))
-            if not known or self.candidates[new] - self.candidates[known[-1]] >= MARGIN
+            if not known or (new - known[-1] > 1 and self.candidates[new] - self.candidates[known[-1]] >= MARGIN)
         ]
         if not rows:
             return False
@@ -106,42 +107,67 @@ class PiecewiseLinear:
 
     def best(self, curve: Array) -> list[Array]:
         """The best knots of one curve for each number of knots from 0 on, moved off the places where that fits better."""
-        chosen = [gains.argmax(0) for gains in self.gains(curve[None], self.most)]
-        return [self._moved(curve, self.knots(one, size)[0]) for size, one in enumerate(chosen)]
+        return [self.best_of(curve[None], size)[0] for size in range(self.most + 1)]
 
-    def design(self, knots: Array) -> Array:
-        """Columns 1, x and one hinge for each knot."""
-        hinges = np.maximum(self.places[:, None] - knots, 0.0)
-        return np.concatenate([np.ones((len(self.places), 1)), self.places[:, None], hinges], axis=1)
+    def best_of(self, curves: Array, size: int) -> Array:
+        """The best `size` knots of each of many curves, `(curves, size)`, moved as well."""
+        return self._moved(curves, self.knots(self.gains(curves, size)[size].argmax(0), size))
+
+    def design(self, knots: Array, at: Array | None = None) -> Array:
+        """Columns 1, x and one hinge for each knot: `(..., T, 2 + knots)` for knots `(..., knots)`.
+
+        Args:
+            knots: knots, in 0 to 1.
+            at: places `(places)` or `(..., places)`, in 0 to 1; without them those of the curves.
+        """
+        at = self.places if at is None else at
+        hinges = np.maximum(at[..., None] - knots[..., None, :], 0.0)
+        line = np.stack([np.ones_like(at), at], axis=-1)
+        return np.concatenate([np.broadcast_to(line, (*hinges.shape[:-1], 2)), hinges], axis=-1)
 
     def steps(self, knots: Array) -> Array:
         """One step down at each knot: how a fit changes where the knot moves on, for a change of slope by 1."""
-        return -(self.places[:, None] > knots).astype(np.float64)
+        return -(self.places[:, None] > knots[..., None, :]).astype(np.float64)
 
     def fitted(self, curve: Array, knots: Array) -> Array:
         """The least-squares fit with these knots to one curve."""
         basis = np.linalg.qr(self.design(knots))[0]
         return np.asarray(basis @ (basis.T @ curve))
 
-    def slopes(self, curves: Array, knots: Array) -> Array:
-        """Slopes `(curves, knots + 1)` of the fits with the same knots, over all places as unit of length."""
-        coefficients = np.linalg.lstsq(self.design(knots), curves.T, rcond=None)[0]
-        return np.cumsum(coefficients[1:], axis=0).T
+    def corners(self, curves: Array, knots: Array) -> tuple[Array, Array]:
+        """Fits, each curve with its own knots: first place, knots and last place, and the fits' values there."""
+        at = np.pad(knots, ((0, 0), (1, 1)), constant_values=((0.0, 0.0), (0.0, 1.0)))
+        return at, np.einsum("cap,cp->ca", self.design(knots, at), _solved(self.design(knots), curves))
 
-    def _moved(self, curve: Array, knots: Array) -> Array:
+    def _moved(self, curves: Array, knots: Array) -> Array:
         """Knots after some steps of Gauss and Newton, each at most half way to the next candidate."""
-        if not len(knots):
+        size = knots.shape[1]
+        if not size:
             return knots
         tried = self.places[self.candidates]
         half = np.concatenate([tried[:1], (tried[1:] + tried[:-1]) / 2, tried[-1:]])
         at = np.searchsorted(tried, knots)
-        low, high = half[at], half[at + 1]
-        ways = [knots]
-        for _ in range(STEPS):
-            columns = np.concatenate([self.design(ways[-1]), self.steps(ways[-1])], axis=1)
-            found = np.linalg.lstsq(columns, curve, rcond=None)[0][2:]
-            bends, moves = found[: len(knots)], found[len(knots) :]
-            ways.append(np.clip(ways[-1] + moves / np.where(bends, bends, np.inf), low, high))
-        left = [float(np.square(curve - self.fitted(curve, way)).sum()) for way in ways]
+        found, now = knots, knots
         # rounding must not move a knot off its place
-        return knots if min(left) >= left[0] * (1 - 1e-6) else ways[int(np.argmin(left))]
+        least = self._left(curves, knots) * (1 - 1e-6)
+        for _ in range(STEPS):
+            solved = _solved(np.concatenate([self.design(now), self.steps(now)], axis=-1), curves)
+            bends, moves = solved[:, 2 : 2 + size], solved[:, 2 + size :]
+            now = np.clip(now + moves / np.where(bends, bends, np.inf), half[at], half[at + 1])
+            left = self._left(curves, now)
+            found = np.where((left < least)[:, None], now, found)
+            least = np.minimum(left, least)
+        return found
+
+    def _left(self, curves: Array, knots: Array) -> Array:
+        """Sum of squares that the fit of each curve with its own knots leaves."""
+        columns = self.design(knots)
+        return np.asarray(np.square(curves - np.einsum("ctp,cp->ct", columns, _solved(columns, curves))).sum(1))
+
+
+def _solved(columns: Array, curves: Array) -> Array:
+    """Least squares of each curve by its own columns; places lie in 0 to 1, so their products are conditioned well."""
+    turned = np.swapaxes(columns, 1, 2)
+    # enough for columns that coincide, and below what is read off
+    ridge = 1e-13 * columns.shape[1] * np.eye(columns.shape[2])
+    return np.asarray(np.linalg.solve(turned @ columns + ridge, turned @ curves[..., None])[..., 0])
