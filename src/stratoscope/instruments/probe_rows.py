@@ -12,6 +12,7 @@ from stratoscope.errors import NotApplicable
 from stratoscope.network.subject import TRANSFER
 from stratoscope.numerics.linear_probe import Fold, Sought, cross_fitted, stratified
 from stratoscope.numerics.matrices import not_finite
+from stratoscope.numerics.sketch import count_sketch
 
 if TYPE_CHECKING:
     from stratoscope.capture.activations import Activations, Sample
@@ -65,6 +66,7 @@ class ProbeRows:
     """The rows of one layer's sample, ready to be fitted and predicted.
 
     Attributes:
+        features: of all rows, as they were kept.
         labels: classes from 0, and -1 for rows of classes with a single example; all 0 where there are no two classes.
         names: of the classes; none where there are no two.
         group: which example each row belongs to, from 0.
@@ -74,6 +76,7 @@ class ProbeRows:
         note: how rows were chosen to be fitted, in words.
     """
 
+    features: Tensor
     labels: Tensor
     names: tuple[int, ...]
     group: Tensor
@@ -83,7 +86,16 @@ class ProbeRows:
     note: str
 
     @classmethod
-    def of(cls, sample: Sample, fitted: Sample | None, *, folds: int, seed: int, standardise: bool = True) -> ProbeRows:
+    def of(
+        cls,
+        sample: Sample,
+        fitted: Sample | None,
+        *,
+        folds: int,
+        seed: int,
+        width: int | None = None,
+        standardise: bool = True,
+    ) -> ProbeRows:
         """Cut a sample into folds, or set it against another one.
 
         Args:
@@ -91,6 +103,7 @@ class ProbeRows:
             fitted: what the probe is fitted to; `None` to cut the sample itself into folds.
             folds: how many.
             seed: of the cut.
+            width: units that linear probes are fitted to at most; more are projected.
             standardise: whether each unit is divided by its standard deviation.
         """
         features, labels, group = sample.features, sample.labels, _examples(sample)
@@ -99,15 +112,15 @@ class ProbeRows:
             group = torch.cat([group, _examples(fitted) + int(group.max()) + 1])
             labels = None if labels is None or fitted.labels is None else torch.cat([labels, fitted.labels])
         own, names, skipped = _classes(labels, group)
-        count = len(sample.features)
+        seen, count = features if width is None else count_sketch(features, width, seed=0), len(sample.features)
         if fitted is None:
-            parts = cross_fitted(features, stratified(own, group, folds, seed=seed), standardise=standardise)
-            return cls(own, names, group, skipped, parts, count, f"{folds} folds")
-        used = (own >= 0).nonzero()[:, 0]
-        parts = [Fold.of(features, used[used >= count], used[used < count], standardise=standardise)]
-        return cls(
-            own, names, group, skipped, parts, count, f"fitted to {len(used[used >= count])} rows of another split"
-        )
+            parts = cross_fitted(seen, stratified(own, group, folds, seed=seed), standardise=standardise)
+            note = f"{folds} folds"
+        else:
+            used = (own >= 0).nonzero()[:, 0]
+            parts = [Fold.of(seen, used[used >= count], used[used < count], standardise=standardise)]
+            note = f"fitted to {len(parts[0].train)} rows of another split"
+        return cls(features, own, names, group, skipped, parts, count, note)
 
     def sought(self, given: GivenSample, ids: Tensor, other: tuple[GivenSample, Tensor] | None) -> list[Sought]:
         """The inputs of the rows, centred for each fold; once for all layers with the same rows.

@@ -24,6 +24,19 @@ row, projected at random to `width` numbers. One decomposition of the features s
 | `class_accuracy_floor` | always saying the commonest class | |
 | `uninformative` | 1 where the 95 % interval of `r2` does not lie above 0 | 0, 1 |
 
+**Decoders trained by gradients**, as in the paper, are settings: `decoder="linear"`, one linear layer, and
+`"convolution"`, transposed convolutions that double a feature map until it has the picture's size (it sees the whole map and
+the whole picture). Both are trained by Adam on the fitted examples only, features standardised (each channel of a map over
+its positions), pictures less their mean and over their overall deviation. What they reach depends on `epochs`, `rate`,
+`decay` and `batch`, which stand beside each number; two more quantities say whether it was enough:
+
+| quantity | definition |
+|---|---|
+| `fall` | by which share of itself the error on the fitted examples fell in the later half of the epochs |
+| `unfinished` | 1 where that is more than `falling`, or the error on the fitted examples still above that of their mean |
+
+An unfinished decoder is under-trained, and its error no loss of information.
+
 **Data of another task.** Where they are given (`transfer=`), the same is measured on them as the split `transfer`; the
 decoder and the probe are then fitted to these data, and `class_accuracy` is what a new linear head on the frozen network
 would reach: the transfer probe.
@@ -38,7 +51,8 @@ the end. What the curve says of a training is the matter of the diagnoses `timel
 * *the decoder, not the layer*: only what is linearly there is rebuilt; information may be there in another form;
 * *budget*: each fold is fitted to `n_fitted` examples; a wide layer is limited by examples before it is by what it
   knows: `fitted_r2` far above `r2` says so. Compare at one `n`;
-* *scale*: units are standardised, so the scale of activations does not matter; with `standardise=False` it does;
+* *scale*: units are standardised, so the scale of activations does not matter. With `standardise=False` features are only
+  centred, and a trained decoder of smaller activations then learns less within the same epochs;
 * *mode*: the network is in evaluation mode, with the running statistics of its batch norms; where these lag, as early in
   training, the decoder sees other features than the training does;
 * *the floor*: the mean picture already explains part of any picture; only what is above it counts, and `r2` is 0 there;
@@ -59,6 +73,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
+from functools import partial
+from itertools import chain
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stratoscope.capture.activations import Activations
@@ -68,17 +85,31 @@ from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.base import LayerInstrument
 from stratoscope.instruments.probe_rows import ProbeRows, check_sample, fitted_sample, without_classes
-from stratoscope.instruments.reading import At, by_split, passed_if_silent
+from stratoscope.instruments.reading import At, by_split, passed_if_silent, together
 from stratoscope.network.subject import TRANSFER
+from stratoscope.numerics.decoders import (
+    Budget,
+    convolution_decoder,
+    linear_decoder,
+    standardised_maps,
+    trained_reconstruction,
+)
 from stratoscope.numerics.linear_probe import class_probe, reconstruction
 from stratoscope.record.quantity import Quantity, quantity
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stratoscope.capture.activations import Sample
     from stratoscope.capture.inputs import GivenSample
     from stratoscope.capture.views import LayerView
+    from stratoscope.numerics.linear_probe import Fold, Sought
     from stratoscope.numerics.linear_probe import Reconstruction as Rebuilt
     from stratoscope.record.group import Group
+
+DECODERS = ("ridge", "linear", "convolution")
+EVERYTHING = 2**31 - 1
+"""A width that projects nothing."""
 
 Z = 1.959964
 """Standard errors on either side of a 95 % interval."""
@@ -97,7 +128,14 @@ class Reconstruction(LayerInstrument):
         fit_on: name of a split that is fitted to instead, such as `"train"`, wherever another one is measured; it is
             passed over where the data do not have it, and for data of another task.
         standardise: whether each unit is divided by its standard deviation over the fitted examples.
-        seed: of the folds.
+        decoder: `"ridge"` in closed form, or trained by gradients: `"linear"` or `"convolution"`.
+        epochs: of a trained decoder.
+        rate: learning rate of its Adam.
+        decay: its weight decay.
+        batch: examples a step.
+        falling: share by which its error may still fall in the later half of the epochs.
+        least: share of the variance that some layer should surely rebuild.
+        seed: of the folds, and of a trained decoder.
     """
 
     key: ClassVar[str] = "reconstruction"
@@ -106,6 +144,7 @@ class Reconstruction(LayerInstrument):
     codes: ClassVar[Mapping[str, str]] = {
         "RC001": "the inputs cannot be rebuilt from any layer better than by their mean",
         "RC002": "the classes of the other task cannot be read from any layer better than by always saying the commonest",
+        "RC003": "a trained decoder was still learning when its epochs ended",
     }
     transfers: ClassVar[bool] = True
 
@@ -116,11 +155,28 @@ class Reconstruction(LayerInstrument):
     folds: int = 2
     fit_on: str = ""
     standardise: bool = True
+    decoder: str = "ridge"
+    epochs: int = 20
+    rate: float = 3e-4
+    decay: float = 1e-5
+    batch: int = 128
+    falling: float = 0.05
+    least: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise SettingError(f"Reconstruction(folds={self.folds}): at least 2, one to fit and one to predict.")
+        if self.decoder not in DECODERS:
+            raise SettingError(f"Reconstruction(decoder={self.decoder!r}): choose one of {', '.join(DECODERS)}.")
+        if self._whole and self.pooling != "flatten":
+            raise SettingError(
+                f"Reconstruction(decoder='convolution', pooling={self.pooling!r}): a map is needed whole, with 'flatten'."
+            )
+        try:
+            _ = self._budget
+        except ValueError as why:
+            raise SettingError(f"Reconstruction: {why}") from why
 
     @property
     def requires(self) -> set[Need]:
@@ -134,16 +190,24 @@ class Reconstruction(LayerInstrument):
 
     @property
     def _need(self) -> Activations:
-        return Activations(n=self.n, width=self.width, pooling=self.pooling)
+        return Activations(n=self.n, width=EVERYTHING if self._whole else self.width, pooling=self.pooling)
 
     @property
     def _inputs(self) -> Inputs:
-        return Inputs(n=self.n, width=self.input_width)
+        return Inputs(n=self.n, width=EVERYTHING if self._whole else self.input_width)
 
     @property
     def _other(self) -> tuple[Activations, Inputs]:
         split = self.fit_on or None
         return replace(self._need, split=split), replace(self._inputs, split=split)
+
+    @property
+    def _whole(self) -> bool:
+        return self.decoder == "convolution"
+
+    @property
+    def _budget(self) -> Budget:
+        return Budget(self.epochs, self.rate, self.decay, self.batch)
 
     def measure_layer(self, view: LayerView) -> Mapping[str, Quantity]:
         """Decode the inputs and the classes from one layer's sample."""
@@ -153,16 +217,16 @@ class Reconstruction(LayerInstrument):
 
     def _measured(self, view: LayerView, sample: Sample) -> dict[str, Quantity]:
         fitted = fitted_sample(view, self._other[0])
-        rows = ProbeRows.of(sample, fitted, folds=self.folds, seed=self.seed, standardise=self.standardise)
+        rows = ProbeRows.of(
+            sample, fitted, folds=self.folds, seed=self.seed, width=self.width, standardise=self.standardise
+        )
         note = f"{sample.note}; {rows.note}"
         found: dict[str, Quantity] = {}
         try:
             given: GivenSample = view[self._inputs]
-            other = None if fitted is None else (view[self._other[1]], fitted.ids)
-            rebuilt = reconstruction(
-                rows.folds, rows.sought(given, sample.ids, other), rows.group, numbers=given.numbers
-            )
-            found = _decoded(rebuilt, f"{note}; {given.note}")
+            sought = rows.sought(given, sample.ids, None if fitted is None else (view[self._other[1]], fitted.ids))
+            rebuilt = self._rebuilt(rows, sought, given, sample.positions)
+            found = self._told(rebuilt, f"{note}; {given.note}; {self._in_words}")
         except NotApplicable as why:
             if not rows.names:
                 raise NotApplicable(f"{why}, and {without_classes(sample)}") from why
@@ -171,71 +235,155 @@ class Reconstruction(LayerInstrument):
             found |= _classes(rows, note)
         return found | _counted(rows, note)
 
+    def _rebuilt(
+        self, rows: ProbeRows, sought: list[Sought], given: GivenSample, positions: tuple[int, ...]
+    ) -> Rebuilt:
+        if not any(float(targets.floor.sum()) > 0 for targets in sought):
+            raise NotApplicable("the inputs are all the same")
+        if self.decoder == "ridge":
+            return reconstruction(rows.folds, sought, rows.group, numbers=given.numbers)
+        if self._whole and (len(positions) != 2 or len(given.shape) != 3):
+            raise NotApplicable(
+                f"a decoder of convolutions goes from a map to a picture; the layer's positions are {positions}, and an "
+                f"input is of shape {given.shape}"
+            )
+        tested = [fold.test for fold in rows.folds]
+        try:
+            if not self._whole:
+                return trained_reconstruction(
+                    partial(linear_decoder, budget=self._budget, seed=self.seed),
+                    [_standardised(rows, fold) for fold in rows.folds],
+                    tested, sought, rows.group, numbers=given.numbers,
+                )  # fmt: skip
+            maps = rows.features.unflatten(1, (*positions, -1)).movedim(-1, 1)
+            return trained_reconstruction(
+                partial(convolution_decoder, budget=self._budget, seed=self.seed),
+                [standardised_maps(maps[fold.train], maps[fold.test], divide=self.standardise) for fold in rows.folds],
+                tested, sought, rows.group, shape=given.shape,
+            )  # fmt: skip
+        except ValueError as why:
+            raise NotApplicable(str(why)) from why
+
+    @property
+    def _in_words(self) -> str:
+        own = "" if self.standardise else ", of features that keep their scales"
+        if self.decoder == "ridge":
+            return f"ridge regression{own}"
+        return (
+            f"{self.decoder} decoder{own}: {self.epochs} epochs of Adam, rate {self.rate:g}, decay {self.decay:g}, "
+            f"batches of {self.batch}"
+        )
+
+    def _told(self, found: Rebuilt, note: str) -> dict[str, Quantity]:
+        hidden = {"chart": "none"}
+        numbers: dict[str, tuple[float, str, dict[str, Any]]] = {
+            "r2": (found.r2, "share of the inputs' variance that can be rebuilt", {"headline": 1, "valid_max": 1.0}),
+            "r2_se": (found.standard_error, "standard error of the share that can be rebuilt", {}),
+            "error": (found.error, "mean squared error of rebuilt inputs", {"valid_min": 0.0}),
+            "error_floor": (found.floor, "mean squared error of the mean input", {}),
+            "fitted_r2": (found.fitted_r2, "share that is rebuilt of the examples fitted to", hidden),
+            "degrees": (found.degrees, "effective degrees of freedom of the decoder", hidden),
+            "strength": (found.strength, "ridge strength of the decoder over the number of examples", hidden),
+            "fall": (
+                found.fall,
+                "share by which the decoder's error on fitted examples fell in the last epoch",
+                hidden,
+            ),
+        }
+        told = {
+            name: quantity(value, units="1", long_name=what, note=note, decoder=self.decoder, **shown)
+            for name, (value, what, shown) in numbers.items()
+            if math.isfinite(value)
+        }
+        told["uninformative"] = _flag(
+            not found.r2 > Z * found.standard_error, "informative uninformative", "the mean input may do as well"
+        )
+        if math.isfinite(found.fall):
+            told["unfinished"] = _flag(
+                self._unfinished(found.fall, found.fitted_r2),
+                "finished unfinished",
+                "the decoder was still learning when its epochs ended",
+            )
+        return told
+
+    def _unfinished(self, fall: float, fitted_r2: float) -> bool:
+        """Whether a decoder was still learning, or is worse than the mean where it was fitted: hardly past its start."""
+        return fall > self.falling or (math.isfinite(fall) and fitted_r2 < -self.falling)
+
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Whether anything is rebuilt, and read, at all; at the last step that was measured."""
-        rebuilt = list(by_split(measured, "r2", "r2_se", "error", "error_floor", "n"))
+        names = ("r2", "r2_se", "error", "error_floor", "fitted_r2", "fall", "n")
+        rebuilt = list(by_split(measured, *names))
+        # what an unfinished decoder does not rebuild may be there
+        judged = [layers for layers in rebuilt if not self._still_learning(layers)]
+        trained = any(math.isfinite(at["fall"]) for layers in rebuilt for at in layers)
         read = [
             layers
             for layers in by_split(measured, "class_accuracy", "class_accuracy_low", "class_accuracy_floor", "n")
             if layers[0].split == TRANSFER
         ]
-        looked = [*(["RC001"] if rebuilt else []), *(["RC002"] if read else [])]
-        yield from passed_if_silent(self, self._judge(rebuilt, read), looked, measured)
+        looked = {"RC001": judged, "RC002": read, "RC003": trained}
+        found = [
+            *chain.from_iterable(map(self._nothing_rebuilt, judged)),
+            *chain.from_iterable(map(self._nothing_read, read)),
+            *chain.from_iterable(map(self._unfinished_layers, rebuilt)),
+        ]
+        yield from passed_if_silent(self, found, [code for code, there in looked.items() if there], measured)
 
-    def _judge(self, rebuilt: list[list[At]], read: list[list[At]]) -> Iterator[Finding]:
-        for layers in rebuilt:
-            best = max(layers, key=_surely)
-            if _surely(best) <= 0:
-                yield self.finding(
-                    "RC001", Outcome.TIP,
-                    f"From none of {len(layers)} layers can the inputs be rebuilt surely better than by their mean: at most "
-                    f"{best['r2']:.1%} of their variance, at {best.layer} (n = {best['n']:.0f})",
-                    do="check that activations are not constant and that examples are not all alike; take more examples",
-                    best_layer=best.layer, r2=best["r2"], standard_error=best["r2_se"], low=_surely(best), limit=0.0,
-                    error=best["error"], floor=best["error_floor"], of=len(layers), n=int(best["n"]),
-                    step=best.step, split=best.split,
-                )  # fmt: skip
-        for layers in read:
-            best = max(layers, key=lambda at: at["class_accuracy_low"])
-            if best["class_accuracy_low"] <= best["class_accuracy_floor"]:
-                yield self.finding(
-                    "RC002", Outcome.TIP,
-                    f"From none of {len(layers)} layers can the classes of the other task be read surely better than by always "
-                    f"saying the commonest, {best['class_accuracy_floor']:.1%}: at best {best['class_accuracy']:.1%}, "
-                    f"at {best.layer} (n = {best['n']:.0f})",
-                    do="check the labels of the data for transfer; take more of them, or do not go by their probe",
-                    best_layer=best.layer, accuracy=best["class_accuracy"], low=best["class_accuracy_low"],
-                    limit=best["class_accuracy_floor"], of=len(layers), n=int(best["n"]), step=best.step, split=best.split,
-                )  # fmt: skip
+    def _still_learning(self, layers: list[At]) -> list[At]:
+        return [at for at in layers if self._unfinished(at["fall"], at["fitted_r2"])]
+
+    def _unfinished_layers(self, layers: list[At]) -> Iterator[Finding]:
+        yield from together(
+            self, "RC003", self._still_learning(layers), lambda at: at["fall"], len(layers),
+            "has a decoder that was still learning when its epochs ended",
+            lambda at: f"its error on fitted examples fell by {at['fall']:.1%} in the later half of them, to "
+            f"{1 - at['fitted_r2']:.0%} of that of their mean",
+            do="give the decoder more epochs or a higher rate before layers or steps are compared, or take "
+            'decoder="ridge", which needs no training',
+            evidence=lambda at: {
+                "fall": at["fall"], "fitted_r2": at["fitted_r2"], "limit": self.falling, "n": int(at["n"])
+            },
+        )  # fmt: skip
+
+    def _nothing_rebuilt(self, layers: list[At]) -> Iterator[Finding]:
+        """Of many layers one is above zero by chance: the level is shared among them (Bonferroni)."""
+        z = NormalDist().inv_cdf(1 - 0.025 / len(layers))
+        best = max(layers, key=lambda at: at["r2"] - z * at["r2_se"])
+        low = best["r2"] - z * best["r2_se"]
+        if low <= self.least:
+            yield self.finding(
+                "RC001", Outcome.TIP,
+                f"From none of {len(layers)} layers can the inputs be rebuilt surely better than by their mean: at "
+                f"{best.layer}, where it goes best, {best['r2']:.1%} of their variance, surely {low:.1%} "
+                f"(n = {best['n']:.0f})",
+                do="check that activations are not constant and that examples are not all alike; take more examples",
+                best_layer=best.layer, r2=best["r2"], standard_error=best["r2_se"], low=low, limit=self.least,
+                error=best["error"], floor=best["error_floor"], of=len(layers), n=int(best["n"]),
+                step=best.step, split=best.split,
+            )  # fmt: skip
+
+    def _nothing_read(self, layers: list[At]) -> Iterator[Finding]:
+        best = max(layers, key=lambda at: at["class_accuracy_low"])
+        if best["class_accuracy_low"] <= best["class_accuracy_floor"]:
+            yield self.finding(
+                "RC002", Outcome.TIP,
+                f"From none of {len(layers)} layers can the classes of the other task be read surely better than by always "
+                f"saying the commonest, {best['class_accuracy_floor']:.1%}: at best {best['class_accuracy']:.1%}, "
+                f"at {best.layer} (n = {best['n']:.0f})",
+                do="check the labels of the data for transfer; take more of them, or do not go by their probe",
+                best_layer=best.layer, accuracy=best["class_accuracy"], low=best["class_accuracy_low"],
+                limit=best["class_accuracy_floor"], of=len(layers), n=int(best["n"]), step=best.step, split=best.split,
+            )  # fmt: skip
 
 
-def _surely(at: At) -> float:
-    return at["r2"] - Z * at["r2_se"]
+def _standardised(rows: ProbeRows, fold: Fold) -> tuple[Tensor, Tensor]:
+    """Features of the rows that a fold fits and of those that it predicts, in the type that they came in."""
+    return fold.basis.rows.to(rows.features), fold.basis.standardised(rows.features[fold.test]).to(rows.features)
 
 
-def _decoded(found: Rebuilt, note: str) -> dict[str, Quantity]:
-    if math.isnan(found.r2):
-        raise NotApplicable("the inputs are all the same")
-    hidden = {"chart": "none"}
-    numbers: dict[str, tuple[float, str, dict[str, Any]]] = {
-        "r2": (found.r2, "share of the inputs' variance that can be rebuilt", {"headline": 1, "valid_max": 1.0}),
-        "r2_se": (found.standard_error, "standard error of the share that can be rebuilt", {}),
-        "error": (found.error, "mean squared error of rebuilt inputs", {"valid_min": 0.0}),
-        "error_floor": (found.floor, "mean squared error of the mean input", {}),
-        "fitted_r2": (found.fitted_r2, "share that is rebuilt of the examples that the decoder was fitted to", hidden),
-        "degrees": (found.degrees, "effective degrees of freedom of the decoder", hidden),
-        "strength": (found.strength, "ridge strength of the decoder over the number of examples", hidden),
-    }
-    measured = {
-        name: quantity(value, units="1", long_name=what, note=note, **shown)
-        for name, (value, what, shown) in numbers.items()
-        if math.isfinite(value)
-    }
-    measured["uninformative"] = quantity(
-        int(not found.r2 > Z * found.standard_error), units="1", chart="none", flag_values=[0, 1],
-        flag_meanings="informative uninformative", long_name="the mean input may be as good as the decoder",
-    )  # fmt: skip
-    return measured
+def _flag(raised: bool, meanings: str, what: str) -> Quantity:
+    return quantity(int(raised), units="1", long_name=what, chart="none", flag_values=[0, 1], flag_meanings=meanings)
 
 
 def _classes(rows: ProbeRows, note: str) -> dict[str, Quantity]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+from stratoscope.numerics.linear_probe import Reconstruction, Sought, summed_up
+from stratoscope.numerics.ridge import inverse_deviation
 
 NARROWEST = 16
 """Channels that a hidden map of the convolution decoder has at least."""
@@ -56,8 +59,12 @@ class Trained:
 
     @property
     def fall(self) -> float:
-        """By which share of itself the error on the fitted examples fell in the last epoch; negative where it rose."""
-        before, after = self.curve[-2:]
+        """By which share of itself the error on the fitted examples fell in the later half of the epochs.
+
+        That is what doubling the epochs has brought; negative where the error rose. Falls in a single epoch are small
+        where epochs have few steps, however far the end is.
+        """
+        before, after = self.curve[(len(self.curve) - 1) // 2], self.curve[-1]
         return 1 - after / before if before > 0 else 0.0
 
 
@@ -145,6 +152,60 @@ def convolution_decoder(
         return x.flatten(1)
 
     return _train(decoded, weights, maps, targets.flatten(1), new, budget, generator)
+
+
+def trained_reconstruction(
+    decode: Callable[[Tensor, Tensor, Tensor], Trained],
+    features: Sequence[tuple[Tensor, Tensor]],
+    tested: Sequence[Int[Tensor, " m"]],
+    sought: Sequence[Sought],
+    group: Int[Tensor, " n"],
+    *,
+    shape: tuple[int, ...] | None = None,
+    numbers: int | None = None,
+) -> Reconstruction:
+    """How much of the inputs a trained decoder rebuilds on examples that it was not fitted to.
+
+    Args:
+        decode: trains on features and targets, and predicts those of further features.
+        features: of the rows that each fold fits, and of those that it predicts.
+        tested: the rows that each fold predicts.
+        sought: the targets of the same folds.
+        group: which rows belong together, counted from 0; one example for the standard error.
+        shape: of a target, where it is not a row of numbers.
+        numbers: how many numbers the targets stand for, where they are a projection.
+
+    Raises:
+        ValueError: as `decode` does.
+    """
+    missed, fitted, falls = [], [], []
+    for (train, new), targets in zip(features, sought, strict=True):
+        known = targets.train.centred
+        found = decode(train, known if shape is None else known.unflatten(1, shape), new)
+        rest = targets.test - found.predicted.to(targets.test)
+        missed.append(torch.linalg.vector_norm(rest, dim=1).double().square())
+        fitted.append(found.curve[-1] * known.numel())
+        falls.append(found.fall)
+    return replace(summed_up(tested, sought, missed, fitted, group, numbers=numbers), fall=max(falls))
+
+
+def standardised_maps(
+    maps: Float[Tensor, "n C h w"], new: Float[Tensor, "m C h w"], *, divide: bool = True
+) -> tuple[Float[Tensor, "n C h w"], Float[Tensor, "m C h w"]]:
+    """Feature maps less the mean of each channel, and over its deviation over the fitted examples and positions.
+
+    Args:
+        maps: of the fitted examples.
+        new: of the examples to predict, standardised by those fitted.
+        divide: by the deviation; else channels keep their scales. Constant channels count for nothing either way.
+
+    >>> one, other = standardised_maps(torch.tensor([-2.0, 2.0]).reshape(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+    >>> other.flatten().tolist()
+    [0.5, 0.5]
+    """
+    mean = maps.mean((0, 2, 3), keepdim=True)
+    scale = inverse_deviation(maps.movedim(1, -1).flatten(0, 2), maps.dtype, divide)[:, None, None]
+    return (maps - mean) * scale, (new - mean) * scale
 
 
 def times_doubled(small: Sequence[int], large: Sequence[int]) -> int:

@@ -89,8 +89,8 @@ class Reconstruction:
         strength: `lam / n` that generalised cross-validation chose; the geometric mean over the folds. NaN where no
             ridge regression predicts.
         degrees: its effective degrees of freedom, mean over the folds.
-        fall: by which share of itself the error on the fitted examples fell in the last epoch; the largest of the folds.
-            NaN where nothing is trained by gradients.
+        fall: by which share of itself the error on the fitted examples fell in the later half of the epochs; the largest of
+            the folds. NaN where nothing is trained by gradients.
     """
 
     r2: float

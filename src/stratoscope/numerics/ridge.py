@@ -73,10 +73,8 @@ class Basis:
         n, units = features.shape
         quick = MANY <= n < units and features.dtype != torch.float64
         given = features.to(torch.float32 if quick else torch.float64)
-        mean = given.mean(0)
-        x = given - mean
-        scale = _scale(x, given, features.dtype, standardise)
-        x *= scale
+        mean, scale = given.mean(0), inverse_deviation(given, features.dtype, standardise)
+        x = (given - mean) * scale
         squares, axes = torch.linalg.eigh(lower_gram([x if units <= n else x.mT]))
         kept = squares > (QUICK_AXES if quick else max(n, units) * 2**-52) * squares[-1]
         kept[: max(0, len(squares) - n + 1)] = False  # centred rows have one direction less than there are rows
@@ -271,9 +269,16 @@ def _check(features: Tensor) -> None:
         raise ValueError(f"Features must be finite; {bad} of {features.numel()} are NaN or infinite.")
 
 
-def _scale(centred: Tensor, given: Tensor, stored: torch.dtype, standardise: bool) -> Tensor:
-    deviation = centred.square().mean(0).sqrt()
+def inverse_deviation(features: Float[Tensor, "n D"], stored: torch.dtype, divide: bool = True) -> Float[Tensor, " D"]:
+    """What each unit is multiplied by to be of unit variance; 0 for units that are constant up to rounding.
+
+    Args:
+        features: one example a row.
+        stored: the type in which the network gave them, whose rounding counts.
+        divide: if not, 1 for every unit that is not constant.
+    """
+    deviation = (features - features.mean(0)).square().mean(0).sqrt()
     rounding = torch.finfo(stored if stored == torch.float64 else torch.float32).eps
-    constant = deviation <= CONSTANT * rounding * given.abs().amax(0)
-    inverse = 1 / deviation.where(~constant, 1.0) if standardise else torch.ones_like(deviation)
+    constant = deviation <= CONSTANT * rounding * features.abs().amax(0)
+    inverse = 1 / deviation.where(~constant, 1.0) if divide else torch.ones_like(deviation)
     return inverse.masked_fill(constant, 0.0)
