@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ from stratoscope.network.stores import SafetensorsFile
 from stratoscope.network.weights import ModuleWeights, StateDict, WeightSource
 
 Savable = nn.Module | Mapping[str, Tensor] | WeightSource
+_CHUNK = 1 << 22
 _NOT_STORED = (torch.complex128, torch.complex32)
 
 
@@ -49,8 +52,45 @@ def save_snapshot(weights: Savable, path: str | Path) -> dict[str, str]:
             aliases[name] = info.same_as
         else:
             kept[name] = _own_memory(source.load(name))
-    _write(kept, aliases, Path(path))
+    _write_whole(lambda file: save_file(_apart(kept), str(file), metadata=aliases or None), Path(path))
     return left
+
+
+def copy_snapshot(source: str | Path, path: str | Path, about: Mapping[str, str]) -> None:
+    """Copy a safetensors file and say something about it in its metadata, beside what they say already.
+
+    The tensors go from file to file, so this takes no memory. The new file is there whole or not at all.
+
+    Args:
+        source: the file to copy.
+        path: the file to write; an older one is replaced.
+        about: what to add to the metadata.
+
+    Raises:
+        OpenError: if the one cannot be read, or the other not written.
+    """
+
+    def write(unfinished: Path) -> None:
+        with Path(source).open("rb") as old, unfinished.open("wb") as new:
+            header = json.loads(old.read(int.from_bytes(old.read(8), "little")))
+            header["__metadata__"] = {**header.get("__metadata__", {}), **about}
+            text = json.dumps(header, separators=(",", ":")).encode()
+            text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+            new.write(len(text).to_bytes(8, "little") + text)
+            shutil.copyfileobj(old, new, _CHUNK)
+
+    _write_whole(write, Path(path))
+
+
+def about_snapshot(path: str | Path) -> dict[str, str]:
+    """What the metadata of a safetensors file say beside the names of tied tensors.
+
+    Raises:
+        OpenError: if there is no such file, or it is damaged.
+    """
+    source = open_snapshot(path)
+    assert isinstance(source, SafetensorsFile)
+    return {key: text for key, text in source.metadata.items() if key not in source.describe()}
 
 
 def open_snapshot(path: str | Path) -> WeightSource:
@@ -104,11 +144,12 @@ def _own_memory(tensor: Tensor) -> Tensor:
     return tensor if alone else tensor.clone()
 
 
-def _write(kept: dict[str, Tensor], aliases: dict[str, str], path: Path) -> None:
+def _write_whole(write: Callable[[Path], None], path: Path) -> None:
+    """Write a file that is there whole or not at all, also after a loss of power."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(_apart(kept), str(unfinished), metadata=aliases or None)
+        write(unfinished)
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         as_umask_says(unfinished)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from stratoscope.diagnoses.registry import available as diagnoses
@@ -36,8 +36,16 @@ ORDER = [
 ]
 
 
+Judging = Callable[["Judge", "Group"], Iterable[Finding]]
+"""How one is asked what it says of its group."""
+
+
 def judge(
-    record: Record, judges: Iterable[Judge], settings: Settings | None = None, said: Iterable[Finding] = ()
+    record: Record,
+    judges: Iterable[Judge],
+    settings: Settings | None = None,
+    said: Iterable[Finding] = (),
+    how: Judging | None = None,
 ) -> list[Finding]:
     """What instruments and diagnoses say of saved numbers, the most pressing first.
 
@@ -49,10 +57,11 @@ def judge(
         judges: the instruments and diagnoses whose groups it may hold.
         settings: what is muted.
         said: what diagnoses that derived nothing say of that.
+        how: how one is asked; `judgement` by default.
     """
     groups = {group_of(one, label): one for one, label in labels_of(judges).items()}
     there = {name: (one, record[name]) for name, one in groups.items() if name in record}
-    return _judge(record, there, settings or Settings(), said)
+    return _judge(record, there, settings or Settings(), said, how or judgement)
 
 
 def rejudge(record: Record, settings: Settings) -> list[Finding]:
@@ -84,7 +93,7 @@ def rejudged(record: Record, settings: Settings) -> Record:
     again = Record.from_writer(scratch)
     anew = {one.group: again.get(one.group) for one in derived}
     groups |= {one.group: (one.diagnosis, again[one.group]) for one in derived if one.group in again}
-    return record.with_findings(_judge(record, groups, settings, said_of(record, derived)), anew)
+    return record.with_findings(_judge(record, groups, settings, said_of(record, derived), judgement), anew)
 
 
 def silenced(findings: Iterable[Finding], settings: Settings) -> list[Finding]:
@@ -114,7 +123,11 @@ def said_of(record: Record, derived: Iterable[Derived]) -> list[Finding]:
 
 
 def _judge(
-    record: Record, groups: Mapping[str, tuple[Judge, Group]], settings: Settings, said: Iterable[Finding]
+    record: Record,
+    groups: Mapping[str, tuple[Judge, Group]],
+    settings: Settings,
+    said: Iterable[Finding],
+    how: Judging,
 ) -> list[Finding]:
     before = [f for f in record.findings if f.instrument.partition(":")[0] not in diagnoses()]
     found = [f for f in before if f.outcome is Outcome.FAILED and JUDGEMENT not in f.says]
@@ -124,7 +137,7 @@ def _judge(
     }.values()
     found += said
     for name, (one, group) in groups.items():
-        found += (dataclasses.replace(f, instrument=name) for f in _of(one, group))
+        found += (dataclasses.replace(f, instrument=name) for f in how(one, group))
     if record.meta.get("watched"):
         found = [_of_a_beginning(f) for f in found]
     return silenced(found, settings)
@@ -150,7 +163,8 @@ def _known(cls: type[Judge], values: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in values.items() if name in settings}
 
 
-def _of(one: Judge, group: Group) -> Iterator[Finding]:
+def judgement(one: Judge, group: Group) -> Iterator[Finding]:
+    """What an instrument or diagnosis says of its group; that its judgement failed, if it does."""
     try:
         yield from list(one.judge(group))
     except StratoscopeError as error:
