@@ -65,6 +65,15 @@ export interface Finding {
   split: string | null;
 }
 
+/** Findings that say the same of several places; `items` are ids of findings, the worst first. */
+export interface Saying {
+  code: string;
+  outcome: string;
+  means: string;
+  others: string;
+  items: string[];
+}
+
 export interface Axis {
   title: string;
   units: string;
@@ -130,6 +139,7 @@ export interface Index {
   edges: [string, string, string][];
   groups: Group[];
   findings: Finding[];
+  said: Saying[];
   verdict: string;
   charts: Head[];
   table: { columns: Column[]; shown: string[]; rows: Row[]; coverage: string };
@@ -142,7 +152,15 @@ export type Mark =
   | { mark: "path"; series: number; x: Grid; y: Grid; along: Grid }
   | { mark: "span"; series: number; y: Grid; low: Grid; high: Grid }
   | { mark: "rule"; name: string; value: number | null; upright: boolean }
-  | { mark: "cells"; values: Grid; meanings: string[] }
+  | {
+      mark: "cells";
+      values: Grid;
+      meanings: string[];
+      strips: string[];
+      told_by: string[][];
+      letters: string[];
+      shades: [string, string][];
+    }
   | { mark: "boxes"; quantiles: Grid; counts: Grid; density: Grid; edges: Grid }
   | { mark: "number"; name: string; value: number | null; low: number | null; high: number | null };
 

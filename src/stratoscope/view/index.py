@@ -10,6 +10,7 @@ import numpy as np
 
 from stratoscope.charts.build import charts_of
 from stratoscope.charts.variable import Variable, variables_of
+from stratoscope.report.codes import meanings
 from stratoscope.report.headline import headline
 from stratoscope.report.prose import prose, source_link
 from stratoscope.report.rows import plain_column, plain_row
@@ -18,6 +19,7 @@ from stratoscope.report.table import table_of
 
 if TYPE_CHECKING:
     from stratoscope.charts.values import Chart
+    from stratoscope.findings import Finding
     from stratoscope.record.record import Record
 
 T = TypeVar("T")
@@ -92,7 +94,7 @@ class Contents:
                 {"id": f"f{number}", **asdict(finding), "source_html": str(source_link(finding.source))}
                 for number, finding in enumerate(findings)
             ],
-            "sayings": len(sayings(findings)),
+            "said": _said(findings),
             "verdict": verdict(findings),
             "charts": [_head(chart) for chart in self._charts().values()],
             "table": self._table(),
@@ -122,6 +124,22 @@ class Contents:
             "rows": [plain_row(table, row) for row in table.rows],
             "coverage": coverage_sentence(table.rows),
         }
+
+
+def _said(findings: list[Finding]) -> list[dict[str, Any]]:
+    """What is said of several places once: the places of its findings in their list, the worst first."""
+    place = {id(finding): f"f{number}" for number, finding in enumerate(findings)}
+    explained = meanings()
+    return [
+        {
+            "code": saying.code,
+            "outcome": saying.outcome.value,
+            "means": explained.get(saying.code, ""),
+            "others": saying.others,
+            "items": [place[id(saying.worst)], *(place[id(f)] for f in saying.items if f is not saying.worst)],
+        }
+        for saying in sayings(findings)
+    ]
 
 
 def tagged(chart: Chart) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import { chart as load } from "../store";
 import type { Head, Index } from "../types";
 import { drawer, type Readout } from "./index";
 import { copyLink, copyPython, saveCsv, saveJson, savePng, saveSvg } from "./exports";
-import type { Part } from "./parts";
+import { isDark } from "../colours";
+import { colourOf, type Part } from "./parts";
 
 export function Card({ head, open, large }: { head: Head; open: Index[]; large?: boolean }) {
   const home = useRef<HTMLElement>(null);
@@ -89,6 +90,7 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
         )}
       </div>
       <div class="readout" aria-live="off">
+        {!read && parts && <Legend parts={parts} most={large ? 40 : 8} />}
         {read ? (
           <>
             <b>{read.head}</b>
@@ -104,5 +106,26 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
         )}
       </div>
     </article>
+  );
+}
+
+/** What the colours mean: series of one run, or runs. */
+function Legend({ parts, most }: { parts: Part[]; most: number }) {
+  const { chart } = parts[0] as Part;
+  const coloured = chart.marks.some((mark) => ["line", "dots", "band"].includes(mark.mark));
+  const names = parts.length > 1 ? parts.map((part) => part.name) : chart.series;
+  if (!coloured || names.length < 2) return null;
+  void shown.value.theme;
+  const dark = isDark();
+  const colour = (place: number): string => colourOf(parts.length > 1 ? (parts[place] as Part) : (parts[0] as Part), place, parts.length, dark);
+  return (
+    <>
+      {names.slice(0, most).map((name, place) => (
+        <span key={`${place} ${name}`}>
+          <i style={{ background: colour(place) }} /> {name}
+        </span>
+      ))}
+      {names.length > most && <span>and {names.length - most} more</span>}
+    </>
   );
 }

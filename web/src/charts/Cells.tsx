@@ -11,6 +11,9 @@ const LEFT = 110;
 const BOTTOM = 34;
 const LEGEND = 22;
 
+/** Categories need more room for their legend than a ramp. */
+const legendOf = (cells: { meanings: string[]; strips: string[] } | undefined): number => (cells?.strips.length ? 4 * LEGEND : LEGEND);
+
 export function Cells({ parts, size, log, readout }: View) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const line = useRef<HTMLDivElement>(null);
@@ -19,9 +22,11 @@ export function Cells({ parts, size, log, readout }: View) {
   const cells = marksOf(chart, "cells")[0];
   const [rows, columns] = (cells?.values.shape ?? [0, 0]) as [number, number];
   const width = Math.max(size.width - LEFT - 8, 40);
-  const height = Math.max(size.height - BOTTOM - LEGEND, 40);
+  const height = Math.max(size.height - BOTTOM - legendOf(cells), 40);
   const steps = chart.x.title === "step" ? chart.x.labels.map(stepOf) : null;
   const names = chart.y.labels;
+  // a category of the vertical axis may be divided into strips
+  const each = Math.max(cells?.strips.length ?? 0, 1);
 
   useEffect(() => {
     if (!cells || !canvas.current) return;
@@ -41,8 +46,8 @@ export function Cells({ parts, size, log, readout }: View) {
       const box = mark.current as HTMLDivElement;
       box.hidden = at < 0;
       if (at >= 0) {
-        box.style.transform = `translateY(${(at * height) / rows}px)`;
-        box.style.height = `${Math.max(height / rows, 2)}px`;
+        box.style.transform = `translateY(${(at * each * height) / rows}px)`;
+        box.style.height = `${Math.max((each * height) / rows, 2)}px`;
       }
     });
     return () => {
@@ -61,10 +66,18 @@ export function Cells({ parts, size, log, readout }: View) {
     const at = place(event);
     if (!at || !cells) return leave();
     const [row, column] = at;
-    const value = cells.values.data[row * columns + column] as number;
-    point({ layer: names[row] ?? null, ...(steps ? { step: steps[column] ?? null } : {}) });
-    const text = cells.meanings.length && Number.isFinite(value) ? (cells.meanings[value] ?? "") : Number.isNaN(value) ? "not measured" : number(value);
-    readout({ head: `${chart.x.title} ${chart.x.labels[column] ?? ""}`, rows: [[names[row] ?? "", text, "currentColor"]] });
+    const name = names[Math.floor(row / each)] ?? "";
+    point({ layer: name, ...(steps ? { step: steps[column] ?? null } : {}) });
+    const said = (place: number): string => {
+      const value = cells.values.data[place * columns + column] as number;
+      if (Number.isNaN(value)) return cells.strips.length ? "says nothing" : "not measured";
+      return cells.meanings.length ? (cells.meanings[value] ?? "") : number(value);
+    };
+    const begin = row - (row % each);
+    const told: [string, string, string][] = cells.strips.length
+      ? cells.strips.map((strip, i) => [`${name} ${strip}`, said(begin + i), "currentColor"])
+      : [[name, said(row), "currentColor"]];
+    readout({ head: `${chart.x.title} ${chart.x.labels[column] ?? ""}`, rows: told });
   };
   const leave = (): void => {
     point({ layer: null, step: null });
@@ -72,7 +85,7 @@ export function Cells({ parts, size, log, readout }: View) {
   };
   const click = (event: MouseEvent): void => {
     const at = place(event);
-    if (at) show({ layer: names[at[0]] ?? null, ...(steps ? { step: steps[at[1]] ?? null } : {}) });
+    if (at) show({ layer: names[Math.floor(at[0] / each)] ?? null, ...(steps ? { step: steps[at[1]] ?? null } : {}) });
   };
   return (
     <div class="cells" onPointerMove={move} onPointerLeave={leave} onClick={click}>
@@ -104,7 +117,7 @@ function draw(canvas: HTMLCanvasElement, size: { width: number; height: number }
   const pen = canvas.getContext("2d") as CanvasRenderingContext2D;
   pen.scale(sharp, sharp);
   const width = size.width - LEFT - 8;
-  const height = size.height - BOTTOM - LEGEND;
+  const height = size.height - BOTTOM - legendOf(cells);
   const paint = painter(cells, chart, log);
   const small = document.createElement("canvas");
   small.width = columns;
@@ -118,9 +131,16 @@ function draw(canvas: HTMLCanvasElement, size: { width: number; height: number }
   pen.fillStyle = token("quiet");
   pen.font = "12px system-ui";
   pen.textBaseline = "middle";
-  const each = Math.max(1, Math.ceil((15 * rows) / height));
+  const names = chart.y.labels;
+  const each = Math.max(1, Math.ceil((15 * names.length) / height));
   pen.textAlign = "right";
-  for (let row = 0; row < rows; row += each) pen.fillText(fitted(pen, chart.y.labels[row] ?? "", LEFT - 8), LEFT - 6, ((row + 0.5) * height) / rows);
+  for (let row = 0; row < names.length; row += each) pen.fillText(fitted(pen, names[row] ?? "", LEFT - 8), LEFT - 6, ((row + 0.5) * height) / names.length);
+  if (cells.strips.length) {
+    // a line between layers, so that their strips are not taken for one another
+    pen.fillStyle = token("ground");
+    for (let row = 1; row < names.length; row++) pen.fillRect(LEFT, Math.round((row * height) / names.length) - 1, width, 2);
+    pen.fillStyle = token("quiet");
+  }
   pen.textAlign = "center";
   const across = Math.max(1, Math.ceil((56 * columns) / width));
   for (let column = 0; column < columns; column += across) pen.fillText(fitted(pen, chart.x.labels[column] ?? "", 54), LEFT + ((column + 0.5) * width) / columns, height + 12);
@@ -146,12 +166,16 @@ function painter(cells: Grid, chart: Part["chart"], log: boolean): Paint {
   if (cells.meanings.length) {
     const seen = new Set(cells.values.data);
     const dark = isDark();
-    const colours = cells.meanings.map((_, place) => seriesColour(place, cells.meanings.length, cells.meanings.length > 8, dark));
+    const colours = cells.meanings.map(
+      (_, place) => cells.shades[place]?.[dark ? 1 : 0] ?? seriesColour(place, cells.meanings.length, cells.meanings.length > 8, dark),
+    );
     const parsed = colours.map(rgb);
     return {
       colour: (value) => (Number.isFinite(value) ? [...(parsed[value] ?? [128, 128, 128]), 255] as [number, number, number, number] : [0, 0, 0, 0]),
       low: 0, high: 0, log: false,
-      meanings: cells.meanings.map((name, place) => ({ name, colour: colours[place] as string })).filter((_, place) => seen.has(place)),
+      meanings: cells.meanings
+        .map((name, place) => ({ name: cells.told_by[place]?.length === 1 ? `${cells.told_by[place]?.[0]}: ${name}` : name, colour: colours[place] as string }))
+        .filter((_, place) => seen.has(place)),
     }; // prettier-ignore
   }
   let low = Infinity;
@@ -186,9 +210,13 @@ function legend(pen: CanvasRenderingContext2D, paint: Paint, chart: Part["chart"
   pen.textAlign = "left";
   if (paint.meanings.length) {
     let x = LEFT;
+    let y = top + BOTTOM;
     for (const { name, colour } of paint.meanings) {
       const wide = 18 + pen.measureText(name).width + 14;
-      if (x + wide > size.width) break;
+      if (x + wide > size.width && x > LEFT) {
+        x = LEFT;
+        y += 17;
+      }
       pen.fillStyle = colour;
       pen.fillRect(x, y, 12, 12);
       pen.fillStyle = token("quiet");

@@ -26,9 +26,10 @@ export interface Drawer {
   overlays: boolean;
 }
 
-export function drawer(chart: { marks: string[] | { mark: string }[]; x: { scale: string } }): Drawer {
+export function drawer(chart: { marks: string[] | { mark: string }[]; x: { scale: string }; kind?: string }): Drawer {
   const marks = chart.marks.map((mark) => (typeof mark === "string" ? mark : mark.mark));
   const only = (...known: string[]): boolean => marks.every((mark) => known.includes(mark));
+  if (chart.kind === "timeline") return { view: Cells, height: 480, overlays: false };
   if (marks.includes("cells")) return { view: Cells, height: 260, overlays: false };
   if (only("number")) return { view: Numbers, height: 84, overlays: true };
   if (chart.x.scale !== "category" && only("line", "band", "rule")) return { view: Lines, height: 240, overlays: true };

@@ -2,7 +2,7 @@
 import { number } from "../format";
 import { point, show, shown } from "../state";
 import { first } from "../store";
-import type { Finding } from "../types";
+import type { Finding, Saying } from "../types";
 
 const SPOKEN = ["issue", "failed", "tip"];
 const SIGN: Record<string, string> = { issue: "✗", failed: "✗", tip: "!", passed: "✓" };
@@ -12,10 +12,10 @@ export function Findings() {
   if (!index) return null;
   const layer = shown.value.layer;
   const words = shown.value.search.toLowerCase();
-  const fits = (finding: Finding): boolean =>
-    (!layer || finding.layer === null || finding.layer === layer || layer.startsWith(`${finding.layer}.`) || finding.layer.startsWith(`${layer}.`)) &&
-    `${finding.code} ${finding.says} ${finding.layer ?? ""} ${finding.instrument}`.toLowerCase().includes(words);
-  const spoken = index.findings.filter((finding) => SPOKEN.includes(finding.outcome) && fits(finding));
+  const byId = new Map(index.findings.map((finding) => [finding.id, finding]));
+  const of = (saying: Saying): Finding[] => saying.items.flatMap((id) => byId.get(id) ?? []).filter((finding) => concerns(finding, layer));
+  const fits = (saying: Saying): boolean => of(saying).some((finding) => `${finding.code} ${finding.says} ${finding.layer ?? ""} ${finding.instrument}`.toLowerCase().includes(words));
+  const spoken = index.said.filter(fits);
   const quiet = index.findings.filter((finding) => !SPOKEN.includes(finding.outcome));
   return (
     <section class="findings" aria-label="Findings">
@@ -24,30 +24,8 @@ export function Findings() {
       </h2>
       {!spoken.length && <p class="quiet">{layer ? `Nothing is said of ${layer}.` : "Nothing asks for your attention."}</p>}
       <ul>
-        {spoken.map((finding) => (
-          <li key={finding.id} class={finding.outcome} id={finding.id} onPointerEnter={() => point({ layer: finding.layer })} onPointerLeave={() => point({ layer: null })}>
-            <details>
-              <summary>
-                <b aria-label={finding.outcome}>{SIGN[finding.outcome]}</b> <code>{finding.code}</code> {finding.says}
-              </summary>
-              {finding.do && <p>What to do: {finding.do}.</p>}
-              <dl>
-                {Object.entries(finding.evidence).map(([name, value]) => (
-                  <div key={name}>
-                    <dt>{name.replaceAll("_", " ")}</dt>
-                    <dd>{number(value)}</dd>
-                  </div>
-                ))}
-              </dl>
-              <p class="quiet">
-                {finding.instrument}
-                {finding.step !== null && `, step ${number(finding.step)}`}
-                {finding.split && `, ${finding.split}`}. <span dangerouslySetInnerHTML={{ __html: finding.source_html }} />
-              </p>
-              {finding.layer && <button onClick={() => show({ layer: finding.layer, ...(finding.step === null ? {} : { step: finding.step }) })}>Show {finding.layer}</button>}
-              <button onClick={() => show({ instrument: finding.instrument })}>Show the charts of {finding.instrument}</button>
-            </details>
-          </li>
+        {spoken.map((saying) => (
+          <Entry key={saying.items[0]} saying={saying} findings={of(saying)} alone={layer !== null} />
         ))}
       </ul>
       {quiet.length > 0 && (
@@ -63,5 +41,41 @@ export function Findings() {
         </details>
       )}
     </section>
+  );
+}
+
+/** Whether a finding speaks of a layer, of a part of it, of what it is part of, or of the whole network. */
+const concerns = (finding: Finding, layer: string | null): boolean =>
+  layer === null || finding.layer === null || finding.layer === layer || layer.startsWith(`${finding.layer}.`) || finding.layer.startsWith(`${layer}.`);
+
+function Entry({ saying, findings, alone }: { saying: Saying; findings: Finding[]; alone: boolean }) {
+  const worst = findings[0] as Finding;
+  return (
+    <li class={saying.outcome} id={worst.id} onPointerEnter={() => point({ layer: worst.layer })} onPointerLeave={() => point({ layer: null })}>
+      <details>
+        <summary>
+          <b aria-label={saying.outcome}>{SIGN[saying.outcome]}</b> <code title={saying.means}>{saying.code}</code> {worst.says}
+          {!alone && saying.others && <small> ({saying.others})</small>}
+        </summary>
+        {worst.do && <p>What to do: {worst.do}.</p>}
+        <dl>
+          {Object.entries(worst.evidence).map(([name, value]) => (
+            <div key={name}>
+              <dt>{name.replaceAll("_", " ")}</dt>
+              <dd>{number(value)}</dd>
+            </div>
+          ))}
+        </dl>
+        <p class="quiet">
+          {worst.instrument}
+          {worst.step !== null && `, step ${number(worst.step)}`}
+          {worst.split && `, ${worst.split}`}. <span dangerouslySetInnerHTML={{ __html: worst.source_html }} />
+        </p>
+        {[...new Set(findings.flatMap((finding) => finding.layer ?? []))].map((layer) => (
+          <button key={layer} onClick={() => show({ layer, ...(worst.step === null ? {} : { step: worst.step }) })}>Show {layer}</button>
+        ))}
+        <button onClick={() => show({ instrument: worst.instrument.split(":")[0] ?? null })}>Charts of {worst.instrument}</button>
+      </details>
+    </li>
   );
 }

@@ -1,5 +1,5 @@
 // The layers as a table that can be walked by keys; the same layer is marked wherever it is shown.
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { number } from "../format";
 import { cursorLayer, point, show, shown } from "../state";
 import { first, open } from "../store";
@@ -13,12 +13,23 @@ export function Layers() {
   const [top, setTop] = useState(0);
   const [sort, setSort] = useState<{ key: string; down: boolean } | null>(null);
   const body = useRef<HTMLDivElement>(null);
+  const rowsNow = useRef<Row[]>([]);
+  const layer = shown.value.layer;
+  useEffect(() => {
+    // chosen elsewhere: bring it to where it can be seen
+    const at = rowsNow.current.findIndex((row) => row.name === layer || row.layer === layer);
+    const box = body.current;
+    if (at < 0 || !box) return;
+    if (at * ROW < box.scrollTop || (at + 2) * ROW > box.scrollTop + box.clientHeight) box.scrollTop = Math.max((at - 3) * ROW, 0);
+  }, [layer, index?.id]);
   if (!index) return null;
   const others = open.value.filter((one) => one.id !== index.id);
+  const pinned = shown.value.base === index.id;
   const columns = index.table.columns.filter((column) => index.table.shown.includes(column.key));
   const words = shown.value.search.toLowerCase();
   const matching = index.table.rows.filter((row) => row.name.toLowerCase().includes(words));
   const rows = order(matching.length ? matching : index.table.rows, sort);
+  rowsNow.current = rows;
   const begin = Math.max(0, Math.floor(top / ROW) - 6);
   const seen = rows.slice(begin, begin + Math.ceil(TALL / ROW) + 12);
   const chosen = shown.value.layer;
@@ -32,9 +43,6 @@ export function Layers() {
     const row = rows[at];
     if (!row) return;
     show({ layer: row.name }, true);
-    const box = body.current as HTMLDivElement;
-    if (at * ROW < box.scrollTop) box.scrollTop = at * ROW;
-    if ((at + 2) * ROW > box.scrollTop + box.clientHeight) box.scrollTop = (at + 2) * ROW - box.clientHeight;
   };
   return (
     <section class="layers" aria-label="Layers">
@@ -59,7 +67,7 @@ export function Layers() {
           <tbody>
             <tr class="spacer" style={{ height: `${begin * ROW}px` }} />
             {seen.map((row) => (
-              <LayerRow key={row.name} row={row} columns={columns.map((column) => column.key)} others={others} />
+              <LayerRow key={row.name} row={row} columns={columns.map((column) => column.key)} others={others} pinned={pinned} />
             ))}
             <tr class="spacer" style={{ height: `${Math.max(rows.length - begin - seen.length, 0) * ROW}px` }} />
           </tbody>
@@ -69,7 +77,15 @@ export function Layers() {
   );
 }
 
-function LayerRow({ row, columns, others }: { row: Row; columns: string[]; others: Index[] }) {
+/** With a pinned baseline the other runs show how far they are from it, else their own numbers. */
+function beside(value: unknown, own: unknown, pinned: boolean): string {
+  if (typeof value !== "number") return "";
+  if (!pinned || typeof own !== "number") return number(value);
+  const difference = value - own;
+  return difference > 0 ? `+${number(difference)}` : number(difference);
+}
+
+function LayerRow({ row, columns, others, pinned }: { row: Row; columns: string[]; others: Index[]; pinned: boolean }) {
   const is = shown.value.layer === row.name || shown.value.layer === row.layer;
   const hot = cursorLayer.value === row.name || cursorLayer.value === row.layer;
   return (
@@ -80,7 +96,7 @@ function LayerRow({ row, columns, others }: { row: Row; columns: string[]; other
         return (
           <td key={key} title={typeof row[`${key}_reason`] === "string" ? (row[`${key}_reason`] as string) : undefined}>
             {key in row ? number(row[key] ?? NaN) : ""}
-            {there.map((value, i) => typeof value === "number" && <small key={i}> {number(value)}</small>)}
+            {there.map((value, i) => typeof value === "number" && <small key={i}> {beside(value, row[key], pinned)}</small>)}
           </td>
         );
       })}
