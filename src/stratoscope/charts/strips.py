@@ -69,7 +69,7 @@ class Strips:
         families: all theories that know a phase, whether they say something here or not.
         codes: layers x theories x steps: a place in `phases`, or NaN.
         turns: layers x theories x 3: turn, and the ends of its interval.
-        answers: layers x theories: what there is to say of a second phase.
+        answers: layers x theories: what there is to say of a second phase; empty where a theory did not look.
         reasons: layers x theories: why.
         silent: how many layers were looked at, and no theory names a phase of them.
     """
@@ -93,7 +93,7 @@ class Strips:
         return tuple(self.steps[place] for place in kept)
 
     def rows(self, columns: int | None = None) -> Iterator[Strip]:
-        """What each theory says of each layer, layer by layer.
+        """What each theory says of each layer that it looked at, layer by layer.
 
         Args:
             columns: room for signs; by default one for each step.
@@ -101,6 +101,8 @@ class Strips:
         kept = kept_evenly(len(self.steps), max(columns or len(self.steps), 1))
         for row, layer in enumerate(self.layers):
             for column, theory in enumerate(self.theories):
+                if not self.answers[row][column]:
+                    continue
                 codes, (turn, low, high) = self.codes[row, column], self.turns[row, column]
                 letters = "".join(NOTHING if np.isnan(code) else self.letters[int(code)] for code in codes[kept])
                 yield Strip(

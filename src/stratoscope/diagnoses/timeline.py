@@ -185,8 +185,8 @@ def _quantities(
     shape = (len(layers), len(names))
     phase, turns = np.full((len(steps), *shape), np.nan), np.full((3, *shape), np.nan)
     p_value, points = np.full(shape, np.nan), np.zeros(shape, np.int64)
-    answer, reason = np.full(shape, int(Answer.SILENT)), np.zeros(shape, np.int64)
-    reasons = {"not measured here": 0}
+    answer, reason = np.full(shape, np.nan), np.full(shape, np.nan)
+    reasons: dict[str, int] = {}
     for where in np.ndindex(shape):
         one = told[names[where[1]]].get(layers[where[0]])
         if one is None:

@@ -247,12 +247,11 @@ def _saying(
     def read(name: str) -> float:
         return float(last[name].sel(layer=layer, theory=theory)) if name in last else float("nan")
 
-    reason = int(read("reason"))
-    if reason <= 0:
+    if np.isnan(read("answer")):
         return None
     reasons = last["reason"].attrs["flag_meanings"]
     turn = Turn(read("turn"), read("turn_low"), read("turn_high"))
     return Saying(
-        theory, Answer(int(read("answer"))), turn, read("turn_p"), int(read("points")), str(reasons[reason]),
+        theory, Answer(int(read("answer"))), turn, read("turn_p"), int(read("points")), str(reasons[int(read("reason"))]),
         named.get((layer, theory), ()),
     )  # fmt: skip

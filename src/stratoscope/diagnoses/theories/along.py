@@ -80,8 +80,20 @@ def p_of(found: Phases, level: float, *, turned: bool) -> float:
     return max(kept, default=float("nan"))
 
 
-def why(seen: str, found: Phases) -> str:
-    """Why there is no second phase: what is seen, and what the test says."""
+def why(seen: str, found: Phases, least: str) -> str:
+    """Why there is no second phase: what is seen, and what the test says.
+
+    Args:
+        seen: what the curve does.
+        found: its phases.
+        least: how little does not count, in words.
+    """
+    if len(found.stretches) > 1:
+        return seen
+    if found.bends:
+        bends = ", ".join(f"{step_of(bend):,.0f}" for bend in found.bends)
+        but = "but not its direction" if found.directions[0] else f"but by less than {least} or within its noise"
+        return f"{seen} (its slope changes at step {bends}, {but})"
     said = found.reason.removeprefix("no second phase found: ")
     return f"{seen} ({said})" if said else seen
 

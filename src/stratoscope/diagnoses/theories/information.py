@@ -80,8 +80,39 @@ class Information(Theory):
         phases = _phases(places, about_input, about_labels)
         for place, phase in zip(kept, phases, strict=True):
             names[place] = phase.name
-        answer, reason, turn, p_value = _answer(places, phases, about_input, about_labels, asked.level)
+        answer, reason, turn, p_value = self._answer(places, phases, about_input, about_labels, asked.level)
         return Told(steps, tuple(names), answer, reason, turn, p_value)
+
+    def _answer(
+        self,
+        x: Float[np.ndarray, " points"],
+        phases: list[Phase],
+        about_input: Phases,
+        about_labels: Phases | None,
+        level: float,
+    ) -> tuple[Answer, str, Turn | None, float]:
+        """Whether compression follows fitting; where and why, or why not."""
+        falls = next((place for place, phase in enumerate(phases) if phase is COMPRESSION), None)
+        if falls is None:
+            seen = "it fits, and no fall follows" if FITTING in phases else "it is not shown to move"
+            return (
+                Answer.ONE_PHASE,
+                why(seen, about_input, f"{self.least:g} bits"),
+                None,
+                p_of(about_input, level, turned=False),
+            )
+        if FITTING not in phases[:falls]:
+            return Answer.ONLY_SECOND, "it falls without having been seen to fit before", None, float("nan")
+        stretch = stretch_at(about_input, x)
+        own = int(stretch[falls])
+        if any(phase is FITTING and before < own for phase, before in zip(phases, stretch, strict=True)):
+            reason = f"it falls by {-about_input.stretches[own].change:.2f} bits"
+            return Answer.TURNS, reason, turn_at(about_input, own - 1, x), p_of(about_input, level, turned=True)
+        # what it tells about the input fell already, and fitting was that of the labels
+        assert about_labels is not None
+        knot = int(stretch_at(about_labels, x[falls : falls + 1])[0]) - 1
+        reason = "it falls already when what it tells about the labels stops rising"
+        return Answer.TURNS, reason, turn_at(about_labels, knot, x), p_of(about_labels, level, turned=True)
 
 
 def _phases(x: Float[np.ndarray, " points"], about_input: Phases, about_labels: Phases | None) -> list[Phase]:
@@ -99,29 +130,3 @@ def _phases(x: Float[np.ndarray, " points"], about_input: Phases, about_labels: 
         else:
             found.append(COMPRESSION if move < 0 else FLAT)
     return found
-
-
-def _answer(
-    x: Float[np.ndarray, " points"],
-    phases: list[Phase],
-    about_input: Phases,
-    about_labels: Phases | None,
-    level: float,
-) -> tuple[Answer, str, Turn | None, float]:
-    """Whether compression follows fitting; where and why, or why not."""
-    falls = next((place for place, phase in enumerate(phases) if phase is COMPRESSION), None)
-    if falls is None:
-        seen = "it fits, and no fall follows" if FITTING in phases else "it is not shown to move"
-        return Answer.ONE_PHASE, why(seen, about_input), None, p_of(about_input, level, turned=False)
-    if FITTING not in phases[:falls]:
-        return Answer.ONLY_SECOND, "it falls without having been seen to fit before", None, float("nan")
-    stretch = stretch_at(about_input, x)
-    own = int(stretch[falls])
-    if any(phase is FITTING and before < own for phase, before in zip(phases, stretch, strict=True)):
-        reason = f"it falls by {-about_input.stretches[own].change:.2f} bits"
-        return Answer.TURNS, reason, turn_at(about_input, own - 1, x), p_of(about_input, level, turned=True)
-    # what it tells about the input fell already, and fitting was that of the labels
-    assert about_labels is not None
-    knot = int(stretch_at(about_labels, x[falls : falls + 1])[0]) - 1
-    reason = "it falls already when what it tells about the labels stops rising"
-    return Answer.TURNS, reason, turn_at(about_labels, knot, x), p_of(about_labels, level, turned=True)

@@ -75,21 +75,31 @@ class Reconstruction(Theory):
         found = asked.phases(places, error[kept] / (scale if scale > 0 else 1.0), self.least)
         for place, direction in zip(kept, found.direction_at(places), strict=True):
             names[place] = BY_DIRECTION[int(direction)].name
-        return _told(steps, tuple(names), found, places, asked.level)
+        return self._told(steps, tuple(names), found, places, asked.level)
 
-
-def _told(
-    steps: tuple[int, ...], names: tuple[str, ...], found: Phases, x: Float[np.ndarray, " points"], level: float
-) -> Told:
-    """Whether the error rises after it fell."""
-    ways = found.directions
-    rises = [place for place, way in enumerate(ways) if way > 0]
-    after = [place for place in rises if -1 in ways[:place]]
-    if after:
-        reason = f"the error rises by {found.stretches[after[0]].change:.1%} of the mean image's"
-        turn = turn_at(found, after[0] - 1, x)
-        return Told(steps, names, Answer.TURNS, reason, turn, p_of(found, level, turned=True))
-    if rises:
-        return Told(steps, names, Answer.ONLY_SECOND, "the error rises without having been seen to fall before")
-    seen = "the error falls, and no rise follows" if -1 in ways else "the error is not shown to move"
-    return Told(steps, names, Answer.ONE_PHASE, why(seen, found), p_value=p_of(found, level, turned=False))
+    def _told(
+        self,
+        steps: tuple[int, ...],
+        names: tuple[str, ...],
+        found: Phases,
+        x: Float[np.ndarray, " points"],
+        level: float,
+    ) -> Told:
+        """Whether the error rises after it fell."""
+        ways = found.directions
+        rises = [place for place, way in enumerate(ways) if way > 0]
+        after = [place for place in rises if -1 in ways[:place]]
+        if after:
+            reason = f"the error rises by {found.stretches[after[0]].change:.1%} of the mean image's"
+            turn = turn_at(found, after[0] - 1, x)
+            return Told(steps, names, Answer.TURNS, reason, turn, p_of(found, level, turned=True))
+        if rises:
+            return Told(steps, names, Answer.ONLY_SECOND, "the error rises without having been seen to fall before")
+        seen = "the error falls, and no rise follows" if -1 in ways else "the error is not shown to move"
+        return Told(
+            steps,
+            names,
+            Answer.ONE_PHASE,
+            why(seen, found, f"{self.least:.1%} of the mean image's"),
+            p_value=p_of(found, level, turned=False),
+        )
