@@ -42,6 +42,9 @@ def command(
     to: Annotated[Path | None, typer.Option(help="Keep the record in this folder.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
     config: Annotated[Path | None, typer.Option(help="A settings file instead of ./stratoscope.toml.")] = None,
+    mute: Annotated[
+        list[str], typer.Option(help="Leave out findings of this code, as UN002 or UN* (may be repeated).")
+    ] = [],  # noqa: B006 - typer copies it for each call
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if issues are found.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -52,9 +55,11 @@ def command(
     from stratoscope.cli.output import measured, progress, show, size
     from stratoscope.network.sources import load_object, read_data
     from stratoscope.observe.examine import examine
+    from stratoscope.observe.overrides import overridden
     from stratoscope.observe.settings import load_settings
+    from stratoscope.report.codes import known_patterns
 
-    settings = load_settings(config)
+    settings = overridden(load_settings(config), mute=known_patterns(mute))
     model = build(spec, weights, device)
 
     def run() -> Record:

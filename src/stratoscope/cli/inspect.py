@@ -65,6 +65,9 @@ def command(
     html: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
     config: Annotated[Path | None, typer.Option(help="A settings file instead of ./stratoscope.toml.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every row, those that were not measured too.")] = False,
+    mute: Annotated[
+        list[str], typer.Option(help="Leave out findings of this code, as UN002 or UN* (may be repeated).")
+    ] = [],  # noqa: B006 - typer copies it for each call
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if issues are found.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -74,13 +77,17 @@ def command(
     """
     from stratoscope.cli.output import measured, progress, show
     from stratoscope.observe.inspecting import inspect
+    from stratoscope.observe.overrides import overridden
     from stratoscope.observe.settings import load_settings
+    from stratoscope.report.codes import known_patterns
+
+    settings = overridden(load_settings(config), mute=known_patterns(mute))
 
     def run() -> Record:
         with progress() as bar:
             return inspect(
                 *path, to=to, only=only, skip=skip, layers=layers, compare=compare, heads=_heads(heads), view=view,
-                seed=seed, seconds=seconds, settings=load_settings(config), progress=bar,
+                seed=seed, seconds=seconds, settings=settings, progress=bar,
                 notify=lambda sentence: print(sentence, file=sys.stderr),
             )  # fmt: skip
 

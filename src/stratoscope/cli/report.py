@@ -17,6 +17,9 @@ def command(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     html: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
     config: Annotated[Path | None, typer.Option(help="Judge again with this settings file.")] = None,
+    mute: Annotated[
+        list[str], typer.Option(help="Leave out findings of this code, as UN002 or UN* (may be repeated).")
+    ] = [],  # noqa: B006 - typer copies it for each call
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if issues are found.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -27,11 +30,17 @@ def command(
     Example: stratoscope report runs/mlp --html mlp.html
     """
     from stratoscope.cli.output import show
-    from stratoscope.observe.judging import rejudge
-    from stratoscope.observe.settings import load_settings
+    from stratoscope.observe.judging import rejudged, silenced
+    from stratoscope.observe.overrides import overridden
+    from stratoscope.observe.settings import Settings, load_settings
     from stratoscope.record.record import Record
+    from stratoscope.report.advice import was_judged
+    from stratoscope.report.codes import known_patterns
 
     record = Record.open(run)
-    if config is not None or all(finding.outcome == "failed" for finding in record.findings):
-        record = record.with_findings(rejudge(record, load_settings(config)))
+    muted = known_patterns(mute, [finding.code for finding in record.findings])
+    if config is not None or not was_judged(record):
+        record = rejudged(record, overridden(load_settings(config), mute=muted))
+    elif muted:
+        record = record.with_findings(silenced(record.findings, Settings(mute=muted)))
     show(record, as_json_too=json, html=html, strict=strict)

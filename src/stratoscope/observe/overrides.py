@@ -70,7 +70,7 @@ def override(text: str) -> Override:
     return found
 
 
-def overridden(settings: Settings, overrides: Iterable[Override], mute: Iterable[str] = ()) -> Settings:
+def overridden(settings: Settings, overrides: Iterable[Override] = (), mute: Iterable[str] = ()) -> Settings:
     """Settings with single ones changed, and further codes muted."""
     tables: dict[str, dict[str, dict[str, Any]]] = {
         "instruments": {key: dict(table) for key, table in settings.instruments.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ class Advice:
             notes: what else is to be said.
         """
         old, found = ([f for f in r.findings if not only or matches(f.code, only)] for r in (before, after))
-        stored = was_judged(before.findings)
+        stored = was_judged(before)
         new, gone = _changes(old, found) if stored else ([], [])
         return cls(after, settings, tuple(found), tuple(new), tuple(gone), stored, tuple(only), tuple(notes))
 
@@ -119,9 +119,10 @@ class Advice:
         }
 
 
-def was_judged(findings: Iterable[Finding]) -> bool:
-    """Whether findings come from judging a record; a run that was killed holds what was noted while it was measured."""
-    return any(f.outcome not in (Outcome.FAILED, Outcome.NOT_APPLICABLE) for f in findings)
+def was_judged(record: Record) -> bool:
+    """Whether a record's findings come from judging it; a killed run holds what was noted while it was measured."""
+    noted = (Outcome.FAILED, Outcome.NOT_APPLICABLE)
+    return record.meta.get("status", "running") != "running" or any(f.outcome not in noted for f in record.findings)
 
 
 def _changes(old: Sequence[Finding], found: Sequence[Finding]) -> tuple[list[Finding], list[Gone]]:
