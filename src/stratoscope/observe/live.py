@@ -7,8 +7,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
 from stratoscope.errors import RecordError
+from stratoscope.observe.advice import Advice
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from stratoscope.record.record import Record
@@ -70,6 +73,23 @@ class Watch(ABC):
     def record(self) -> Record:
         """The record, readable while it is written."""
 
+    @property
+    @abstractmethod
+    def advice(self) -> Advice:
+        """What the record says by now: issues and tips, and when to stop for transfer.
+
+        It is worked out when it is asked for, from the record until the last full measurement, and kept until the next
+        one; the time that takes counts as spent on measuring.
+
+        Raises:
+            RecordError: if the watch has not begun.
+        """
+
+    @property
+    @abstractmethod
+    def best_transfer(self) -> Path | None:
+        """The weights that `best_transfer=` kept, once training has ended; `None` before, and where there are none."""
+
 
 @final
 class SilentWatch(Watch):
@@ -110,3 +130,13 @@ class SilentWatch(Watch):
             RecordError: always.
         """
         raise RecordError("The first process keeps the record of this training; open it there.")
+
+    @property
+    def advice(self) -> Advice:
+        """None: nothing is measured here."""
+        return Advice()
+
+    @property
+    def best_transfer(self) -> Path | None:
+        """`None`: the first process keeps weights."""
+        return None

@@ -21,11 +21,13 @@ from stratoscope.errors import RecordError, SettingError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.network.subject import Subject
 from stratoscope.network.weights import WeightSource
+from stratoscope.observe.advice import Advice, Adviser
 from stratoscope.observe.beginning import keep_beginning
 from stratoscope.observe.coming import Coming, InOrder
 from stratoscope.observe.diagnosing import Chosen, conclude
 from stratoscope.observe.entries import labels_of
 from stratoscope.observe.examine import data_meta, run_meta
+from stratoscope.observe.keeping import TransferKeeper
 from stratoscope.observe.live import Watch
 from stratoscope.observe.recorder import StepRecorder, names_of, state_of, together
 from stratoscope.observe.round import Round, foreign_of, needs_of
@@ -65,6 +67,7 @@ class RecordedTraining(Watch):
         memory: int = MEMORY,
         settings: Settings | None = None,
         resume: bool | int = False,
+        best_transfer: bool | str | Path = False,
     ) -> None:
         if not budget > 0:
             raise SettingError(f"budget={budget} must be above 0: the share of training time that may be spent.")
@@ -87,6 +90,9 @@ class RecordedTraining(Watch):
         self._in_order = InOrder()
         self._writer: RecordWriter | None = None
         self._capture: Capture | None = None
+        self._adviser = Adviser(chosen.judges, self._settings)
+        self._advice: Advice | None = None
+        self._keeper = TransferKeeper.of(best_transfer, folder, chosen.judges, subject)
         self._ended = False
 
     # -- the life of a run ------------------------------------------------------------------------------------------
@@ -99,6 +105,8 @@ class RecordedTraining(Watch):
         else:
             self._writer = RecordWriter.create(self.folder, meta)
         self._open_writer().write_meta("watched", True)
+        if self._keeper is not None:
+            self._keeper.begin(self._step if self._measured >= 0 else None)
         try:
             self._initial = keep_beginning(
                 self._open_writer(), self.folder, self.subject.module, new=self._step == 0, wanted=self._snapshot
@@ -120,6 +128,9 @@ class RecordedTraining(Watch):
         writer = self._open_writer()
         writer.flush()
         self._sum_up(writer)
+        if self._keeper is not None:
+            with Record.from_writer(writer) as record:
+                writer.write_meta("best_transfer", self._keeper.finish(record, whole=kind is None))
         status = "finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         writer.close(status)
         self._ended = True
@@ -172,6 +183,18 @@ class RecordedTraining(Watch):
             return Record.open(self.folder)
         self._in_order.settle(wait=True)
         return Record.from_writer(self._open_writer())
+
+    @property
+    def advice(self) -> Advice:
+        """What the record says by now; worked out when it is asked for, once a full measurement."""
+        if self._advice is None:
+            self._advice = self._work_out()
+        return self._advice
+
+    @property
+    def best_transfer(self) -> Path | None:
+        """The weights that were kept for transfer, once training has ended; `None` before, and where there are none."""
+        return None if self._keeper is None else self._keeper.path
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -294,10 +317,26 @@ class RecordedTraining(Watch):
         except Exception as error:
             warnings.warn(f"Measuring step {self._step} failed and training goes on: {error}", stacklevel=4)
             writer.commit(self._step, [], findings=[_capture_failed(self._step, error)])
-        self._capture = capture
+        self._capture, self._advice = capture, None
         self._measured = self._step
+        if self._keeper is not None and self.subject.module is not None:
+            with Record.from_writer(writer) as record:
+                self._keeper.look(record, self._step, self.subject.module)
         self._schedule.done(self._step)
         self._budget.add(time.perf_counter() - start, full=True)
+
+    @on_host()
+    def _work_out(self) -> Advice:
+        """The advice of now. What goes wrong is said, and training goes on."""
+        start, record = time.perf_counter(), self.record
+        try:
+            found = self._adviser.advise(record, self._measured)
+        except Exception as error:
+            warnings.warn(f"The advice of step {self._measured} could not be worked out: {error}", stacklevel=3)
+            found = Advice()
+        record.close()
+        self._budget.add(time.perf_counter() - start)
+        return found
 
     def _sum_up(self, writer: RecordWriter) -> None:
         writer.write_meta("share_spent", round(self.share, 5))

@@ -39,6 +39,7 @@ def watch(
     snapshot: bool | None = None,
     memory: int = MEMORY,
     resume: bool | int = False,
+    best_transfer: bool | str | Path = False,
     settings: Settings | None = None,
     name: str = "",
 ) -> Watch:
@@ -76,6 +77,9 @@ def watch(
         memory: bytes that kept samples may take.
         resume: go on with the record that lies in `to`, after its last step, or after the step that is named (of a
             checkpoint that was loaded), whose later steps are replaced. Without a record there, a new one is begun.
+        best_transfer: keep the weights of the step that is advised for transfer, of the best probe where `transfer` is
+            given, and of the best classifier where there is no advice: in `transfer.safetensors` in the folder of the run,
+            or in the file that is named. Until the end that takes up to 13 times the weights on disk.
         settings: thresholds and muted codes; those of `stratoscope.toml` by default.
         name: of the run.
 
@@ -93,5 +97,5 @@ def watch(
     folder = Path(to) if to is not None else new_run_folder(Path("runs"))
     return RecordedTraining(
         subject, folder, chosen, budget=budget, every=every, snapshot=snapshot, memory=memory, settings=settings,
-        resume=resume,
+        resume=resume, best_transfer=best_transfer,
     )  # fmt: skip
