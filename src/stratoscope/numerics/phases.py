@@ -279,7 +279,7 @@ def _statistics(fit: PiecewiseLinear, draws: Draws, size: int, exact: float) -> 
     total = np.square(fit.left_by_line(draws.curves)).sum(1)
     explained = np.stack([gains.max(0) for gains in fit.gains(draws.curves, fit.most)[size:]], axis=1)
     left = np.maximum(total[:, None] - explained, 0.0) + draws.apart[:, None]
-    more = explained[:, 1:] - explained[:, :1]
+    more = np.maximum(explained[:, 1:] - explained[:, :1], 0.0)
     if left[0, 0] <= exact:
         more[0] = 0.0
     return np.asarray(more / (left[:, 1:] + exact))
