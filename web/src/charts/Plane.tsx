@@ -2,6 +2,7 @@
 import { useMemo } from "preact/hooks";
 import { css, isDark, ramp } from "../colours";
 import { number } from "../format";
+import { placeAt, valuesOf } from "../at";
 import { cursorLayer, cursorStep, point, show, shown } from "../state";
 import type { Axis } from "../types";
 import type { Numbers } from "../wire";
@@ -60,7 +61,12 @@ export function Plane({ parts, size, log, readout }: View) {
       </g>
       {layers && chosen !== null && names.includes(chosen) && <line class="chosen" x1={x(names.indexOf(chosen))} x2={x(names.indexOf(chosen))} y1={10} y2={size.height - BOTTOM} />}
       {parts.map((part) => (
-        <Marks key={part.run} part={part} parts={parts.length} x={x} y={y} dark={dark} size={size} />
+        <g key={part.run} class={cursorStep.value !== null && part.chart.kind === "profile" && valuesOf(part.run, part.chart.instrument, part.chart.variable) ? "behind" : ""}>
+          <Marks part={part} parts={parts.length} x={x} y={y} dark={dark} size={size} />
+        </g>
+      ))}
+      {parts.map((part) => (
+        <AtStep key={part.run} part={part} parts={parts.length} x={x} y={y} dark={dark} />
       ))}
     </svg>
   );
@@ -100,6 +106,30 @@ function Marks({ part, parts, x, y, dark, size }: { part: Part; parts: number; x
           return Number.isFinite(a) && Number.isFinite(b) ? <circle key={`${i}.${at}`} r={3} cx={a} cy={b} fill={colour(dots.series)} /> : null;
         }),
       )}
+    </g>
+  );
+}
+
+/** A profile as it was at the step that is looked at, over the one at the end. */
+function AtStep({ part, parts, x, y, dark }: { part: Part; parts: number; x: Scaling; y: Scaling; dark: boolean }) {
+  const { chart, run } = part;
+  const step = cursorStep.value;
+  if (chart.kind !== "profile" || step === null) return null;
+  const values = valuesOf(run, chart.instrument, chart.variable);
+  if (!values || values.values.shape.length !== 3) return null;
+  const [, splits = 1, places = 0] = values.values.shape;
+  const names = values.labels[0] ?? [];
+  return (
+    <g class="at-step">
+      {values.splits.map((split, which) => {
+        const series = Math.max(chart.series.indexOf(split), 0);
+        const points = Array.from({ length: places }, (_, at) => {
+          const i = placeAt(values, which, at, step);
+          const spot = chart.x.labels.indexOf(String(names[at]));
+          return i < 0 || spot < 0 ? null : [x(spot), y(values.values.data[(i * splits + which) * places + at] as number)];
+        }).filter((point): point is [number, number] => point !== null && point.every(Number.isFinite));
+        return <path key={split} class="line" stroke={colourOf(part, series, parts, dark)} d={points.map(([a, b], i) => `${i ? "L" : "M"}${a.toFixed(1)} ${b.toFixed(1)}`).join("")} />;
+      })}
     </g>
   );
 }

@@ -1,9 +1,10 @@
 // The layers as a table that can be walked by keys; the same layer is marked wherever it is shown.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { number } from "../format";
-import { cursorLayer, point, show, shown } from "../state";
+import { valueAt, valuesOf } from "../at";
+import { cursorLayer, cursorStep, point, show, shown } from "../state";
 import { first, open } from "../store";
-import type { Index, Row } from "../types";
+import type { Column, Index, Row } from "../types";
 
 const ROW = 30;
 const TALL = 420;
@@ -33,6 +34,7 @@ export function Layers() {
   const begin = Math.max(0, Math.floor(top / ROW) - 6);
   const seen = rows.slice(begin, begin + Math.ceil(TALL / ROW) + 12);
   const chosen = shown.value.layer;
+  const step = cursorStep.value;
 
   const walk = (event: KeyboardEvent): void => {
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 12, PageUp: -12 }[event.key];
@@ -67,7 +69,7 @@ export function Layers() {
           <tbody>
             <tr class="spacer" style={{ height: `${begin * ROW}px` }} />
             {seen.map((row) => (
-              <LayerRow key={row.name} row={row} columns={columns.map((column) => column.key)} others={others} pinned={pinned} />
+              <LayerRow key={row.name} row={row} columns={columns} run={index.id} step={step} others={others} pinned={pinned} />
             ))}
             <tr class="spacer" style={{ height: `${Math.max(rows.length - begin - seen.length, 0) * ROW}px` }} />
           </tbody>
@@ -85,17 +87,41 @@ function beside(value: unknown, own: unknown, pinned: boolean): string {
   return difference > 0 ? `+${number(difference)}` : number(difference);
 }
 
-function LayerRow({ row, columns, others, pinned }: { row: Row; columns: string[]; others: Index[]; pinned: boolean }) {
+/** A cell as it was at the step that is looked at; at the end where none is. */
+function cell(run: string, row: Row, column: Column, step: number | null): { text: string; why?: string } {
+  const why = row[`${column.key}_reason`];
+  const last = { text: column.key in row ? number(row[column.key] ?? NaN) : "", ...(typeof why === "string" ? { why } : {}) };
+  if (step === null || !(column.key in row)) return last;
+  const values = valuesOf(run, column.instrument, column.variable);
+  if (!values) return last;
+  const found = valueAt(values, column.split, [row.name, row.tensor, row.layer], step);
+  if (!found) return { text: "", why: `not measured at or before step ${number(step)}` };
+  const meaning = values.meanings[found.value];
+  return { text: values.meanings.length ? (meaning ?? "") : number(found.value), why: `measured at step ${number(found.step)}` };
+}
+
+interface RowProps {
+  row: Row;
+  columns: Column[];
+  run: string;
+  step: number | null;
+  others: Index[];
+  pinned: boolean;
+}
+
+function LayerRow({ row, columns, run, step, others, pinned }: RowProps) {
   const is = shown.value.layer === row.name || shown.value.layer === row.layer;
   const hot = cursorLayer.value === row.name || cursorLayer.value === row.layer;
   return (
     <tr class={`${is ? "chosen" : ""} ${hot ? "hot" : ""}`} aria-selected={is} onPointerEnter={() => point({ layer: row.name })} onPointerLeave={() => point({ layer: null })} onClick={() => show({ layer: is ? null : row.name })}>
       <th scope="row" title={`${row.kind}${row.shape ? ` ${row.shape.join("×")}` : ""}. ${row.meaning}`}>{row.name || "network"}</th>
-      {columns.map((key) => {
+      {columns.map((column) => {
+        const { key } = column;
         const there = others.map((index) => index.table.rows.find((one) => one.name === row.name)?.[key]);
+        const { text, why } = cell(run, row, column, step);
         return (
-          <td key={key} title={typeof row[`${key}_reason`] === "string" ? (row[`${key}_reason`] as string) : undefined}>
-            {key in row ? number(row[key] ?? NaN) : ""}
+          <td key={key} title={why}>
+            {text}
             {there.map((value, i) => typeof value === "number" && <small key={i}> {beside(value, row[key], pinned)}</small>)}
           </td>
         );
