@@ -140,7 +140,8 @@ def timeline_of(record: Record, key: str = "timeline") -> Strips | None:
         key: of the group.
     """
     phase = variables_of(record, key).get("phase") if key in record else None
-    return None if phase is None else strips_of(phase)
+    fits = phase is not None and phase.dims == ("layer", "theory") and phase.meanings
+    return strips_of(phase) if phase is not None and fits else None
 
 
 def strips_of(variable: Variable) -> Strips | None:

@@ -62,10 +62,10 @@ def joined(*parts: str | tuple[str, str]) -> Text:
     return text
 
 
-def hanging(label: str, text: str, style: str = "") -> Grid:
+def hanging(label: str, text: str | Text, style: str = "") -> Grid:
     """A label, and beside it text that may take several lines."""
     grid = Grid.grid(padding=(0, 1))
     grid.add_column(no_wrap=True, width=9)
     grid.add_column(overflow="fold")
-    grid.add_row(safe(label, "bold"), safe(text, style, overflow="fold"))
+    grid.add_row(safe(label, "bold"), safe(text, style, overflow="fold") if isinstance(text, str) else text)
     return grid

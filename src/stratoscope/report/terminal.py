@@ -21,6 +21,7 @@ from rich.text import Text
 
 from stratoscope.charts.numbers import TIMES, elide, format_number, short_names, unit_text
 from stratoscope.charts.sparkline import sparkline
+from stratoscope.charts.strips import timeline_of
 from stratoscope.charts.variable import Variable
 from stratoscope.findings import Finding, Outcome
 from stratoscope.report.changes import print_changes
@@ -39,7 +40,7 @@ from stratoscope.report.summary import (
     series_sentence,
 )
 from stratoscope.report.table import Column, Row, Table, table_of
-from stratoscope.report.timeline import print_timeline, timeline_of
+from stratoscope.report.timeline import print_timeline
 from stratoscope.report.verdicts import has_verdicts, print_verdicts
 
 if TYPE_CHECKING:
@@ -194,9 +195,9 @@ def _evidence(value: object) -> str:
 
 def print_course(record: Record, out: Console) -> None:
     """Print the phases of each layer, and what measuring took, where the record holds that."""
-    timeline = timeline_of(record)
-    if timeline is not None:
-        print_timeline(timeline, out)
+    strips = timeline_of(record)
+    if strips is not None:
+        print_timeline(strips, out)
     spent = spent_of(record)
     if spent is not None:
         out.print(safe(spent.sentence, overflow="fold"))
