@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ class Profile:
     groups: Mapping[str, Group]
     path: Path
     margin: float
+    _tables: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
 
     @cached_property
     def steps(self) -> tuple[int, ...]:
@@ -69,9 +70,15 @@ class Profile:
 
     def table(self, key: str, name: str) -> np.ndarray:
         """One variable of one instrument: steps, splits, layers of the path."""
-        if key not in self.groups:
-            return np.full((len(self.steps), len(self.splits), len(self.path.names)), np.nan)
-        return table(self.groups[key], name, self.steps, self.splits, self.path.names)
+        if (key, name) not in self._tables:
+            shape = len(self.steps), len(self.splits), len(self.path.names)
+            there = key in self.groups
+            self._tables[key, name] = (
+                table(self.groups[key], name, self.steps, self.splits, self.path.names)
+                if there
+                else np.full(shape, np.nan)
+            )
+        return self._tables[key, name]
 
     @cached_property
     def curves(self) -> dict[str, dict[tuple[int, int], Curve]]:
