@@ -174,7 +174,7 @@ def _steps(told: Mapping[str, Mapping[str, Told]]) -> tuple[int, ...]:
     """The columns of the timeline."""
     dense = {key for key, cls in theories().items() if cls.dense}
     sparse = [layers for key, layers in told.items() if key not in dense] or list(told.values())
-    return tuple(sorted({step for layers in sparse for one in layers.values() for step in one.steps}))
+    return tuple(sorted({step for layers in sparse for one in layers.values() for step in one.columns or one.steps}))
 
 
 def _quantities(
@@ -205,7 +205,7 @@ def _quantities(
     found["points"] = quantity(points, units="1", long_name="steps at which a phase is named", **place)
     found["answer"] = quantity(
         answer, units="1", long_name="whether there is a second phase", flag_values=[int(one) for one in Answer],
-        flag_meanings=[one.meaning for one in Answer], **place,
+        flag_meanings=[one.meaning for one in Answer], looked_at=dict(looked), **place,
     )  # fmt: skip
     found["reason"] = quantity(
         reason, units="1", long_name="why there is a second phase or none", flag_values=list(reasons.values()),

@@ -94,7 +94,7 @@ class Agreement:
         for layer in map(str, answer.coords["layer"].values):
             sayings = [_saying(last, named, layer, str(theory)) for theory in answer.coords["theory"].values]
             layers[layer] = tuple(one for one in sayings if one is not None)
-        looked = measured["phase"].attrs.get("looked_at", {}) if "phase" in measured else {}
+        looked = answer.attrs.get("looked_at", {})
         return cls(int(measured["answer"].coords["step"].values[-1]), layers, dict(looked))
 
     def findings(self, made: Timeline) -> Iterator[Finding]:

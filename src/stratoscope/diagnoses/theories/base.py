@@ -79,6 +79,7 @@ class Told:
         turn: where the second phase begins, if it does.
         p_value: of the turn, or of the first one that was refused; NaN where no test was made.
         until: the last step of which the last phase still holds; by default the last of `steps`.
+        columns: the steps of the record to show it at where no other theory has any; by default `steps`.
     """
 
     steps: tuple[int, ...]
@@ -88,6 +89,7 @@ class Told:
     turn: Turn | None = None
     p_value: float = float("nan")
     until: int | None = None
+    columns: tuple[int, ...] = ()
 
     @property
     def points(self) -> int:

@@ -89,8 +89,8 @@ class Gradient(Theory):
 
     def _told(self, windows: Windows, level: float) -> Told:
         if len(windows.signal) < FEWEST:
-            steps = tuple(int(begin) for begin in windows.begin[:1])
-            return Told(steps, ("",) * len(steps), Answer.SILENT, few(len(windows.signal), "full window"))
+            steps = tuple(int(end) for end in windows.end)
+            return Told(steps, ("",) * len(steps), Answer.SILENT, few(len(steps), "full window"))
         blocks = self._blocks(windows, level)
         signs = _held(blocks)
         # of step 0 nothing is known: a window begins with the step after it
@@ -98,7 +98,8 @@ class Gradient(Theory):
         names = tuple(BY_SIGN[sign].name if sign else "" for sign in signs)
         until = int(windows.end[-1] + (windows.end[-1] - windows.begin[-1]))
         answer, reason, turn = _answer(blocks, signs)
-        return Told(steps, names, answer, reason, turn, until=until)
+        columns = tuple(int(block.end) for block in blocks)
+        return Told(steps, names, answer, reason, turn, until=until, columns=columns)
 
     def _blocks(self, windows: Windows, level: float) -> list[Block]:
         """Consecutive windows, at least so many and growing so much; what is left at the end joins the last block."""
@@ -146,11 +147,11 @@ def _window_of(
 
 
 def _block(windows: Windows, level: float) -> Block:
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     mean, count = float(windows.signal.mean()), len(windows.signal)
     error = float(windows.signal.std(ddof=1)) / count**0.5
-    once, twice = (abs(mean) > float(student.ppf(1 - at / 2, count - 1)) * error for at in (level, level**2))
+    once, twice = (abs(mean) > float(stdtrit(count - 1, 1 - at / 2)) * error for at in (level, level**2))
     place = float(place_of((windows.begin + windows.end) / 2).mean())
     sign = int(np.sign(mean)) if once else 0
     return Block(float(windows.begin[0]), float(windows.end[-1]), place, mean, sign, twice)
