@@ -1,31 +1,12 @@
 """The page in a real browser: what its script does, and that it loads and prints as it should."""
 
 import csv
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from stratoscope.report.html import write_html
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    node = Path(sync_api.__file__).parents[1] / "driver" / "node"
-    tried = subprocess.run([node, "--version"], check=False, capture_output=True, text=True)
-    if tried.returncode:
-        pytest.skip(f"playwright's node does not run here: {tried.stderr.strip()}")
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

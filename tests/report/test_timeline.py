@@ -9,9 +9,11 @@ from rich.console import Console
 from stratoscope.charts.strips import timeline_of
 from stratoscope.record import Entry
 from stratoscope.record.quantity import quantity
+from stratoscope.report.html import to_html
 from stratoscope.report.spent import Spent, spent_of
 from stratoscope.report.terminal import print_report
-from stratoscope.report.timeline import disagreements, print_timeline
+from stratoscope.report.timeline import print_timeline
+from stratoscope.report.turns import disagreements
 
 LETTERS = {
     "fitting": "F", "compression": "C", "flat": "-", "falling": "\\", "rising": "/", "random-like": "R", "bulk+spikes": "s",
@@ -200,3 +202,27 @@ def test_the_report_shows_the_timeline_after_the_findings_and_what_measuring_too
 )  # fmt: skip
 def test_what_was_spent_is_read_from_the_record(synthetic, meta, found):
     assert spent_of(synthetic.record_of(meta=meta)) == found
+
+
+# -- the page -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_phases_before_the_layers_with_turns_and_their_intervals(synthetic):
+    record = record_with(synthetic, [[16, 256, 20, NAN], [64, 70, 80, NAN]])
+    text = to_html(record)
+    body = text[text.index("<main") :]
+    assert body.index('id="phases"') < body.index('id="layers"') if 'id="layers"' in body else True
+    assert body.count("timeline-phase-timeline-c") == 2  # the picture and what describes it: once on the page
+    assert '<td class="num" title="">256 <span class="small nowrap">192 to 384</span></td>' in text
+    assert "information and reconstruction turn at different steps: net.0 (16 and 256)" in text
+    assert 'href="#phases"' in text
+    assert 'id="phases"' not in to_html(synthetic.record_of())
+
+
+def test_the_page_says_what_measuring_took(synthetic):
+    meta = {"seconds_spent": 3.21, "share_spent": 0.0412, "budget": 0.05, "seconds_by_instrument": {"units": 1.0}}
+    text = to_html(record_with(synthetic, [[16, 256, 20, NAN]], meta=meta))
+    assert "Measuring took" in text
+    assert "4.1%" in text
+    assert "budget 5%; 3.2 s: units 1.0 s" in text
+    assert "Measuring took" not in to_html(record_with(synthetic, [[16, 256, 20, NAN]]))

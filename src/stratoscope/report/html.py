@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from stratoscope.charts.build import charts_of
 from stratoscope.charts.svg import stylesheet
 from stratoscope.errors import RecordError
 from stratoscope.network.modes import as_umask_says
@@ -41,7 +42,7 @@ def to_html(record: Record, *, all_charts: bool = False) -> str:
             for the first data split; it says how many it leaves out.
     """
     table = table_of(record)
-    findings = record.findings
+    findings, charts = record.findings, charts_of(record)
     script = _file("report.js")
     seen = hashlib.sha256(script.encode()).digest()
     text: str = _template().render(
@@ -51,7 +52,8 @@ def to_html(record: Record, *, all_charts: bool = False) -> str:
         findings=page.findings(findings, table),
         tiles=page.tiles(record),
         tables=page.tables(table, findings),
-        sections=page.sections(record, all_charts=all_charts),
+        course=page.course(record, charts),
+        sections=page.sections(record, charts, all_charts=all_charts),
         coverage=page.coverage(record, table),
         facts=page.facts(record),
         summary=page.summary(record),

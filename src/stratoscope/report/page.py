@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from stratoscope.charts.build import charts_of
 from stratoscope.charts.numbers import TIMES, format_number, unit_text
 from stratoscope.charts.sparkline import spark_path
+from stratoscope.charts.strips import timeline_of
 from stratoscope.charts.svg import to_svg
 from stratoscope.charts.values import Chart, Line, Number
 from stratoscope.charts.variable import Variable, variables_of
@@ -22,6 +22,7 @@ from stratoscope.report.headline import headline, pictured, scalars
 from stratoscope.report.meaning import QUIET_VERDICTS, meaning_of
 from stratoscope.report.rows import MISSING, plain_row, why_not
 from stratoscope.report.sides import SIDES, relative_text, sides_text
+from stratoscope.report.spent import duration, percent, spent_of
 from stratoscope.report.summary import (
     QUIET,
     Saying,
@@ -36,6 +37,7 @@ from stratoscope.report.summary import (
     statuses,
 )
 from stratoscope.report.table import Column, Row, Table
+from stratoscope.report.turns import turn_table
 
 if TYPE_CHECKING:
     from stratoscope.record.record import Record
@@ -44,6 +46,9 @@ MOST_COLUMNS = 8
 MOST_SPARKS = 200
 POINTS = 900
 """Points of all curves of a chart together, so that a page stays small."""
+
+COURSE = "timeline"
+"""The kind of chart that stands at the top of the page."""
 
 LIMITS = ("limit", "threshold")
 FIXED = ("name", "layer", "tensor", "kind", "shape", "status", "reason", "verdict", "meaning")
@@ -133,7 +138,19 @@ def _anchors(table: Table) -> dict[str, str]:
 def tiles(record: Record) -> list[dict[str, Any]]:
     """Loss, accuracy and other numbers without a layer: the last value, its interval and its curve."""
     final = record.steps[-1] if record.steps else 0
-    return [tile for variable in scalars(record) for tile in _tiles(variable, final)]
+    return [*_measuring(record), *(tile for variable in scalars(record) for tile in _tiles(variable, final))]
+
+
+def _measuring(record: Record) -> Iterator[dict[str, Any]]:
+    """What measuring took of a training's time."""
+    spent = spent_of(record)
+    if spent is not None:
+        allowed = f"budget {percent(spent.budget)}; " if spent.budget is not None else ""
+        yield {
+            "name": "Measuring took", "split": "", "value": percent(spent.share), "unit": "of the training time",
+            "interval": f"{allowed}{duration(spent.seconds)}" + (f": {spent.most}" if spent.most else ""), "step": "", "path": "",
+            "title": spent.sentence,
+        }  # fmt: skip
 
 
 def _tiles(variable: Variable, final: int) -> Iterator[dict[str, Any]]:
@@ -295,11 +312,26 @@ def comparison(record: Record) -> dict[str, Any] | None:
 # -- the charts -----------------------------------------------------------------------------------------------------------
 
 
-def sections(record: Record, *, all_charts: bool) -> list[dict[str, Any]]:
-    """A section for each instrument and diagnosis: its method card, its numbers, its charts."""
+def course(record: Record, charts: Sequence[Chart]) -> dict[str, Any] | None:
+    """The phases of all layers, as each theory sees them, and when they turn: a training at one glance."""
+    strips = timeline_of(record)
+    if strips is None:
+        return None
+    return {"charts": [_figure(chart) for chart in charts if chart.kind == COURSE], **turn_table(strips)}
+
+
+def sections(record: Record, charts: Sequence[Chart], *, all_charts: bool) -> list[dict[str, Any]]:
+    """A section for each instrument and diagnosis: its method card, its numbers, its charts.
+
+    Args:
+        record: the record.
+        charts: of the record; those of the course of the training stand elsewhere.
+        all_charts: whether to show all of them.
+    """
     by_key: dict[str, list[Chart]] = {}
-    for chart in charts_of(record):
-        by_key.setdefault(chart.instrument, []).append(chart)
+    for chart in charts:
+        if chart.kind != COURSE:
+            by_key.setdefault(chart.instrument, []).append(chart)
     return [_section(record, key, by_key.get(key, []), all_charts) for key in record]
 
 

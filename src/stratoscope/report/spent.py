@@ -42,9 +42,9 @@ class Spent:
         >>> Spent(3.2, 0.041, 0.05, {"spectrum": 1.1, "information": 0.8}).sentence
         'Measuring took 3.2 s, 4.1% of the training time (budget 5%); most of it spectrum 1.1 s, information 0.8 s.'
         """
-        allowed = "" if self.budget is None else f" (budget {_percent(self.budget)})"
+        allowed = "" if self.budget is None else f" (budget {percent(self.budget)})"
         most = f"; most of it {self.most}" if len(self.instruments) > 1 else ""
-        return f"Measuring took {duration(self.seconds)}, {_percent(self.share)} of the training time{allowed}{most}."
+        return f"Measuring took {duration(self.seconds)}, {percent(self.share)} of the training time{allowed}{most}."
 
 
 def spent_of(record: Record) -> Spent | None:
@@ -73,7 +73,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share with two digits.
+
+    >>> percent(0.0412), percent(1.7), percent(0.00037)
+    ('4.1%', '170%', '0.037%')
+    """
     return f"{float(f'{100 * share:.2g}'):,.4g}%"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 
 import numpy as np
 from rich.cells import cell_len
@@ -14,8 +13,8 @@ from rich.text import Text
 from stratoscope.charts.numbers import elide, short_names
 from stratoscope.charts.strips import Strips
 from stratoscope.charts.values import FloatArray
-from stratoscope.instruments.reading import some
 from stratoscope.report.console import hanging, joined, safe
+from stratoscope.report.turns import disagreeing, disagreements, turn_text
 
 MOST_LAYERS = 20
 NARROWEST, WIDEST = 12, 32
@@ -29,17 +28,6 @@ COLOURS = ("yellow", "cyan", "green", "magenta", "red", "blue")
 
 UNSAID = "."
 """Where a theory says nothing."""
-
-
-def disagreements(strips: Strips) -> dict[tuple[str, str], list[int]]:
-    """Theories in pairs, and the layers for which the intervals of their turns have no step in common."""
-    found: dict[tuple[str, str], list[int]] = {}
-    _, low, high = np.moveaxis(strips.turns, -1, 0)
-    for one, other in combinations(range(len(strips.theories)), 2):
-        apart = np.maximum(low[:, one], low[:, other]) > np.minimum(high[:, one], high[:, other])
-        if apart.any():
-            found[strips.theories[one], strips.theories[other]] = np.flatnonzero(apart).tolist()
-    return found
 
 
 def print_timeline(strips: Strips, out: Console) -> None:
@@ -111,38 +99,6 @@ def _colours(strips: Strips, theory: int) -> dict[int, str]:
     return {code: COLOURS[number % len(COLOURS)] for number, code in enumerate(seen)}
 
 
-def turn_text(turn: float, low: float, high: float, *, width: int) -> str:
-    """The step of a turn with its interval, in whole numbers where there is room; empty where there is none.
-
-    >>> turn_text(4096.0, 2048.0, 8192.0, width=20), turn_text(4096.0, 2048.0, 8192.0, width=14)
-    ('4,096 [2,048-8,192]', '4.1k [2k-8.2k]')
-    """
-    if not np.isfinite(turn):
-        return ""
-    for write in (_whole, _short):
-        at, begin, end = (write(value) if np.isfinite(value) else "?" for value in (turn, low, high))
-        text = f"{at} [{begin}-{end}]"
-        if len(text) <= width:
-            return text
-    return at
-
-
-def _whole(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _short(value: float) -> str:
-    """A step in few signs.
-
-    >>> _short(96.4), _short(4096), _short(12_000_000)
-    ('96', '4.1k', '12M')
-    """
-    for power, unit in ((9, "G"), (6, "M"), (3, "k")):
-        if value >= 0.9995 * 10**power:
-            return f"{float(f'{value / 10**power:.2g}'):g}{unit}"
-    return f"{value:.0f}"
-
-
 def _legend(strips: Strips) -> Iterator[tuple[str, Text]]:
     """What the signs stand for, and where theories disagree."""
     label = "Signs"
@@ -160,14 +116,9 @@ def _legend(strips: Strips) -> Iterator[tuple[str, Text]]:
     if np.isfinite(strips.turns).any():
         yield "Turns", joined("below a row: the step at which the second phase begins [its 95% interval]")
     label = "Disagree"
-    for (one, other), rows in disagreements(strips).items():
-        places = [f"{strips.layers[row]} ({_turns(strips, row, one, other)})" for row in rows]
-        yield label, joined(f"{one} and {other} turn at different steps: {some(places)}")
+    for sentence in disagreeing(strips):
+        yield label, joined(sentence)
         label = ""
-
-
-def _turns(strips: Strips, row: int, *theories: str) -> str:
-    return " and ".join(_whole(strips.turns[row, strips.theories.index(theory), 0]) for theory in theories)
 
 
 def _most_telling(strips: Strips) -> list[int]:
