@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from stratoscope.capture.needs import Need
 from stratoscope.capture.predictions import Predictions, Tally
 from stratoscope.capture.views import Seen
@@ -40,7 +42,8 @@ class Performance(NetworkInstrument):
 
     Attributes:
         gap: difference in accuracy between `train` and a held-out split from which a tip is given.
-        fall: factor by which a split's loss must have risen above its lowest for a tip.
+        fall: factor by which a split's loss must have risen above its lowest for a tip, and by more than two standard
+            errors of both.
         min_n: labelled positions below which an accuracy is not called chance.
     """
 
@@ -133,14 +136,15 @@ class Performance(NetworkInstrument):
                 )  # fmt: skip
 
     def _risen(self, measured: Group) -> Iterator[Finding]:
-        for split, curve in _curves(measured):
-            lowest, end = float(curve.min()), float(curve[-1])
-            at = int(curve.coords["step"].values[int(curve.values.argmin())])
-            if math.isfinite(end) and end > self.fall * lowest:
+        for split, curve, error in _curves(measured):
+            place = int(curve.values.argmin())
+            lowest, end, at = float(curve[place]), float(curve[-1]), int(curve.coords["step"].values[place])
+            if math.isfinite(end) and end > max(self.fall * lowest, lowest + 2 * math.hypot(error[place], error[-1])):
                 yield self.finding(
                     "PF004", Outcome.TIP, f"The loss on {split} is {end / lowest:.2f} times its lowest, at step {at}",
                     do="keep the weights of that step, lower the learning rate, or stop earlier",
                     ratio=end / lowest, limit=self.fall, lowest=lowest, lowest_step=at,
+                    standard_error=math.hypot(error[place], error[-1]),
                     step=int(curve.coords["step"].values[-1]), split=split,
                 )  # fmt: skip
 
@@ -150,14 +154,19 @@ def _last(measured: Group) -> dict[str | None, At]:
     return {at.split: at for at in last_of(measured, *names, dim=None)}
 
 
-def _curves(measured: Group) -> Iterator[tuple[str | None, xr.DataArray]]:
-    """The loss of each split over the steps, where it was measured often enough to have risen."""
+def _curves(measured: Group) -> Iterator[tuple[str | None, xr.DataArray, np.ndarray]]:
+    """The loss of each split over the steps, where it was measured often enough to have risen, and its standard errors.
+
+    Where the loss of each position is not known, neither is the error: 0.
+    """
     loss = measured["loss"]
     splits = [str(s) for s in loss.coords["split"].values] if "split" in loss.dims else [None]
     for split in splits:
         curve = (loss if split is None else loss.sel(split=split)).dropna("step")
         if curve.sizes["step"] >= 4 and float(curve.min()) > 0:
-            yield split, curve
+            errors = measured["loss_se"] if "loss_se" in measured else curve * 0.0
+            errors = errors if split is None or "split" not in errors.dims else errors.sel(split=split)
+            yield split, curve, np.nan_to_num(errors.reindex(step=curve.coords["step"].values).values.astype(float))
 
 
 def _loss(tally: Tally) -> dict[str, Quantity]:

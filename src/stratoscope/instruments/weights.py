@@ -9,6 +9,7 @@ $W_q^T W_k$, the others are zero by construction and $k$ stands for $r$.
 |---|---|---|
 | `frobenius_norm` | $\lVert W\rVert_F = (\sum_i s_i^2)^{1/2}$ | $\ge 0$ |
 | `spectral_norm`, `sv_min` | $s_1$, the most by which $W$ stretches a vector; $s_k$ | $\ge 0$ |
+| `sv_median` | the median of $s_1 \dots s_k$: what a usual direction is stretched by | $\ge 0$ |
 | `stable_rank` | $\lVert W\rVert_F^2 / s_1^2$ | $[1, k]$; NaN for $W = 0$ |
 | `effective_rank` | $\exp H(s / \sum_i s_i)$, $H$ the entropy in nats | $[1, k]$; NaN for $W = 0$ |
 | `numerical_rank` | count of $s_i > \max(n, m) \varepsilon s_1$, $\varepsilon$: precision as stored | $0 \dots k$ |
@@ -81,6 +82,7 @@ MATRIX_NAMES = {
     "frobenius_norm": "Frobenius norm",
     "spectral_norm": "largest singular value",
     "sv_min": "smallest singular value",
+    "sv_median": "median singular value",
     "stable_rank": "squared Frobenius over squared spectral norm",
     "effective_rank": "exponential of the entropy of the singular values",
     "numerical_rank": "singular values above the rounding of the stored type",
@@ -244,6 +246,7 @@ def matrix_numbers(matrix: Tensor, s: Tensor, stored: torch.dtype, rank: int | N
     return numbers | {
         "frobenius_norm": float(torch.linalg.vector_norm(s)),
         "sv_min": float(s[full - 1]),
+        "sv_median": float((s[(full - 1) // 2] + s[full // 2]) / 2),
         "stable_rank": float(stable_rank(s)),
         "effective_rank": float(effective_rank(s)),
         "numerical_rank": float(found),

@@ -1,0 +1,83 @@
+"""Spikes in a noisy curve: how far each value lies above those just before it, in units of their own noise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+MAD_TO_DEVIATION = 1.482602218505602
+"""The standard deviation of a Gaussian over its median absolute deviation from the median."""
+
+FLOOR = 1e-3
+"""A curve that does not vary at all is taken to vary by this share of its size."""
+
+LEAST = 20
+"""Values before a place that are needed to tell their noise."""
+
+
+class Spikes(NamedTuple):
+    """What stands out of a curve at each place.
+
+    Attributes:
+        height: deviations above the median of the places before; NaN where there are too few of them.
+        median: of the places before.
+        undone: the rise over all that the curve had fallen since its beginning (1 is back where it began), where that is
+            more than its noise and than half of its size.
+    """
+
+    height: Float[np.ndarray, " T"]
+    median: Float[np.ndarray, " T"]
+    undone: Float[np.ndarray, " T"]
+
+
+def spikes(curve: Float[np.ndarray, " T"], window: int = 50, least: int = LEAST) -> Spikes:
+    """Compare each value with the median and the median absolute deviation of the `window` values before it.
+
+    Where every value is positive this is done on logarithms: the noise of a loss goes with its size, and near zero its
+    raw values have such heavy tails that every long run would have a spike. Neither a trend nor a step of the noise
+    makes a spike; after a lasting jump the window catches up. `height` is unchanged by scaling a positive curve, and by
+    shifting and scaling one that is not.
+
+    Args:
+        curve: values in order of time; those that are not finite are left out of windows and are no spikes.
+        window: values before each that it is compared with.
+        least: of those, how many must be finite.
+
+    Returns:
+        Three arrays as long as the curve.
+
+    >>> curve = 1 + 0.1 * np.sin(np.arange(100.0))
+    >>> curve[70] = 9.0
+    >>> int(np.nanargmax(spikes(curve).height))
+    70
+    """
+    values = np.where(np.isfinite(curve), curve, np.nan).astype(float)
+    unknown = np.full(len(values), np.nan)
+    if np.isfinite(values).sum() <= least:
+        return Spikes(unknown, unknown.copy(), unknown.copy())
+    positive = bool((values[np.isfinite(values)] > 0).all())
+    told = np.log(values) if positive else values
+    middle, deviation = _before(told, window, least)
+    raw = np.exp(middle) if positive else middle
+    scale = 1.0 if positive else np.maximum(np.abs(middle), np.finfo(float).tiny)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        height = (told - middle) / np.maximum(deviation, FLOOR * scale)
+        fallen = np.median(values[np.isfinite(values)][:least]) - raw
+        noise = raw * np.expm1(np.minimum(deviation, 50.0)) if positive else deviation
+        undone = (values - raw) / np.maximum(np.maximum(fallen, 3 * noise), 0.5 * np.abs(raw))
+    return Spikes(height, raw, undone)
+
+
+def _before(values: np.ndarray, window: int, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """Median and robust deviation of the values before each place."""
+    padded = np.concatenate([np.full(window, np.nan), values[:-1]])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window)
+    enough = np.isfinite(windows).sum(1) >= least
+    middle, deviation = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    if enough.any():
+        kept = windows[enough]
+        middle[enough] = np.nanmedian(kept, axis=1)
+        deviation[enough] = MAD_TO_DEVIATION * np.nanmedian(np.abs(kept - middle[enough, None]), axis=1)
+    return middle, deviation
