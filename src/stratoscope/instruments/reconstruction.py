@@ -32,10 +32,10 @@ its positions), pictures less their mean and over their overall deviation. What 
 
 | quantity | definition |
 |---|---|
-| `fall` | by which share of itself the error on the fitted examples fell in the later half of the epochs |
-| `unfinished` | 1 where that is more than `falling`, or the error on the fitted examples still above that of their mean |
+| `late_progress` | share of all by which the error on the fitted examples fell that it fell in the later half of the epochs |
+| `unfinished` | 1 where that is more than `late`: the decoder is under-trained, and its error no loss of information |
 
-An unfinished decoder is under-trained, and its error no loss of information.
+Of a decoder that goes on as at its start `late_progress` is about a half, of one that has levelled off near 0.
 
 **Data of another task.** Where they are given (`transfer=`), the same is measured on them as the split `transfer`; the
 decoder and the probe are then fitted to these data, and `class_accuracy` is what a new linear head on the frozen network
@@ -133,7 +133,7 @@ class Reconstruction(LayerInstrument):
         rate: learning rate of its Adam.
         decay: its weight decay.
         batch: examples a step.
-        falling: share by which its error may still fall in the later half of the epochs.
+        late: share of its progress that may come in the later half of its epochs.
         least: share of the variance that some layer should surely rebuild.
         seed: of the folds, and of a trained decoder.
     """
@@ -160,7 +160,7 @@ class Reconstruction(LayerInstrument):
     rate: float = 3e-4
     decay: float = 1e-5
     batch: int = 128
-    falling: float = 0.05
+    late: float = 0.05
     least: float = 0.01
     seed: int = 0
 
@@ -284,9 +284,9 @@ class Reconstruction(LayerInstrument):
             "fitted_r2": (found.fitted_r2, "share that is rebuilt of the examples fitted to", hidden),
             "degrees": (found.degrees, "effective degrees of freedom of the decoder", hidden),
             "strength": (found.strength, "ridge strength of the decoder over the number of examples", hidden),
-            "fall": (
-                found.fall,
-                "share by which the decoder's error on fitted examples fell in the last epoch",
+            "late_progress": (
+                found.late_progress,
+                "share of the decoder's progress that came in the later half of its epochs",
                 hidden,
             ),
         }
@@ -298,25 +298,21 @@ class Reconstruction(LayerInstrument):
         told["uninformative"] = _flag(
             not found.r2 > Z * found.standard_error, "informative uninformative", "the mean input may do as well"
         )
-        if math.isfinite(found.fall):
+        if math.isfinite(found.late_progress):
             told["unfinished"] = _flag(
-                self._unfinished(found.fall, found.fitted_r2),
+                found.late_progress > self.late,
                 "finished unfinished",
                 "the decoder was still learning when its epochs ended",
             )
         return told
 
-    def _unfinished(self, fall: float, fitted_r2: float) -> bool:
-        """Whether a decoder was still learning, or is worse than the mean where it was fitted: hardly past its start."""
-        return fall > self.falling or (math.isfinite(fall) and fitted_r2 < -self.falling)
-
     def judge(self, measured: Group) -> Iterator[Finding]:
         """Whether anything is rebuilt, and read, at all; at the last step that was measured."""
-        names = ("r2", "r2_se", "error", "error_floor", "fitted_r2", "fall", "n")
+        names = ("r2", "r2_se", "error", "error_floor", "fitted_r2", "late_progress", "n")
         rebuilt = list(by_split(measured, *names))
         # what an unfinished decoder does not rebuild may be there
         judged = [layers for layers in rebuilt if not self._still_learning(layers)]
-        trained = any(math.isfinite(at["fall"]) for layers in rebuilt for at in layers)
+        trained = any(math.isfinite(at["late_progress"]) for layers in rebuilt for at in layers)
         read = [
             layers
             for layers in by_split(measured, "class_accuracy", "class_accuracy_low", "class_accuracy_floor", "n")
@@ -331,18 +327,18 @@ class Reconstruction(LayerInstrument):
         yield from passed_if_silent(self, found, [code for code, there in looked.items() if there], measured)
 
     def _still_learning(self, layers: list[At]) -> list[At]:
-        return [at for at in layers if self._unfinished(at["fall"], at["fitted_r2"])]
+        return [at for at in layers if at["late_progress"] > self.late]
 
     def _unfinished_layers(self, layers: list[At]) -> Iterator[Finding]:
         yield from together(
-            self, "RC003", self._still_learning(layers), lambda at: at["fall"], len(layers),
+            self, "RC003", self._still_learning(layers), lambda at: at["late_progress"], len(layers),
             "has a decoder that was still learning when its epochs ended",
-            lambda at: f"its error on fitted examples fell by {at['fall']:.1%} in the later half of them, to "
-            f"{1 - at['fitted_r2']:.0%} of that of their mean",
+            lambda at: f"{at['late_progress']:.0%} of its progress came in the later half of them; of the examples it was "
+            f"fitted to it rebuilds {at['fitted_r2']:.0%}",
             do="give the decoder more epochs or a higher rate before layers or steps are compared, or take "
             'decoder="ridge", which needs no training',
             evidence=lambda at: {
-                "fall": at["fall"], "fitted_r2": at["fitted_r2"], "limit": self.falling, "n": int(at["n"])
+                "late_progress": at["late_progress"], "limit": self.late, "fitted_r2": at["fitted_r2"], "n": int(at["n"])
             },
         )  # fmt: skip
 

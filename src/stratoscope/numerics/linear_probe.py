@@ -89,8 +89,8 @@ class Reconstruction:
         strength: `lam / n` that generalised cross-validation chose; the geometric mean over the folds. NaN where no
             ridge regression predicts.
         degrees: its effective degrees of freedom, mean over the folds.
-        fall: by which share of itself the error on the fitted examples fell in the later half of the epochs; the largest of
-            the folds. NaN where nothing is trained by gradients.
+        late_progress: share of what a decoder trained by gradients learnt that it learnt in the later half of its epochs;
+            the largest of the folds. NaN where nothing is trained.
     """
 
     r2: float
@@ -100,7 +100,7 @@ class Reconstruction:
     fitted_r2: float
     strength: float = math.nan
     degrees: float = math.nan
-    fall: float = math.nan
+    late_progress: float = math.nan
 
 
 def stratified(labels: Int[Tensor, " n"], group: Int[Tensor, " n"], folds: int, *, seed: int) -> Int[Tensor, " n"]:
