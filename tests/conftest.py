@@ -2,6 +2,8 @@
 
 import os
 import random
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +39,20 @@ def ledger_apart(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STRATOSCOPE_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.json"))
         yield
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, or a skip."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    node = Path(sync_api.__file__).parents[1] / "driver" / "node"
+    tried = subprocess.run([node, "--version"], check=False, capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"playwright's node does not run here: {tried.stderr.strip()}")
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield found
+        found.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from stratoscope.record.writer import RecordWriter
 from stratoscope.view.runs import Runs
 from stratoscope.view.serving import Serving
 
-LAYERS = ("conv1", "conv2", "fc")
+LAYERS = (*(f"conv{number}" for number in range(1, 14)), "fc")
 
 
 def layer(name: str, depth: int) -> Layer:
@@ -26,7 +27,7 @@ def layer(name: str, depth: int) -> Layer:
 
 
 def write_step(writer: RecordWriter, step: int, shift: float = 0.0) -> None:
-    values = np.arange(3) + shift + 0.1 * step
+    values = np.arange(len(LAYERS)) + shift + 0.1 * step
     share = quantity(
         values, units="1", long_name="share", dims="layer", coords={"layer": list(LAYERS)}, source="arXiv:1610.01644"
     )
@@ -47,7 +48,7 @@ def make_run(folder: Path, name: str, steps: int = 6, shift: float = 0.0, *, run
         },
     )
     writer.write_layers(Catalogue({one: layer(one, depth) for depth, one in enumerate(LAYERS)}))
-    writer.write_edges([("conv1", "conv2", "data"), ("conv2", "fc", "data")])
+    writer.write_edges([(one, other, "data") for one, other in pairwise(LAYERS)])
     for step in range(steps):
         write_step(writer, step, shift)
     writer.replace_findings(
@@ -108,3 +109,9 @@ def ask(serving: Serving) -> Iterator[Ask]:
     yield asked
     for connection in open_ones:
         connection.close()
+
+
+@pytest.fixture(scope="session")
+def build() -> tuple[Callable[..., RecordWriter], Callable[..., None]]:
+    """`make_run` and `write_step`, for tests that need other runs."""
+    return make_run, write_step
