@@ -46,7 +46,7 @@ def shade(family: int, place: int, count: int, *, dark: bool = False) -> str:
         dark: whether the ground is dark.
     """
     share = place / (count - 1) if count > 1 else 0.5
-    lightness = 0.42 + 0.48 * share if dark else 0.86 - 0.48 * share
+    lightness = 0.40 + 0.44 * share if dark else 0.86 - 0.48 * share
     return _colour_at(_FAMILIES[family % len(_FAMILIES)], 0.15, lightness)
 
 

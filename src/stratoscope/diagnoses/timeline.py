@@ -36,7 +36,7 @@ network is in its compression phase" is true of one theory only, and has to name
 
 **When it misleads.** "No second phase found" is said of the steps that were measured: few points, or a training that ended
 before, find none. A fall of the bins' entropy may come from saturation and from bins that widen
-({ref}`instrument-information`). Rebuilding depends on the decoder. A gradient's ratio depends on the batch size. Spectra of
+(see the instrument `information`). Rebuilding depends on the decoder. A gradient's ratio depends on the batch size. Spectra of
 matrices with fewer than 100 rows get no phase. The interval of a spectrum's turn is the distance of two measurements, not of
 repetitions. One run is one sample: another seed may turn elsewhere.
 
