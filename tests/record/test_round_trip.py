@@ -151,6 +151,7 @@ def test_findings_come_back_and_are_replaced():
         writer.commit(5, [], findings=[second])
         record = Record.from_writer(writer)
         assert record.findings == [first, second]
+        assert list(record.findings[0].evidence) == ["share", "n", "why", "gone", "yes"]
         assert isinstance(record.findings[0].outcome, Outcome)
         before = record.seq
         writer.replace_findings([second])

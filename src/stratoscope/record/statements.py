@@ -159,7 +159,7 @@ def insert_findings(connection: sqlite3.Connection, findings: Iterable[tuple[Any
 
 def finding_row(finding: Finding) -> tuple[Any, ...]:
     """The columns of a finding."""
-    evidence = to_json(dict(finding.evidence), f"The evidence of {finding.code}")
+    evidence = to_json(dict(finding.evidence), f"The evidence of {finding.code}", in_order=True)
     step = None if finding.step is None else int(finding.step)
     return (
         *(finding.code, finding.instrument, finding.layer, step, str(finding.outcome)),

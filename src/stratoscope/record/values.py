@@ -14,10 +14,15 @@ from typing import Any
 from stratoscope.errors import RecordError
 
 
-def to_json(value: Any, what: str) -> str:
+def to_json(value: Any, what: str, *, in_order: bool = False) -> str:
     """Canonical JSON (sorted keys, no blanks), so that equal values give equal text.
 
     NumPy scalars, arrays and 0-d tensors become numbers and lists; NaN and the infinities stay, as Python writes them.
+
+    Args:
+        value: what is to be kept.
+        what: what to call it.
+        in_order: leave keys in the order that they have, where that says something.
 
     Raises:
         RecordError: if it holds something that has no text form.
@@ -26,7 +31,7 @@ def to_json(value: Any, what: str) -> str:
     '{"a":NaN,"b":[1,2]}'
     """
     try:
-        return _ENCODER.encode(value)
+        return (_IN_ORDER if in_order else _ENCODER).encode(value)
     except (TypeError, ValueError) as error:
         raise RecordError(f"{what} cannot be kept in a record: {error}; use numbers, text, lists and dicts.") from error
 
@@ -61,4 +66,7 @@ def _plain(value: Any) -> Any:
 
 
 # made once: `json.dumps` makes one at each call that asks for anything unusual
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+_IN_ORDER, _ENCODER = (
+    json.JSONEncoder(sort_keys=sort, separators=(",", ":"), ensure_ascii=False, default=_plain)
+    for sort in (False, True)
+)

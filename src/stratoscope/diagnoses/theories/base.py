@@ -98,6 +98,8 @@ class Told:
 
     def at(self, steps: Sequence[int]) -> list[str]:
         """The phase at other steps: that of the last step before at which it looked, and none after the last."""
+        if not self.steps:
+            return [""] * len(steps)
         places = np.searchsorted(self.steps, steps, side="right") - 1
         last = self.steps[-1] if self.until is None else self.until
         return [
