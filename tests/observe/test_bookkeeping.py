@@ -85,7 +85,7 @@ def test_the_time_of_every_step_is_counted(tmp_path):
             w.step()
             spent.append(w.spent)
             shares.append(w.share)
-    assert spent[0] == 0
+    assert spent[0] > 0  # the record was opened
     assert all(after - before >= 0.01 for before, after in itertools.pairwise(spent))
     # next to nothing was done between the steps
     assert min(shares) > 0.01

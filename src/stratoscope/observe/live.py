@@ -70,6 +70,11 @@ class Watch(ABC):
 
     @property
     @abstractmethod
+    def summary(self) -> str:
+        """What was measured and what that took, in a sentence."""
+
+    @property
+    @abstractmethod
     def record(self) -> Record:
         """The record, readable while it is written."""
 
@@ -121,6 +126,11 @@ class SilentWatch(Watch):
     def share(self) -> float:
         """0: nothing is measured here."""
         return 0.0
+
+    @property
+    def summary(self) -> str:
+        """That nothing is measured here."""
+        return "the first process measures"
 
     @property
     def record(self) -> Record:

@@ -16,7 +16,7 @@ from stratoscope.instruments.registry import prefix_of
 from stratoscope.network.layers import Catalogue, Layer, Param
 from stratoscope.network.subject import TRANSFER
 from stratoscope.observe.effort import Effort
-from stratoscope.observe.entries import entries_of, labels_of, quantities_of
+from stratoscope.observe.entries import entries_of, group_of, labels_of, quantities_of
 from stratoscope.record.assemble import assemble
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity
@@ -69,6 +69,10 @@ class Round:
         done: layers, from the first on, that an earlier attempt has committed at this step; not measured again.
         among: the layers of the whole record, where this subject is one of several; those that it lacks are not
             applicable, with that reason.
+        labels: what tells instruments of one key apart, where others take part in other rounds of the record.
+        structure: write the layers and what flows between them, too.
+        seconds: what each instrument took, by its group in the record; known after `run`, as is `passing`.
+        passing: seconds of the passes over the network.
     """
 
     capture: Capture
@@ -81,14 +85,19 @@ class Round:
     epoch: float | None = None
     done: int = 0
     among: Catalogue | None = None
+    labels: Mapping[Instrument, str] | None = None
+    structure: bool = True
+    seconds: dict[str, float] = field(default_factory=dict)
+    passing: float = 0.0
     findings: list[Finding] = field(default_factory=list)
     _entries: list[Entry] = field(default_factory=list)
     _coverage: list[Coverage] = field(default_factory=list)
     _told: int = 0
 
     def __post_init__(self) -> None:
-        self._labels = labels_of(self.instruments)
-        self.instruments = list(self._labels)
+        self._labels = labels_of(self.instruments) if self.labels is None else self.labels
+        self.instruments = list(dict.fromkeys(self.instruments))
+        self.seconds = {group_of(one, self._labels[one]): 0.0 for one in self.instruments}
         self._at = 0
         self._finished = False
 
@@ -105,9 +114,11 @@ class Round:
                 self.capture.run(name)
             except StratoscopeError as error:
                 self._fail_pass(name, str(error))
+        self.passing = time.perf_counter() - started
         layers = self.capture.layers()
-        self.writer.write_layers(in_order(layers) if self.among is None else self.among)
-        self.writer.write_edges(self._edges())
+        if self.structure:
+            self.writer.write_layers(in_order(layers) if self.among is None else self.among)
+            self.writer.write_edges(self._edges())
         if not self.done:  # what crosses layers is committed with the first of them
             for instrument in self.instruments:
                 if isinstance(instrument, NetworkInstrument):
@@ -246,6 +257,7 @@ class Round:
         measure: Callable[[], Mapping[str, Quantity]],
     ) -> Mapping[str, Quantity] | None:
         """The measurement; `None` where there is none, and why is noted."""
+        began = time.perf_counter()
         try:
             return measure()
         except NotApplicable as why:
@@ -269,6 +281,8 @@ class Round:
                     do="run with --debug for the traceback, or skip this instrument",
                 )
             )  # fmt: skip
+        finally:
+            self.seconds[group_of(instrument, self._labels[instrument])] += time.perf_counter() - began
         if layer is None:
             self._cover_all(instrument, split, status, reason)
         else:

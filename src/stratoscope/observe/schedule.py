@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+PACE_FROM = 5
+"""Steps after which the length of a training can be told from the time that they took."""
+
+PACE_OF = 64
+"""So many of the last steps tell how long a step takes."""
 
 
 @dataclass
 class Schedule:
-    """Says at which steps a full measurement is due.
+    """Says at which steps a measurement is due.
 
     Attributes:
         every: steps between measurements; log-spaced where it is `None`.
         per_decade: measurements in each decade of steps, when log-spaced.
+        steps: of the whole training, where they are known.
     """
 
     every: int | None = None
     per_decade: int = 10
+    steps: int | None = None
+    _last: int = 0
     _next: int = 1
 
-    def due(self, step: int) -> bool:
-        """Whether a measurement is due at this step. A due one that could not be afforded stays due."""
-        return step >= self._next
+    def due(self, step: int, rounds: float = math.inf) -> bool:
+        """Whether a measurement is due at this step. A due one that could not be afforded stays due.
+
+        Args:
+            step: of the training.
+            rounds: measurements that can be afforded before the last step. Where the length of the training is known and
+                they are fewer than are due, they are spread over what is left of it, as evenly as all would be.
+        """
+        return step >= max(self._next, self._spread(rounds))
 
     def done(self, step: int) -> None:
         """A measurement was made; the next one comes later.
@@ -34,6 +50,7 @@ class Schedule:
         >>> steps
         [1, 3, 5, 10, 22, 47, 100]
         """
+        self._last = step
         if self.every is not None:
             self._next = step + self.every
             return
@@ -45,6 +62,28 @@ class Schedule:
             place += 1
         self._next = coming
 
+    def left(self, step: int) -> float:
+        """How many more measurements could be due up to the last step; infinity where that is not known."""
+        if self.steps is None:
+            return math.inf
+        ahead = max(0, self.steps - step)
+        if self.every is not None:
+            return ahead / self.every + 1
+        return min(ahead, self.per_decade * math.log10(max(self.steps, step, 1) / max(step, 1))) + 1
+
+    def _spread(self, rounds: float) -> float:
+        """The step of the first of so many measurements, spread from the last one to the end of the training."""
+        if self.steps is None or math.isinf(rounds) or self._last >= self.steps:
+            return 0
+        if rounds < 1:
+            return self.steps
+        parts = math.floor(rounds) + 1
+        if self.every is not None:
+            return self._last + (self.steps - self._last) / parts
+        first = max(self._last, 1)
+        # a hair early, so that rounding makes no measurement late
+        return math.exp(math.log(first) + math.log(self.steps / first) / parts) - 1e-6
+
 
 @dataclass
 class Budget:
@@ -54,45 +93,69 @@ class Budget:
 
     Attributes:
         share: the limit; infinity for none.
+        steps: of the whole training, where they are known; then what it will earn can be spent before.
         spent: seconds spent so far, apart from those within the optimizer's steps.
         within_steps: seconds spent within the optimizer's steps.
-        costs: seconds of every full measurement so far.
+        before: seconds of training of earlier attempts at the same run.
     """
 
     share: float
+    steps: int | None = None
     spent: float = 0.0
     within_steps: float = 0.0
-    costs: list[float] = field(default_factory=list)
+    before: float = 0.0
+    _paces: list[float] = field(default_factory=list)
+    _at: tuple[int, float] | None = None
 
-    def add(self, seconds: float, full: bool = False) -> None:
-        """Note time spent; `full` for a full measurement, whose cost predicts the next one's."""
+    def add(self, seconds: float) -> None:
+        """Note time spent."""
         self.spent += seconds
-        if full:
-            self.costs.append(seconds)
 
     @property
-    def next_cost(self) -> float:
-        """What the next full measurement is expected to take, in seconds.
+    def total(self) -> float:
+        """Seconds spent so far, within the optimizer's steps and apart from them."""
+        return self.spent + self.within_steps
 
-        The first one pays for imports and caches, so half of it is expected until a second one is known.
-        """
-        if len(self.costs) < 2:
-            return 0.5 * sum(self.costs)
-        return min(self.costs[1:][-3:])
+    def training(self, elapsed: float) -> float:
+        """Seconds of training in so many seconds that have passed; never below 0."""
+        return max(0.0, elapsed - self.total)
 
     def used(self, elapsed: float) -> float:
         """The share that has been used after so many seconds in all."""
-        training = self._training(elapsed)
-        return (self.spent + self.within_steps) / training if training > 0 else math.inf
+        training = self.training(elapsed)
+        return self.total / training if training > 0 else math.inf
 
-    def affords(self, elapsed: float) -> bool:
-        """Whether the next full measurement is within the share."""
-        cost = self.spent + self.within_steps + self.next_cost
-        return math.isinf(self.share) or cost <= self.share * self._training(elapsed)
+    def passed(self, step: int, elapsed: float) -> None:
+        """Note that a step is done: how long steps take tells how long the training will."""
+        now = self.training(elapsed)
+        if self._at is not None and step > self._at[0]:
+            self._paces.append((now - self._at[1]) / (step - self._at[0]))
+            del self._paces[:-PACE_OF]
+        self._at = (step, now)
 
-    def allows_step(self, elapsed: float) -> bool:
-        """Whether to record one more step; half of the share is left to full measurements."""
-        return math.isinf(self.share) or self.within_steps <= 0.5 * self.share * max(self._training(elapsed), 0.0)
+    def earned(self, elapsed: float) -> float:
+        """Seconds that may have been spent after so many seconds in all.
 
-    def _training(self, elapsed: float) -> float:
-        return elapsed - self.spent - self.within_steps
+        Where the number of steps is known, those are counted, too, that the rest of the training will pay for, at the
+        pace of the median of the last steps.
+        """
+        return self.share * (self.training(elapsed) + self._ahead())
+
+    def allows_step(self, elapsed: float, part: float) -> bool:
+        """Whether to record one more step, if this part of the share is for that."""
+        return math.isinf(self.share) or self.within_steps <= part * self.share * self.training(elapsed)
+
+    def _ahead(self) -> float:
+        if self.steps is None or self._at is None or len(self._paces) < PACE_FROM:
+            return 0.0
+        return max(0, self.steps - self._at[0]) * median(self._paces)
+
+
+def median(numbers: Iterable[float]) -> float:
+    """The middle one, or the lower of the two in the middle.
+
+    >>> median([3.0, 1.0, 2.0, 100.0])
+    2.0
+    """
+    ordered = sorted(numbers)
+    return ordered[(len(ordered) - 1) // 2]

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import operator
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
-import torch
 from torch import Tensor
 
 from stratoscope.capture.gradients import Optimizer, OptimizerState, StepStatistics, TrainingLoss
-from stratoscope.capture.needs import Need, Previous
+from stratoscope.capture.needs import Need
 from stratoscope.capture.restore import on_host
-from stratoscope.capture.views import MEMORY, Capture
+from stratoscope.capture.views import MEMORY
 from stratoscope.errors import RecordError, SettingError
-from stratoscope.findings import Finding, Outcome
 from stratoscope.network.subject import Subject
-from stratoscope.network.weights import WeightSource
 from stratoscope.observe.advice import Advice, Adviser
 from stratoscope.observe.beginning import keep_beginning
 from stratoscope.observe.coming import Coming, InOrder
 from stratoscope.observe.diagnosing import Chosen, conclude
 from stratoscope.observe.entries import labels_of
-from stratoscope.observe.examine import data_meta, run_meta
+from stratoscope.observe.examine import run_meta
 from stratoscope.observe.keeping import TransferKeeper
 from stratoscope.observe.live import Watch
+from stratoscope.observe.measuring import Measurements
 from stratoscope.observe.recorder import StepRecorder, names_of, state_of, together
-from stratoscope.observe.round import Round, foreign_of, needs_of
-from stratoscope.observe.schedule import Budget, Schedule
+from stratoscope.observe.schedule import Budget
 from stratoscope.observe.settings import Settings
 from stratoscope.observe.stepwise import Stepwise
 from stratoscope.record.entry import Entry
@@ -39,10 +39,14 @@ from stratoscope.record.quantity import quantity
 from stratoscope.record.record import Record
 from stratoscope.record.writer import RecordWriter
 
+_LOG = logging.getLogger(__name__)
 _OPTIMIZER, _LOSS = Optimizer(), TrainingLoss()
 
 ALWAYS = 50
 """Steps at the beginning that are recorded whatever they cost: a learning rate that is too high shows there."""
+
+STEPS_PART = 0.5
+"""The part of the budget that single steps may take; the rest is left to the measurements of the network."""
 
 
 @final
@@ -63,6 +67,8 @@ class RecordedTraining(Watch):
         *,
         budget: float = 0.05,
         every: int | None = None,
+        cadence: Mapping[str, int] | None = None,
+        steps: int | None = None,
         snapshot: bool | None = None,
         memory: int = MEMORY,
         settings: Settings | None = None,
@@ -73,68 +79,80 @@ class RecordedTraining(Watch):
             raise SettingError(f"budget={budget} must be above 0: the share of training time that may be spent.")
         if every is not None and every < 1:
             raise SettingError(f"every={every} must be at least 1 step.")
+        if steps is not None and steps < 1:
+            raise SettingError(f"steps={steps} must be at least 1: the steps of the whole training.")
         self.subject, self.folder = subject, folder
         self.instruments, self._chosen = chosen.instruments, chosen
-        self._scheduled = chosen.without_training().instruments
         self._stepwise = Stepwise(subject, labels_of(chosen.instruments))
-        self._needs = needs_of(self._scheduled)
-        self._snapshot, self._memory = snapshot, memory
+        self._snapshot = snapshot
         self._settings, self._resume = settings or Settings(), resume
-        self._budget, self._schedule = Budget(budget), Schedule(every)
-        self._step, self._measured = 0, -1
+        self._budget = Budget(budget, steps)
+        self._measurements = Measurements(
+            subject, chosen.without_training().instruments, self._budget, memory, every, cadence
+        )
+        self._step = 0
         self._offset: int | None = None
-        self._previous: dict[tuple[Need, str, str | None], Any] = {}
-        self._initial: WeightSource | None = None
         self._optimizers = subject.optimizers
         self._recorders: list[StepRecorder] = []
         self._in_order = InOrder()
         self._writer: RecordWriter | None = None
-        self._capture: Capture | None = None
+        self._aside = {"beginning": 0.0, "steps": 0.0, "conclusions": 0.0}
         self._adviser = Adviser(chosen.judges, self._settings)
         self._advice: Advice | None = None
         self._keeper = TransferKeeper.of(best_transfer, folder, chosen.judges, subject)
-        self._ended = False
+        self._ended: float | None = None
 
     # -- the life of a run ------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._began = time.perf_counter()
+        start = self._began = time.perf_counter()
         meta = run_meta(self.subject, self._chosen)
         if self._resume is not False and self.folder is not None and (self.folder / "run.db").exists():
             self._go_on(self.folder)
         else:
             self._writer = RecordWriter.create(self.folder, meta)
         self._open_writer().write_meta("watched", True)
+        before = self._budget.spent
         if self._keeper is not None:
-            self._keeper.begin(self._step if self._measured >= 0 else None)
+            self._keeper.begin(self._step if self._measurements.last >= 0 else None)
         try:
-            self._initial = keep_beginning(
+            self._measurements.initial = keep_beginning(
                 self._open_writer(), self.folder, self.subject.module, new=self._step == 0, wanted=self._snapshot
             )
             self._attach()
             if self._step == 0:
-                self._measure_fully()
+                self._measure(planned=False)
         except BaseException as error:  # Python calls no __exit__ for what __enter__ did not finish
             self.__exit__(type(error), error, None)
             raise
+        # all of it was done for watching
+        taken = time.perf_counter() - start
+        self._aside["beginning"] += taken - (self._budget.spent - before)
+        self._budget.spent = before + taken
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        start, before = time.perf_counter(), self._budget.spent
         for recorder in self._recorders:
             recorder.remove()
         self._in_order.settle(wait=True)
-        if kind is None and self._measured < self._step:
-            self._measure_fully()
+        if kind is None:
+            self._measure(planned=False)
         writer = self._open_writer()
         writer.flush()
-        self._sum_up(writer)
+        concluding = time.perf_counter()
+        self._conclude(writer)
         if self._keeper is not None:
             with Record.from_writer(writer) as record:
                 writer.write_meta("best_transfer", self._keeper.finish(record, whole=kind is None))
+        now = time.perf_counter()
+        self._aside["conclusions"] += now - concluding
+        self._budget.spent = before + now - start
+        self._ended = self._elapsed
+        self._note_spending(writer)
         status = "finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         writer.close(status)
-        self._ended = True
-        self._capture, self._previous = None, {}
+        _LOG.info("%s", self.summary)
 
     def step(self, i: int | None = None, *, loss: Tensor | float | None = None, epoch: float | None = None) -> None:
         """Say that an optimizer step is done."""
@@ -143,9 +161,14 @@ class RecordedTraining(Watch):
         value = None if loss is None else _number(loss, "loss")
         self._count(i)
         self._record_step(value, epoch)
-        self._budget.add(time.perf_counter() - start)
-        if self._scheduled and self._schedule.due(self._step) and self._affordable():
-            self._measure_fully(epoch)
+        self._budget.within_steps = sum(recorder.seconds for recorder in self._recorders)
+        self._budget.passed(self._step, self._elapsed)
+        names = self._measurements.plan.choose(self._step, self._elapsed)
+        taken = time.perf_counter() - start
+        self._aside["steps"] += taken
+        self._budget.add(taken)
+        if names:
+            self._measure(names, epoch)
 
     def log(self, name: str, value: Tensor | float) -> None:
         """Keep a number of your own at this step, in the record's group `logged`."""
@@ -169,17 +192,30 @@ class RecordedTraining(Watch):
     @property
     def spent(self) -> float:
         """Seconds spent on measuring so far."""
-        return self._budget.spent + self._budget.within_steps
+        return self._budget.total
 
     @property
     def share(self) -> float:
         """Time spent on measuring over the rest of the time."""
-        return self._budget.used(time.perf_counter() - self._began)
+        return self._budget.used(self._elapsed)
+
+    @property
+    def summary(self) -> str:
+        """What was measured and what that took, in a sentence."""
+        measured, elapsed = self._measurements, self._elapsed
+        parts = [f"{measured.full_rounds} measurements of the whole network"]
+        if (partial := measured.rounds - measured.full_rounds) > 0:
+            parts.append(f"{partial} of parts of it")
+        if math.isfinite(self.share):
+            limit = "" if math.isinf(self._budget.share) else f" (budget {self._budget.share:.3g})"
+            training = self._budget.training(elapsed)
+            parts.append(f"{self.spent:.1f} s beside {training:.1f} s of training: {self.share:.1%}{limit}")
+        return ", ".join(parts)
 
     @property
     def record(self) -> Record:
         """The record, readable while it is written."""
-        if self._ended and self.folder is not None:
+        if self._ended is not None and self.folder is not None:
             return Record.open(self.folder)
         self._in_order.settle(wait=True)
         return Record.from_writer(self._open_writer())
@@ -204,7 +240,7 @@ class RecordedTraining(Watch):
         return self._writer
 
     def _check_open(self) -> None:
-        if self._ended:
+        if self._ended is not None:
             raise RecordError("This watch has ended with its `with`; steps belong inside of it.")
 
     def _go_on(self, folder: Path) -> None:
@@ -216,7 +252,12 @@ class RecordedTraining(Watch):
         if not 0 <= begin <= last:
             raise SettingError(f"resume={self._resume} is no step of this run, which ends at {last - self._offset}.")
         self._writer = RecordWriter.resume(folder, begin + 1)
-        self._step = self._measured = begin
+        self._step = begin
+        self._measurements.resume(begin, kept.meta)
+        self._aside |= kept.meta.get("seconds_aside", {})
+        # the earlier attempts are a part of this training, and so is what they spent
+        self._budget.spent = float(kept.meta.get("seconds_spent", 0.0))
+        self._began -= self._budget.spent + float(kept.meta.get("seconds_trained", 0.0))
 
     def _count(self, i: int | None) -> None:
         if i is None:
@@ -251,14 +292,15 @@ class RecordedTraining(Watch):
                     stacklevel=3,
                 )
 
-    def _recording(self) -> bool:
-        """Whether there is budget to record this step; half of it is left to the full measurements."""
-        self._budget.within_steps = sum(recorder.seconds for recorder in self._recorders)
-        return self._step < ALWAYS or self._budget.allows_step(time.perf_counter() - self._began)
+    @property
+    def _elapsed(self) -> float:
+        """Seconds since the beginning, those of earlier attempts included; at the end they stand still."""
+        return time.perf_counter() - self._began if self._ended is None else self._ended
 
-    def _affordable(self) -> bool:
+    def _recording(self) -> bool:
+        """Whether there is budget to record this step."""
         self._budget.within_steps = sum(recorder.seconds for recorder in self._recorders)
-        return self._budget.affords(time.perf_counter() - self._began)
+        return self._step < ALWAYS or self._budget.allows_step(self._elapsed, STEPS_PART)
 
     def _record_step(self, loss: Coming[float] | None, epoch: float | None) -> None:
         """Hand the step over to be recorded, as soon as its numbers have come from the device."""
@@ -291,62 +333,67 @@ class RecordedTraining(Watch):
                 live[need] = taken
         self._stepwise.record(self._open_writer(), step, live, epoch)
 
-    @on_host()
-    def _measure_fully(self, epoch: float | None = None) -> None:
-        if self._measured == self._step or not self._scheduled:
-            return
-        if self.subject.device.type != "cpu":
-            # what the device still has to do is the training's own time
-            torch.accelerator.synchronize(self.subject.device)
+    def _measure(self, names: Sequence[str] | None = None, epoch: float | None = None, *, planned: bool = True) -> None:
+        """Measure those that the plan chose, or all that were not yet measured at this step."""
         start = time.perf_counter()
         # in the record, too, one step comes after the other
         self._in_order.settle(wait=True)
-        writer = self._open_writer()
-        capture = Capture(
-            self.subject,
-            self._needs,
-            self._memory,
-            initial=self._initial,
-            previous=self._previous,
-            foreign=foreign_of(self._scheduled),
-        )
-        try:
-            Round(capture, self._scheduled, writer, self._step, by_layer=False, epoch=epoch).run()
-            if any(isinstance(need, Previous) for need in self._needs):
-                self._previous = capture.remember()
-        except Exception as error:
-            warnings.warn(f"Measuring step {self._step} failed and training goes on: {error}", stacklevel=4)
-            writer.commit(self._step, [], findings=[_capture_failed(self._step, error)])
-        self._capture, self._advice = capture, None
-        self._measured = self._step
+        self._budget.add(time.perf_counter() - start)
+        writer, measured = self._open_writer(), self._measurements
+        if names is None:
+            names = measured.plan.left(self._step)
+        if not names:
+            return
+        measured.measure(names, self._step, writer, epoch, planned)
+        self._advice = None
         if self._keeper is not None and self.subject.module is not None:
+            start = time.perf_counter()
             with Record.from_writer(writer) as record:
                 self._keeper.look(record, self._step, self.subject.module)
-        self._schedule.done(self._step)
-        self._budget.add(time.perf_counter() - start, full=True)
+            self._set_aside("keeping", start)
+        self._note_spending(writer)
+
+    def _set_aside(self, what: str, since: float) -> None:
+        """Count time that no instrument took."""
+        taken = time.perf_counter() - since
+        self._aside[what] = self._aside.get(what, 0.0) + taken
+        self._budget.add(taken)
 
     @on_host()
     def _work_out(self) -> Advice:
         """The advice of now. What goes wrong is said, and training goes on."""
         start, record = time.perf_counter(), self.record
         try:
-            found = self._adviser.advise(record, self._measured)
+            found = self._adviser.advise(record, self._measurements.last)
         except Exception as error:
-            warnings.warn(f"The advice of step {self._measured} could not be worked out: {error}", stacklevel=3)
+            warnings.warn(
+                f"The advice of step {self._measurements.last} could not be worked out: {error}", stacklevel=3
+            )
             found = Advice()
         record.close()
-        self._budget.add(time.perf_counter() - start)
+        self._set_aside("advice", start)
         return found
 
-    def _sum_up(self, writer: RecordWriter) -> None:
-        writer.write_meta("share_spent", round(self.share, 5))
-        writer.write_meta("seconds_spent", round(self.spent, 4))
-        if self._capture is not None:
-            writer.write_meta("data", data_meta(self.subject, self._capture))
+    def _conclude(self, writer: RecordWriter) -> None:
         try:
             conclude(writer, self._chosen, self._settings)
         except Exception as error:
             warnings.warn(f"The findings of this run could not be written: {error}", stacklevel=3)
+
+    def _note_spending(self, writer: RecordWriter) -> None:
+        """Write what measuring takes, so that a resumed training knows it, and whoever reads the record meanwhile."""
+        training = self._budget.training(self._elapsed)
+        aside = self._aside | {"steps": self._aside["steps"] + self._budget.within_steps}
+        about: dict[str, Any] = {
+            "budget": self._budget.share if math.isfinite(self._budget.share) else None,
+            "share_spent": round(self.share, 5) if training > 0 else None,
+            "seconds_spent": round(self.spent, 4),
+            "seconds_trained": round(training, 4),
+            "seconds_aside": {name: round(value, 4) for name, value in aside.items()},
+            **self._measurements.meta(),
+        }
+        for key, value in about.items():
+            writer.write_meta(key, value)
 
 
 def _number(value: Tensor | float, what: str) -> Coming[float]:
@@ -363,9 +410,3 @@ def _number(value: Tensor | float, what: str) -> Coming[float]:
         return Coming(float(value), float)
     except (TypeError, ValueError) as error:
         raise SettingError(f"The {what} must be one number, not {value!r:.40}.") from error
-
-
-def _capture_failed(step: int, error: Exception) -> Finding:
-    return Finding(
-        "ST000", "capture", None, step, Outcome.FAILED, str(error), "check the data that were given to watch"
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ def watch(
     to: str | Path | None = None,
     budget: float = 0.05,
     every: int | None = None,
+    cadence: Mapping[str, int] | None = None,
+    steps: int | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     instruments: Sequence[Judge] | None = None,
@@ -67,6 +69,9 @@ def watch(
             Loss and rate are recorded at every step; gradients at the first steps, and then as often as half the budget
             pays for.
         every: steps between full measurements; log-spaced where it is left out.
+        cadence: the same for single instruments, by their key: `{"spectrum": 1000}`.
+        steps: of the whole training, if they are known: then measurements are spread over all of it, evenly in the
+            logarithm, and what the training will have earned can be spent on its first steps.
         only: keys of the instruments and diagnoses to run. A diagnosis brings what it reads.
         skip: keys of those to leave out.
         instruments: instruments and diagnoses with their settings instead.
@@ -96,6 +101,6 @@ def watch(
         return SilentWatch()
     folder = Path(to) if to is not None else new_run_folder(Path("runs"))
     return RecordedTraining(
-        subject, folder, chosen, budget=budget, every=every, snapshot=snapshot, memory=memory, settings=settings,
-        resume=resume, best_transfer=best_transfer,
+        subject, folder, chosen, budget=budget, every=every, cadence=cadence, steps=steps, snapshot=snapshot,
+        memory=memory, settings=settings, resume=resume, best_transfer=best_transfer,
     )  # fmt: skip
