@@ -56,6 +56,7 @@ NAMED_BY = {
     "label noise": "HE009",
     "few examples": "PF003",
     "layer that stays noise": "RM001",
+    "nothing to learn": "PF002",
 }
 """For each fault, the code that has to name it."""
 
@@ -162,6 +163,13 @@ def digits(seed: int, n: int = 1200, noise: float = 0.0, flat: bool = True) -> D
     wrong = torch.rand(n, generator=draw) < noise
     y[:n] = torch.where(wrong, torch.randint(10, (n,), generator=draw), y[:n])
     return {"train": (x[:n], y[:n]), "test": test}
+
+
+def noise(seed: int) -> Data:
+    """Gaussian inputs, and labels that have nothing to do with them."""
+    draw = torch.Generator().manual_seed(4000 + seed)
+    x, y = torch.randn(1600, 64, generator=draw), torch.randint(10, (1600,), generator=draw)
+    return {"train": (x[:1200], y[:1200]), "test": (x[1200:], y[1200:])}
 
 
 def sequences(seed: int, length: int = 20) -> Data:
@@ -410,6 +418,7 @@ BROKEN: dict[str, Callable[[int], Setup]] = {
     ),
     "few examples": lambda seed: Setup(seeded(lambda: mlp(64, 64), seed), digits(seed, 50), sgd()),
     "layer that stays noise": stays_noise,
+    "nothing to learn": lambda seed: replace(perceptron(seed), data=noise(seed)),
 }
 
 

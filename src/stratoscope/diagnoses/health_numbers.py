@@ -225,19 +225,19 @@ class Numbers:
 
     def _never(self) -> dict[str, Quantity]:
         """Which params were never updated, if it was seen what steps did."""
-        ratio, known = self._of_steps("update_ratio"), self.wiring.trainable
-        if ratio is None or ratio.sizes["step"] == 0 or not known:
+        group, known = self.groups["training"], self.wiring.trainable
+        if "gradient_norm" not in group:
             return {}
-        moved = {
-            str(n)
-            for n, column in zip(ratio.coords["param"].values, ratio.values.T, strict=True)
-            if np.isfinite(column).any()
-        }
+        norm = group.variable("gradient_norm")
+        seen = norm.measured.reshape(len(norm.measured), -1).any(0)
+        updated = {str(name) for name, there in zip(norm.axes[-1].labels(), seen, strict=True) if there}
+        if not updated & set(known):  # another module's names, or nothing recorded
+            return {}
         names = list(known)
         coords = {"param": names}
         return {
             "never_updated": quantity(
-                [float(name not in moved) for name in names], units="1", dims="param", coords=coords, chart="none",
+                [float(name not in updated) for name in names], units="1", dims="param", coords=coords, chart="none",
                 long_name="whether no optimizer step ever had a gradient for it",
             ),
             "trainable": quantity(

@@ -84,6 +84,7 @@ class Training(NetworkInstrument):
         stretch: recorded steps in a row for `high_ratio`.
         explode: factor by which the median gradient norm must have grown over the run for an issue.
         recent: steps at the end that are judged.
+        rise: standard errors by which the loss must end above its beginning for an issue.
     """
 
     key: ClassVar[str] = "training"
@@ -108,6 +109,7 @@ class Training(NetworkInstrument):
     stretch: int = 5
     explode: float = 1e3
     recent: int = 50
+    rise: float = 4.0
 
     @property
     def requires(self) -> set[Need]:
@@ -269,8 +271,8 @@ class Training(NetworkInstrument):
         if len(values) < 2 * self.recent:
             return
         first, last = values[: self.recent], values[-self.recent :]
-        # two standard errors, so that a flat noisy loss is not called rising
-        margin = 2 * float(np.hypot(first.std(), last.std())) / len(first) ** 0.5
+        # so that a flat noisy loss is not called rising
+        margin = self.rise * float(np.hypot(first.std(), last.std())) / len(first) ** 0.5
         if last.mean() > first.mean() + margin:
             yield self.finding(
                 "TR006", Outcome.ISSUE, f"The loss ends at {last.mean():.3g} and began at {first.mean():.3g}",
@@ -298,8 +300,9 @@ def _scalar(name: str, value: float) -> Quantity:
 
 def _judged_by_ratio(ratio: xr.DataArray) -> list[int]:
     """A bias starts at zero, and so do some weights: their ratio says nothing about the learning rate."""
-    names, first = ratio.coords["param"].values, ratio.values[0]
-    return [i for i, name in enumerate(names) if not str(name).endswith("bias") and not np.isinf(first[i])]
+    names, first = [str(name) for name in ratio.coords["param"].values], ratio.values[0]
+    biases = [name.endswith("bias") or name.rpartition(".")[2].startswith("bias") for name in names]
+    return [i for i, bias in enumerate(biases) if not bias and not np.isinf(first[i])]
 
 
 def _recorded(rows: FloatArray) -> int:
