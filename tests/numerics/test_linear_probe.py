@@ -212,14 +212,17 @@ def test_the_decoder_is_the_plain_loop_and_a_rotation_of_targets_changes_nothing
     features, targets = gaussian(50, 4, 13), gaussian(50, 6, 14)
     targets[:, 0] += features[:, 0]
     fold = stratified(torch.zeros(50, dtype=torch.int64), torch.arange(50), 2, seed=0)
-    error = total = 0.0
+    error = total = fitted = known = 0.0
     for k in range(2):
         train, test = fold != k, fold == k
-        said = ridge(Basis.of(features[train]), targets[train]).predict(features[test])
-        error += float((targets[test] - said).square().sum())
+        fit = ridge(Basis.of(features[train]), targets[train])
+        error += float((targets[test] - fit.predict(features[test])).square().sum())
         total += float((targets[test] - targets[train].mean(0)).square().sum())
+        fitted += float((targets[train] - fit.predict(features[train])).square().sum())
+        known += float((targets[train] - targets[train].mean(0)).square().sum())
     found = decode(features, targets)
     assert found.r2 == pytest.approx(1 - error / total)
+    assert found.fitted_r2 == pytest.approx(1 - fitted / known)
     assert (found.error, found.floor) == pytest.approx((error / 300, total / 300))
     turned = decode(features, targets @ torch.linalg.qr(gaussian(6, 6, 15)).Q)
     assert turned.r2 == pytest.approx(found.r2)
@@ -227,7 +230,16 @@ def test_the_decoder_is_the_plain_loop_and_a_rotation_of_targets_changes_nothing
 
 
 def test_constant_targets_have_no_share():
-    assert math.isnan(decode(gaussian(20, 3, 16), torch.ones(20, 4)).r2)
+    found = decode(gaussian(20, 3, 16), torch.ones(20, 4))
+    assert math.isnan(found.r2)
+    assert math.isnan(found.fitted_r2)
+
+
+def test_scales_of_units_are_kept_if_wanted():
+    features = gaussian(60, 4, 19)
+    fold = stratified(torch.zeros(60, dtype=torch.int64), torch.arange(60), 2, seed=0)
+    for part in cross_fitted(features, fold, standardise=False):
+        torch.testing.assert_close(part.basis.rows, features[part.train] - features[part.train].mean(0))
 
 
 def test_float32_and_float64_agree():

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratoscope.numerics.ridge import STRENGTHS, Basis, Targets, ridge
+from stratoscope.numerics.ridge import MANY, STRENGTHS, Basis, Targets, inverse_deviation, ridge
 
 SHAPES = [(30, 5), (12, 40), (20, 20), (2, 3), (15, 1)]
 
@@ -179,6 +179,57 @@ def test_smaller_types_are_widened(dtype):
     x, y = gaussian(40, 6, 32).to(dtype), gaussian(40, 2, 33).to(dtype)
     wide = ridge(Basis.of(x.double()), y.double(), strengths=[0.1]).predict(x)
     torch.testing.assert_close(ridge(Basis.of(x), y, strengths=[0.1]).predict(x).double(), wide, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_residuals_are_the_squared_error_where_it_was_fitted(shape):
+    x, y = gaussian(*shape, 34), gaussian(shape[0], 5, 35)
+    group = torch.tensor([0, 0, 1, 1, 1])
+    found = ridge(Basis.of(x), y, group=group, strengths=[0.01, 0.3])
+    missed = (y - found.predict(x)).square().sum(0)
+    expected = [float(missed[group == place].sum()) for place in range(2)]
+    np.testing.assert_allclose(found.residuals, expected, rtol=1e-8)
+
+
+def correlated(n, d, seed):
+    """As layers of a network are: a few common directions, many weak ones, a large mean, a constant unit."""
+    features = gaussian(n, 8, seed).cumsum(1) @ gaussian(8, d, seed + 1) + 0.1 * gaussian(n, d, seed + 2) + 10
+    features[:, 1] = 0.3
+    return features
+
+
+def test_many_examples_of_still_more_units_are_decomposed_in_float32():
+    x, y, new = correlated(MANY, 300, 36), gaussian(MANY, 3, 37).float(), correlated(20, 300, 36)
+    quick, exact = Basis.of(x.float()), Basis.of(x.float().double())
+    assert (quick.rows.dtype, exact.rows.dtype) == (torch.float32, torch.float64)
+    assert Basis.of(x[1:].float()).rows.dtype == torch.float64
+    assert Basis.of(x[:, :MANY].float()).rows.dtype == torch.float64
+    for strength, away in ((1e-2, 0.03), (1.0, 1e-3)):
+        one, other = (ridge(basis, y, strengths=[strength]) for basis in (quick, exact))
+        said, truth = one.predict(new.float()), other.predict(new).float()
+        assert float(torch.linalg.vector_norm(said - truth) / torch.linalg.vector_norm(truth)) < away
+        assert float(one.degrees[0]) == pytest.approx(float(other.degrees[0]), rel=1e-4)
+        assert float(one.scores[0]) == pytest.approx(float(other.scores[0]), rel=1e-3)
+
+
+def test_what_float32_leaves_out_is_too_weak_to_matter():
+    """Axes under a thousandth of the strongest have a millionth of its variance; none of the others is lost."""
+    spread = torch.logspace(0, -4, 40, dtype=torch.float64)
+    turn = torch.linalg.qr(gaussian(400, 40, 38)).Q.mT
+    x = (gaussian(MANY, 40, 39) * spread) @ turn
+    basis = Basis.of(x.float(), standardise=False)
+    share = basis.singular / basis.singular.max()
+    assert float(share.min()) > 2**-10
+    assert len(share) == int((torch.linalg.svdvals(x - x.mean(0)) > 2**-10 * basis.singular.max()).sum())
+
+
+def test_inverse_deviations_leave_constant_units_out():
+    x = gaussian(50, 3, 40)
+    x[:, 1] = 1e6 / 3
+    found = inverse_deviation(x, x.dtype)
+    torch.testing.assert_close(found[[0, 2]], 1 / x[:, [0, 2]].std(0, correction=0))
+    assert float(found[1]) == 0
+    assert inverse_deviation(x, x.dtype, divide=False).tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
