@@ -77,7 +77,7 @@ export function Lines({ parts, size, weight, log, readout }: View) {
         focus: { alpha: 0.25 },
         scales: { x: { time: false, distr: first.chart.x.scale === "log" ? 3 : 1 }, y: { distr: logY ? 3 : 1 } },
         axes: [
-          { stroke: ink, grid, ticks: grid, font: "12px system-ui", size: 34, values: (_, ticks) => ticks.map(number) },
+          { stroke: ink, grid, ticks: grid, font: "12px system-ui", size: 34, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
           { stroke: ink, grid, ticks: grid, font: "12px system-ui", size: 58, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
         ],
         series: [

@@ -95,7 +95,7 @@ export function python(parts: Part[], head: Head): string {
   const runs = parts.map(({ run }) => JSON.stringify(run)).join(", ");
   return [
     "from stratoscope.charts.build import charts_of",
-    "from stratoscope.charts.png import to_png",
+    "from stratoscope.charts.mpl import save",
     "from stratoscope.record import Record",
     "",
     `for run in [${runs}]:  # put the folders of these runs here`,
@@ -103,7 +103,7 @@ export function python(parts: Part[], head: Head): string {
     `    values = record[${JSON.stringify(head.instrument)}][${JSON.stringify(head.variable)}]`,
     `    chart = next(chart for chart in charts_of(record) if chart.id == ${JSON.stringify(head.id)})`,
     "    print(run, values)",
-    '    open(f"{chart.id}.png", "wb").write(to_png(chart))',
+    '    save(chart, f"{chart.id}.png")',
     "",
   ].join("\n");
 }
