@@ -340,7 +340,7 @@ def test_the_same_of_the_same_place_has_not_changed(record):
 
 
 def test_what_became_of_a_finding_is_said(record):
-    before = [finding("XX001", Outcome.ISSUE, layer) for layer in "abcd"]
+    before = [finding("XX001", Outcome.ISSUE, layer) for layer in "abcd"] + [finding("XX000", Outcome.FAILED, "f")]
     after = [
         finding("XX001", Outcome.TIP, "a"), finding("XX001", Outcome.MUTED, "b"), finding("XX001", Outcome.SKIPPED, "c"),
         finding("XX001", Outcome.ISSUE, "e"),
@@ -348,7 +348,8 @@ def test_what_became_of_a_finding_is_said(record):
     advice = compared(record, before, after)
     assert [(f.layer, f.outcome) for f in advice.new] == [("a", Outcome.TIP), ("e", Outcome.ISSUE)]
     now = {one.finding.layer: one.now for one in advice.gone}
-    assert now == {"a": "now tip", "b": "now muted", "c": "now skipped", "d": "within its limit now"}
+    assert now == {"a": "now tip", "b": "now muted", "c": "now skipped", "d": "within its limit now",
+                   "f": "does not fail any more"}  # fmt: skip
     assert advice.has_issues
     assert not compared(record, before, after, only=["YY*"]).has_issues
     assert compared(record, before, after, only=["YY*"]).gone == ()

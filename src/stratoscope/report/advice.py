@@ -131,14 +131,15 @@ def _changes(old: Sequence[Finding], found: Sequence[Finding]) -> tuple[list[Fin
     new = [f for f in found if f.outcome in SPOKEN and _identity(f) not in before]
     left = {_identity(f)[1:]: f.outcome for f in reversed(found)}
     gone = [f for f in old if f.outcome in SPOKEN and _identity(f) not in after]
-    return new, [Gone(f, _became(left.get(_identity(f)[1:]))) for f in gone]
+    return new, [Gone(f, _became(f, left.get(_identity(f)[1:]))) for f in gone]
 
 
 def _identity(finding: Finding) -> tuple[Outcome, str, str, str | None, str | None]:
     return finding.outcome, finding.code, finding.instrument, finding.layer, finding.split
 
 
-def _became(outcome: Outcome | None) -> str:
-    if outcome is None or outcome is Outcome.PASSED:
-        return "within its limit now"
-    return f"now {outcome.value.replace('_', ' ')}"
+def _became(finding: Finding, outcome: Outcome | None) -> str:
+    """What became of a finding, given how the same check of the same place ends now."""
+    if outcome is not None and outcome is not Outcome.PASSED:
+        return f"now {outcome.value.replace('_', ' ')}"
+    return "does not fail any more" if finding.outcome is Outcome.FAILED else "within its limit now"

@@ -145,11 +145,10 @@ def _measuring(record: Record) -> Iterator[dict[str, Any]]:
     """What measuring took of a training's time."""
     spent = spent_of(record)
     if spent is not None:
-        allowed = f"budget {percent(spent.budget)}; " if spent.budget is not None else ""
         yield {
-            "name": "Measuring took", "split": "", "value": percent(spent.share), "unit": "of the training time",
-            "interval": f"{allowed}{duration(spent.seconds)}" + (f": {spent.most}" if spent.most else ""), "step": "", "path": "",
-            "title": spent.sentence,
+            "name": "Measuring, over the rest of the training time", "split": "", "value": percent(spent.share), "unit": "",
+            "interval": "" if spent.budget is None else f"budget {percent(spent.budget)}", "step": duration(spent.seconds),
+            "path": "", "title": spent.sentence,
         }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.reading import some
+from stratoscope.report.spent import spent_of
 
 if TYPE_CHECKING:
     from stratoscope.record.record import Record
@@ -279,6 +280,8 @@ def facts_of(record: Record) -> list[tuple[str, str]]:
     versions = dict(meta.get("versions") or {})
     found.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
     found += [(name, str(meta[name])) for name in ("device", "threads", "seed") if name in meta]
+    spent = spent_of(record)
+    found.append(("measuring", "" if spent is None else spent.sentence))
     found.append(("command", " ".join(map(str, meta.get("argv") or []))))
     found.append(("folder", str(record.path or "in memory")))
     return [(name, text) for name, text in found if text]
