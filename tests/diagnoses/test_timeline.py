@@ -223,6 +223,14 @@ def test_what_falls_from_the_start_is_compression_when_labels_are_learned(record
     assert alone.letters == "C" * len(STEPS)
 
 
+def test_a_fall_before_any_fitting_is_no_second_phase(recorded):
+    found = told(recorded(information({"conv": bent(64, -0.5, 0.5, 6.0) + noise(14, len(X))})), "conv", "information")
+    assert (found.letters[0], found.letters[-1]) == ("C", "F")
+    assert found.answer == Answer.ONE_PHASE
+    assert found.reason == "it fits, and no fall follows"
+    assert math.isnan(found.turn)
+
+
 def test_at_its_ceiling_it_says_nothing(recorded):
     full = np.ones(len(STEPS))
     found = told(recorded(information({"conv": RISES_AND_FALLS}, silent={"conv": full})), "conv", "information")

@@ -43,6 +43,24 @@ repetitions. One run is one sample: another seed may turn elsewhere.
 **What to do.** Name the theory when you speak of a phase; measure more often (`every=` of `watch`) around a turn that matters;
 repeat the training with other seeds before drawing conclusions from where theories differ.
 
+**TL001.** The 95 % intervals of two turns of a layer do not meet, by more than `apart` doublings of the step. It is told for
+the layer where they are furthest apart, with what every other theory says there; where intervals meet, that is told as
+passed. **When it misleads.** Theories may each be right about what they look at: weights usually leave noise long before
+activations move. A turn's interval that is too narrow, as after few steps, makes a disagreement of chance. **What to do.** Name
+the theory when you speak of a phase; measure more often around the turns, and repeat the training with other seeds.
+
+**TL002.** One theory finds the second phase of a layer, and another, measured at `after` steps or more beyond that turn, finds
+none; layers of TL001 are not told again. **When it misleads.** Not to have found a bend in a few noisy points is no proof that
+there is none: `turn_p` says how clear it would have been. **What to do.** As for TL001; train on, if the phase may still come.
+
+**TL003.** A theory looked for a second phase and found none, at the layers named, with the reason at most of them. It is an
+answer and no complaint. **When it misleads.** After a training that ended early, or with few measured steps, it says little.
+**What to do.** Nothing, unless you expected one: then measure more often, or train on.
+
+**TL004.** A theory looked at layers and says nothing of them: its estimate is at its ceiling, matrices are too small, or
+less than 8 steps were measured. **When it misleads.** Silence is neither agreement nor disagreement. **What to do.** Read the
+reason: measure at more steps, take fewer bins or more examples, or leave that theory out.
+
 Source: Shwartz-Ziv and Tishby, arXiv:1703.00810; Schneider and Prabhushankar, arXiv:2312.06887; Martin and Mahoney,
 arXiv:1810.01075.
 """

@@ -52,7 +52,7 @@ class Saying:
         if self.answer is Answer.ONE_PHASE:
             return f"{title} finds no second phase"
         if self.answer is Answer.ONLY_SECOND:
-            return f"{title} sees its second phase only"
+            return f"{title} shows its second phase only"
         return f"{title} says nothing"
 
     @property

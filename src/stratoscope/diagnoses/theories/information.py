@@ -92,17 +92,14 @@ class Information(Theory):
         level: float,
     ) -> tuple[Answer, str, Turn | None, float]:
         """Whether compression follows fitting; where and why, or why not."""
-        falls = next((place for place, phase in enumerate(phases) if phase is COMPRESSION), None)
-        if falls is None:
-            seen = "it fits, and no fall follows" if FITTING in phases else "it is not shown to move"
-            return (
-                Answer.ONE_PHASE,
-                why(seen, about_input, f"{self.least:g} bits"),
-                None,
-                p_of(about_input, level, turned=False),
-            )
-        if FITTING not in phases[:falls]:
+        fits = phases.index(FITTING) if FITTING in phases else len(phases)
+        falls = next((place for place, phase in enumerate(phases) if phase is COMPRESSION and place > fits), None)
+        if falls is None and fits == len(phases) and COMPRESSION in phases:
             return Answer.ONLY_SECOND, "it falls without having been seen to fit before", None, float("nan")
+        if falls is None:
+            seen = "it fits, and no fall follows" if fits < len(phases) else "it is not shown to move"
+            p_value = p_of(about_input, level, turned=False)
+            return Answer.ONE_PHASE, why(seen, about_input, f"{self.least:g} bits"), None, p_value
         stretch = stretch_at(about_input, x)
         own = int(stretch[falls])
         if any(phase is FITTING and before < own for phase, before in zip(phases, stretch, strict=True)):
