@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+from jaxtyping import Float
 
 from stratoscope.findings import Evidence, Finding, Outcome
 from stratoscope.network.layers import ROOT
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from stratoscope.instruments.base import Judge
     from stratoscope.record.group import Group
+    from stratoscope.record.variables import Variable
 
 
 class Place(TypedDict):
@@ -56,31 +57,50 @@ def last_of(measured: Group, *names: str, dim: str | None = "layer") -> Iterator
     """
     if names[0] not in measured:
         return
-    arrays = {name: measured[name] for name in names if name in measured}
-    first = arrays[names[0]]
-    splits: list[str | None] = [str(s) for s in first.coords["split"].values] if "split" in first.dims else [None]
-    labels: list[str | None] = [str(p) for p in first.coords[dim].values] if dim else [None]
-    for split in splits:
-        cut = {name: _table(array, split, dim, labels) for name, array in arrays.items()}
-        there = ~np.isnan(cut[names[0]])
-        for place, label in enumerate(labels):
-            steps = np.flatnonzero(there[:, place])
-            if len(steps):
-                values = {name: float(cut[name][steps[-1], place]) if name in cut else float("nan") for name in names}
-                yield At(label, int(first.coords["step"].values[steps[-1]]), split, values)
+    # plain numbers: of a whole run there are thousands of places, and finding each by its labels in xarray takes long
+    found = {name: _Numbers.of(measured.variable(name), dim) for name in names if name in measured}
+    first = found[names[0]]
+    steps = list(first.steps)
+    for split in first.splits:
+        there = ~np.isnan(first.table(split))
+        for label, place in first.places.items():
+            known = np.flatnonzero(there[:, place])
+            if len(known):
+                step = steps[known[-1]]
+                values = {name: found[name].at(step, split, label) if name in found else math.nan for name in names}
+                yield At(label, step, split, values)
 
 
-def _table(array: xr.DataArray, split: str | None, dim: str | None, labels: list[str | None]) -> np.ndarray:
-    """Steps x places as floats."""
-    if split is not None and "split" in array.dims:
-        # a variable is not there for every split: class numbers need labels
-        array = array.reindex(split=[split]).isel(split=0)
-    if dim is None:
-        return array.values.astype(float).reshape(-1, 1)
-    array = array.transpose("step", dim)
-    if list(map(str, array.coords[dim].values)) != labels:
-        array = array.reindex({dim: labels})
-    return array.values.astype(float)
+@dataclass(frozen=True)
+class _Numbers:
+    """Numbers of one variable by step, split and place; where it has no splits or no places there is one, `None`."""
+
+    values: Float[np.ndarray, "steps splits places"]
+    steps: Mapping[int, int]
+    splits: Mapping[str | None, int]
+    places: Mapping[str | None, int]
+
+    @classmethod
+    def of(cls, variable: Variable, dim: str | None) -> _Numbers:
+        axes = dict(zip(variable.dims, variable.axes, strict=True))
+        wanted = ["step", *(one for one in ("split", dim) if one in axes)]
+        values = np.asarray(variable.values, float).transpose([variable.dims.index(one) for one in wanted])
+        splits, places = (
+            {str(label): place for place, label in enumerate(axes[one].labels())} if one in axes else {None: 0}
+            for one in ("split", dim)
+        )
+        steps = {int(step): place for place, step in enumerate(axes["step"].labels())}
+        return cls(values.reshape(len(steps), len(splits), len(places)), steps, splits, places)
+
+    def table(self, split: str | None) -> Float[np.ndarray, "steps places"]:
+        return self.values[:, self.splits[split]]
+
+    def at(self, step: int, split: str | None, place: str | None) -> float:
+        """The number there; NaN where there is none: not every variable is there at every step and for every split."""
+        own = None if None in self.splits else split
+        if step not in self.steps or own not in self.splits or place not in self.places:
+            return math.nan
+        return float(self.values[self.steps[step], self.splits[own], self.places[place]])
 
 
 def by_split(measured: Group, *names: str) -> Iterator[list[At]]:
