@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+import code_pages  # noqa: E402
 import docstrings  # noqa: E402
 import pages  # noqa: E402
 import study_pages  # noqa: E402
@@ -82,6 +83,7 @@ warnings.filterwarnings("error", module="stratoscope")
 def setup(app):
     """Write the pages that follow from the code, and let autodoc read Markdown."""
     app.connect("builder-inited", lambda app: pages.write_all(HERE))
+    app.connect("builder-inited", lambda app: code_pages.write_all(HERE))
     app.connect("builder-inited", lambda app: study_pages.write_all(HERE))
     # before napoleon, which reads what is left
     app.connect("autodoc-process-docstring", docstrings.process, priority=400)

@@ -64,7 +64,7 @@ def test_every_code_is_in_the_registry_of_findings(pages):
     text = pages.findings_page()
     for cls in [*available().values(), *diagnoses().values()]:
         for code, meaning in cls.codes.items():
-            assert f"[`{code}`]{{#{code.lower()}}} | {meaning} |" in text
+            assert f"[`{code}`](findings/{code.lower()}.md){{#{code.lower()}}} | {meaning} |" in text
 
 
 def test_every_instrument_and_diagnosis_has_a_page_with_its_settings_codes_and_method(pages):
@@ -94,7 +94,7 @@ def test_a_new_instrument_gets_its_page_without_an_edit(pages, monkeypatch):
     units = available()["units"]
     newcomer = type("Newcomer", (units,), {"key": "newcomer", "codes": {"NC001": "something | new"}, "__doc__": "New."})
     monkeypatch.setattr(pages, "available", lambda: {**available(), "newcomer": newcomer})
-    assert "[`NC001`]{#nc001} | something \\| new |" in pages.findings_page()
+    assert "[`NC001`](findings/nc001.md){#nc001} | something \\| new |" in pages.findings_page()
     assert "(newcomer.md)" in pages.instruments_index()
     assert "NC001" in pages.instrument_page(newcomer, {})
 

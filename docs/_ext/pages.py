@@ -20,12 +20,11 @@ from stratoscope.cli.instruments import cost_of
 from stratoscope.diagnoses.base import Diagnosis
 from stratoscope.diagnoses.registry import available as diagnoses
 from stratoscope.instruments.base import Instrument, Judge, NetworkInstrument
-from stratoscope.instruments.registry import available, prefix_of
+from stratoscope.instruments.registry import available
+from stratoscope.report.codes import EVERYWHERE, codes_of
+from stratoscope.report.explanations import without_codes
 
 SOURCE = Path(stratoscope.__file__).parent
-EVERYWHERE = {"ST000": "the data could not be passed through the network, or a measurement failed as a whole"}
-"""Codes that belong to no instrument."""
-
 Variables = Mapping[str, Mapping[str, Any]]
 
 
@@ -140,7 +139,7 @@ def _reads(cls: type[Diagnosis]) -> str:
 
 def _method(cls: type[Judge], title: str = "What it measures") -> str:
     text = inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
-    return f"## {title}\n\n{_flat(text)}"
+    return f"## {title}\n\n{_flat(without_codes(text))}"
 
 
 def _settings(cls: type[Judge], room: str = "instruments") -> str:
@@ -166,7 +165,7 @@ def _toml(value: Any) -> str:
 
 
 def _codes(cls: type[Judge]) -> str:
-    rows = [[f"[{code}](../findings.md#{code.lower()})", meaning] for code, meaning in cls.codes.items()]
+    rows = [[f"[{code}](../findings/{code.lower()}.md)", meaning] for code, meaning in cls.codes.items()]
     return f"## Findings\n\n{table(['code', 'says'], rows)}" if rows else ""
 
 
@@ -230,22 +229,22 @@ def findings_page() -> str:
     """The registry of codes."""
     parts = [
         "# Registry of findings",
-        "Every statement that Stratoscope makes carries a stable code. The first letters name the instrument or "
-        "diagnosis; the numbers stay what they are from release to release, so a code can be muted or searched for "
-        "([](howto/settings.md)). What the outcomes mean is in [](explanation/findings.md).",
+        "Every statement that Stratoscope makes carries a stable code, and each code has a page: what it means, when it "
+        "misleads, what to do. The first letters name the instrument or diagnosis; the numbers stay what they are from "
+        "release to release, so a code can be muted or searched for ([](howto/settings.md)). What the outcomes mean is in "
+        "[](explanation/findings.md).",
     ]
-    failed = {
-        "instruments": "the instrument itself failed, or does not apply to this split; the reason is in the finding",
-        "diagnoses": "the diagnosis itself failed, or does not apply to this record; the reason is in the finding",
-    }
     judges: dict[str, Mapping[str, type[Judge]]] = {"instruments": available(), "diagnoses": diagnoses()}
     for room, key, cls in ((room, key, cls) for room, every in judges.items() for key, cls in every.items()):
-        codes = {**cls.codes, f"{prefix_of(cls)}000": failed[room]}
-        rows = [[f"[`{code}`]{{#{code.lower()}}}", meaning] for code, meaning in codes.items()]
-        parts += [f"## [{cls.title}]({room}/{key}.md)", table(["code", "says"], rows)]
-    rows = [[f"[`{code}`]{{#{code.lower()}}}", meaning] for code, meaning in EVERYWHERE.items()]
-    parts += ["## Stratoscope itself", table(["code", "says"], rows)]
+        parts += [f"## [{cls.title}]({room}/{key}.md)", _registered(codes_of(cls))]
+    parts += ["## Stratoscope itself", _registered(EVERYWHERE)]
+    parts.append("```{toctree}\n:hidden:\n:glob:\n\nfindings/*\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _registered(codes: Mapping[str, str]) -> str:
+    rows = [[f"[`{code}`](findings/{code.lower()}.md){{#{code.lower()}}}", meaning] for code, meaning in codes.items()]
+    return table(["code", "says"], rows)
 
 
 # -- command line ---------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from stratoscope.charts.values import Chart, Line, Number
 from stratoscope.charts.variable import Variable, variables_of
 from stratoscope.findings import Finding
 from stratoscope.report.codes import meanings, page_of
+from stratoscope.report.explanations import without_codes
 from stratoscope.report.headline import headline, pictured, scalars
 from stratoscope.report.meaning import QUIET_VERDICTS, meaning_of
 from stratoscope.report.rows import MISSING, plain_row, why_not
@@ -347,7 +348,7 @@ def _section(record: Record, key: str, charts: list[Chart], all_charts: bool) ->
         "id": _anchor("i", key),
         "title": title if title != key else key[:1].upper() + key[1:].replace("_", " "),
         "source": str(attrs.get("source") or about.get("source") or ""),
-        "method": str(attrs.get("method") or about.get("method") or ""),
+        "method": without_codes(str(attrs.get("method") or about.get("method") or "")),
         "settings": [f"{name} = {value}" for name, value in settings.items()]
         if isinstance(settings, dict)
         else [str(settings)],
