@@ -16,6 +16,7 @@ from stratoscope.network.layers import ROOT
 
 if TYPE_CHECKING:
     from stratoscope.instruments.base import Judge
+    from stratoscope.record.axis import Axis
     from stratoscope.record.group import Group
     from stratoscope.record.variables import Variable
 
@@ -85,10 +86,7 @@ class _Numbers:
         axes = dict(zip(variable.dims, variable.axes, strict=True))
         wanted = ["step", *(one for one in ("split", dim) if one in axes)]
         values = np.asarray(variable.values, float).transpose([variable.dims.index(one) for one in wanted])
-        splits, places = (
-            {str(label): place for place, label in enumerate(axes[one].labels())} if one in axes else {None: 0}
-            for one in ("split", dim)
-        )
+        splits, places = _places(axes.get("split")), _places(None if dim is None else axes.get(dim))
         steps = {int(step): place for place, step in enumerate(axes["step"].labels())}
         return cls(values.reshape(len(steps), len(splits), len(places)), steps, splits, places)
 
@@ -101,6 +99,10 @@ class _Numbers:
         if step not in self.steps or own not in self.splits or place not in self.places:
             return math.nan
         return float(self.values[self.steps[step], self.splits[own], self.places[place]])
+
+
+def _places(axis: Axis | None) -> dict[str | None, int]:
+    return {None: 0} if axis is None else {str(label): place for place, label in enumerate(axis.labels())}
 
 
 def by_split(measured: Group, *names: str) -> Iterator[list[At]]:
