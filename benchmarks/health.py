@@ -2,7 +2,7 @@
 
 No peer. Each kind of run is trained with several seeds, on scikit-learn's handwritten digits or on generated sequences;
 counted is in how many of them each code spoke. Which code has to name which fault was written down before any
-run was made (`NAMED_BY`). A dash stands for codes that said nothing. One thread, about two seconds a run.
+run was made (`NAMED_BY`). One thread, about two seconds a run.
 
     python benchmarks/health.py                    # every kind of run, seeds 0 to 4
     python benchmarks/health.py --seeds 100 105    # other seeds, as those on which thresholds were chosen
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
+import sys
 import tempfile
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -432,42 +433,58 @@ def told(make: Callable[[int], Setup], seed: int, health: Health | None = None) 
         return run(make(seed), seed, Path(folder) / "run", health)
 
 
-def cells(named: str, every: list[Told]) -> Iterator[str]:
-    """For each code that spoke, in how many runs; in bold what had to be said, and `!` where it was an issue."""
-    said = Counter(code for one in every for code in one.outcomes)
-    issues = Counter(code for one in every for code, outcome in one.outcomes.items() if outcome == "issue")
-    for code in sorted({*said, *([named] if named else [])}):
-        cell = f"{code}{'!' if issues[code] else ''} {said[code]}"
-        yield f"**{cell}**" if code == named else cell
+def table(results: Mapping[str, Sequence[Told]]) -> Iterator[str]:
+    """Kinds of runs by codes: in how many runs each spoke; in brackets where it gave tips alone, in bold what had to be said."""
+    codes = sorted({code for every in results.values() for one in every for code in one.outcomes})
+    yield "| " + " | ".join(["run", "accuracy", *codes]) + " |"
+    yield "| " + " | ".join(["---", "---:", *[":---:"] * len(codes)]) + " |"
+    for name, every in results.items():
+        accuracy = statistics.median(one.accuracy for one in every)
+        row = [name, f"{accuracy:.0%}", *(_cell(every, code, code == NAMED_BY.get(name)) for code in codes)]
+        yield "| " + " | ".join(row) + " |"
+
+
+def _cell(every: Sequence[Told], code: str, named: bool) -> str:
+    said = [one.outcomes[code] for one in every if code in one.outcomes]
+    if not said:
+        return "**0**" if named else ""
+    count = str(len(said)) if "issue" in said else f"({len(said)})"
+    return f"**{count}**" if named else count
+
+
+def misses(results: Mapping[str, Sequence[Told]]) -> Iterator[str]:
+    """Runs whose fault was not named, and healthy ones with an issue."""
+    for name, every in results.items():
+        code = NAMED_BY.get(name)
+        for place, one in enumerate(every):
+            if code is not None and code not in one.outcomes:
+                yield f"{name}, run {place}: {code} did not speak"
+            issues = [c for c, outcome in one.outcomes.items() if outcome == "issue"]
+            if code is None and issues:
+                yield f"{name}, run {place}: {', '.join(issues)}"
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="names of runs, or healthy, broken")
-    parser.add_argument("--seeds", nargs=2, type=int, default=(0, 5))
+    parser.add_argument("--seeds", nargs=2, type=int, default=(0, 5), help="the first, and the one after the last")
     parser.add_argument("--verbose", action="store_true", help="print every finding of every run")
     given = parser.parse_args()
     torch.set_num_threads(1)
     sets = {"healthy": HEALTHY, "broken": BROKEN}
-    kinds = [(name, make) for which in sets.values() for name, make in which.items()]
-    if given.names:
-        names = {name for one in given.names for name in sets.get(one, [one])}
-        kinds = [(name, make) for name, make in kinds if name in names]
-    seeds = range(*given.seeds)
-    print(f"| run | accuracy | named by | said, of {len(seeds)} seeds |\n| --- | --- | --- | --- |")
-    for name, make in kinds:
-        every = [told(make, seed) for seed in seeds]
-        named = NAMED_BY.get(name, "")
-        middle = sorted(one.accuracy for one in every)[len(every) // 2]
-        print(
-            f"| {name} | {middle:.0%} | {named or '(healthy)'} | {', '.join(cells(named, every)) or '-'} |", flush=True
-        )
-        if given.verbose:
-            for seed, one in zip(seeds, every, strict=True):
-                for f in one.findings:
-                    if f.wants_action:
-                        print(f"    {seed} {f.code} {f.outcome} {f.layer}: {f.says} {dict(f.evidence)}")
+    wanted = {name for one in given.names or sets for name in sets.get(one, [one])}
+    results: dict[str, list[Told]] = {}
+    for name, make in (HEALTHY | BROKEN).items():
+        if name in wanted:
+            results[name] = [told(make, seed) for seed in range(*given.seeds)]
+            print(name, file=sys.stderr, flush=True)
+        for seed, one in enumerate(results.get(name, ()) if given.verbose else (), given.seeds[0]):
+            for f in one.findings:
+                if f.wants_action:
+                    print(f"    {seed} {f.code} {f.outcome} {f.layer}: {f.says} {dict(f.evidence)}")
+    print("\n".join(table(results)))
+    print("\n".join(["", *misses(results)]))
 
 
 if __name__ == "__main__":

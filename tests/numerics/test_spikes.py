@@ -20,13 +20,22 @@ def test_the_height_is_counted_in_robust_deviations():
     curve[-1] = 30.0
     seen = spikes(curve, window=40)
     assert seen.height[-1] == pytest.approx(30 / MAD_TO_DEVIATION)
-    assert seen.median[-1] == pytest.approx(0, abs=1e-12)
+    assert seen.expected[-1] == pytest.approx(0, abs=1e-12)
 
 
 def test_a_positive_curve_is_compared_by_its_logarithm():
     curve = np.exp(alternating(half=0.5))
     curve[-1] = math.exp(4)
     assert spikes(curve, window=40).height[-1] == pytest.approx(4 / 0.5 / MAD_TO_DEVIATION)
+
+
+def test_a_steep_fall_is_no_noise():
+    fall = -0.1 * np.arange(100.0)
+    curve = np.exp(fall + 0.01 * alternating(100))
+    curve[80] *= math.e
+    seen = spikes(curve)
+    assert seen.height[80] == pytest.approx(1 / 0.01 / MAD_TO_DEVIATION, rel=0.1)
+    assert seen.expected[90] == pytest.approx(math.exp(fall[90]), rel=0.15)
 
 
 def test_what_is_undone_is_a_share_of_what_had_been_gained():

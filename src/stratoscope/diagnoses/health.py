@@ -15,10 +15,10 @@ step. Of the weights that matrices are made of, embeddings left out:
 | `gradient_along_depth` | gradient norm of the first weights over that of the last, by a straight line through the logarithms of all |
 | `gradient_along_depth_most` | the largest of a stretch, where the others are medians |
 | `gradient_first_over_last` | the same, of these two alone |
-| `burst` | gradient norm over the larger of two medians: of the `window` steps before, and of the first 20 steps; the third largest of a stretch |
+| `burst` | gradient norm over the larger of what the `window` steps before lead to and the median of the first 20; of each 20 steps the third largest |
 | `relative_speed` | update over weights, over the median of all weights that move at that step |
 | `path` | sum of all updates over weights: no weight can have come further |
-| `spike_height` | loss above the median of the `window` steps before, in deviations of their noise (median absolute deviation; of logarithms where the loss is positive) |
+| `spike_height` | loss above what the `window` steps before lead to (a robust line), in their deviations from it (median absolute deviation; of logarithms where the loss is positive) |
 | `spike_undone` | that rise over all that the loss had fallen by then |
 | `never_updated`, `trainable` | whether no step had a gradient for a param; whether it asks for one |
 | `norm_left`, `rank_left` | norm and effective rank of the weights over their largest so far (`rank_most`) |
@@ -66,7 +66,7 @@ class Health(Diagnosis):
         vanish: ratio of the first weights' gradient to the last ones' below which, over the later half of the run,
             gradients are said to vanish.
         explode: ratio above which, at any step, they are said to explode towards the first weights; and factor by which a
-            gradient has to stand out of what it was, three times in a stretch, to burst.
+            gradient has to stand out of what it was, three times in 20 steps, to burst.
         spike: deviations by which a loss has to stand out of the ones before it.
         undone: share of what the loss had fallen that a spike has to undo.
         short_path: length of every weight's way, over its norm, below which the learning rate may be too low.

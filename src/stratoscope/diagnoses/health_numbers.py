@@ -144,7 +144,7 @@ class Numbers:
             ),
             "spike_undone": at_worst(seen.undone, "that rise over all that the loss had fallen", chart="none"),
             "spike_loss": at_worst(values, "the loss there", chart="none"),
-            "spike_before": at_worst(seen.median, "the median of the losses before it", chart="none"),
+            "spike_before": at_worst(seen.expected, "what the losses before it led to", chart="none"),
             "spike_step": at_worst(loss.coords["step"].values, "the step of that loss", chart="none"),
         }  # fmt: skip
 
@@ -169,8 +169,8 @@ class Numbers:
                 norm, values, lambda rows: np.nanmedian(rows, 0), "norm of the gradient, median over a stretch of steps", scale="log"
             ),
             "burst": self._by_stretch(
-                norm, burst, lambda rows: _nth_largest(rows, 3),
-                "norm of the gradient over what it was before and to begin with, third largest of a stretch", scale="log",
+                norm, burst, lambda rows: np.nanmax(rows, 0),
+                "norm of the gradient over what it was before and to begin with, third largest of 20 steps", scale="log",
             ),
         }  # fmt: skip
         slope, plain = along_depth(values, np.array([self.wiring.depth[name] for name in names]))
@@ -187,13 +187,16 @@ class Numbers:
         return found
 
     def _bursts(self, values: np.ndarray) -> np.ndarray:
-        """Each norm over the larger of its median of late and that of the first steps."""
+        """Each norm over the larger of what the ones before lead to and the median of the first; third largest of late."""
         begin = _quietly(lambda rows: np.nanmedian(rows, 0), values[:SOONEST])
         found = np.full(values.shape, np.nan)
         for column in range(values.shape[1]):
-            before = spikes(values[:, column], self.window).median
+            before = spikes(values[:, column], self.window).expected
             with np.errstate(divide="ignore", invalid="ignore"):
-                found[:, column] = values[:, column] / np.fmax(before, begin[column])
+                over = values[:, column] / np.fmax(before, begin[column])
+            over = np.concatenate([np.zeros(SOONEST - 1), np.nan_to_num(over, posinf=0.0)])
+            late = np.lib.stride_tricks.sliding_window_view(over, SOONEST)
+            found[:, column] = np.partition(late, SOONEST - 3, axis=1)[:, SOONEST - 3]
         return found
 
     def _updates(self) -> dict[str, Quantity]:
@@ -229,8 +232,8 @@ class Numbers:
         if "gradient_norm" not in group:
             return {}
         norm = group.variable("gradient_norm")
-        seen = norm.measured.reshape(len(norm.measured), -1).any(0)
-        updated = {str(name) for name, there in zip(norm.axes[-1].labels(), seen, strict=True) if there}
+        seen = norm.measured.reshape(len(norm.measured), -1).sum(0)
+        updated = {str(name) for name, count in zip(norm.axes[-1].labels(), seen, strict=True) if count}
         if not updated & set(known):  # another module's names, or nothing recorded
             return {}
         names = list(known)
@@ -390,13 +393,6 @@ def _running_best(values: np.ndarray) -> np.ndarray:
             best = place
         found[place] = best
     return found
-
-
-def _nth_largest(rows: np.ndarray, n: int) -> np.ndarray:
-    """The n-th largest number of each column, or the least where there are fewer."""
-    filled = np.sort(np.where(np.isnan(rows), -np.inf, rows), axis=0)[::-1]
-    found = filled[min(n, len(rows)) - 1]
-    return np.where(np.isinf(found), np.nan, found)
 
 
 def _worst(heights: np.ndarray) -> int:

@@ -1,4 +1,56 @@
-"""The rules of `health`: each reads derived numbers alone, and says nothing where they are missing."""
+"""The rules of `health`: each reads derived numbers alone, and says nothing where they are missing.
+
+**HE001.** Over the later half of the run the gradient of the first weights is less than `vanish` of that of the last ones,
+and falls along the weights between, so the first layers hardly learn. **When it misleads.** A network that has nearly
+converged, or whose first layers were trained before, has small gradients there for good reason; and an optimizer that
+divides by the gradient's size (Adam) moves those weights all the same: compare `relative_speed`. **What to do.** Use a
+rectifier instead of a saturating function, a norm before it, residual connections, or an initialisation that keeps the
+size of gradients.
+
+**HE002.** Before some step the gradient of the first weights was more than `explode` times that of the last ones, or, three
+times in a short while, a gradient was more than `explode` times what it had been. **When it misleads.** A first layer
+of huge fan-out and an output layer that starts at zero look alike at the first steps. A batch of other data (another
+length, another scale) bursts as well. **What to do.** Clip gradients by their norm, lower the learning rate, start recurrent
+weights orthogonal; look at what the batches of the steps named have in common.
+
+**HE003.** At the step named the loss stood out of the noise of the steps before it by at least `spike` deviations, and undid
+at least `undone` of all that it had fallen. **When it misleads.** A learning rate that is raised on purpose (restarts,
+cycles), or a change of the data, makes such jumps and is no fault; small batches make heavy tails. **What to do.** Look at the
+batches of that step; clip gradients; lower the learning rate or warm it up; with Adam, raise its epsilon or lower beta2.
+
+**HE004.** No weight that has a gradient can have come further than `short_path` of its norm in all steps together, and the loss
+fell by less than `hardly_fell` of its beginning. **When it misleads.** In fine-tuning, and in a run that was watched for a few
+steps only, little movement is what one expects. A loss that is near its floor from the start cannot fall. **What to do.** Raise
+the learning rate, tenfold at a time, until the loss falls in earnest or TR002 speaks; or train longer.
+
+**HE005.** A param was never updated in the whole run. It is an issue where the param asks for a gradient, and a tip
+where it is frozen. **When it misleads.** In fine-tuning layers are frozen on purpose. Rows of an embedding or experts that no
+batch reached are updated by none. **What to do.** If it is meant, mute it; else give the param to the optimizer, and look for
+`detach`, `no_grad` and `requires_grad = False`.
+
+**HE006.** Over the later half of the run a weight moved at less than `stalled` of the median speed of all weights (update over
+weight), though its gradient is not zero. **When it misleads.** Weights that are large by design (gains, an embedding) move
+little against their norm, and what was trained before has less to learn. **What to do.** Look at the layer's own learning rate,
+at what its output is multiplied by, and at its gradient; freeze it if it is not needed.
+
+**HE007.** Of a weight less than `shrunk` of its largest norm is left, weight decay alone would have taken as much, and the loss is
+still above `useless` of its beginning. Units that died of something else are left out. **When it misleads.** Before a
+norm the scale of weights means nothing, and decay there acts as a larger learning rate. Pruning by decay is meant to
+shrink weights. **What to do.** Lower the weight decay tenfold at a time, and leave biases and gains of norms out of it.
+
+**HE008.** The effective rank of a matrix that still gets gradients has fallen below `rank_left` of its largest, and a usual
+direction of it has lost at least `usual_left`, so directions were lost and not only one grown. **When it misleads.** A
+head with few classes needs few directions; low rank may be what a penalty asks for. **What to do.** Lower the weight decay or
+the learning rate of this layer; look for units behind it that died; see RM002 for directions that are zero.
+
+**HE009.** Accuracy on held-out data has fallen by at least `accuracy_fall` from its best, beyond its interval, while that on the
+training data went on rising: the rest is learned by heart, as wrong labels are. **When it misleads.** The best of many
+measurements is best by luck, too; a probe set that is small moves by itself. **What to do.** Look for wrong labels among
+examples that were learned last; keep the weights of the best step; stop earlier or regularise.
+
+**HE010.** Fewer than `min_steps` steps were recorded, so nothing is said of health; it is not a pass. **What to do.** Watch more
+steps.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -21,19 +22,19 @@ class Spikes(NamedTuple):
     """What stands out of a curve at each place.
 
     Attributes:
-        height: deviations above the median of the places before; NaN where there are too few of them.
-        median: of the places before.
+        height: deviations above what the places before lead to; NaN where there are too few of them.
+        expected: what they lead to.
         undone: the rise over all that the curve had fallen since its beginning (1 is back where it began), where that is
             more than its noise and than half of its size.
     """
 
     height: Float[np.ndarray, " T"]
-    median: Float[np.ndarray, " T"]
+    expected: Float[np.ndarray, " T"]
     undone: Float[np.ndarray, " T"]
 
 
 def spikes(curve: Float[np.ndarray, " T"], window: int = 50, least: int = LEAST) -> Spikes:
-    """Compare each value with the median and the median absolute deviation of the `window` values before it.
+    """Compare each value with the robust line through the `window` values before it, and their deviation from it.
 
     Where every value is positive this is done on logarithms: the noise of a loss goes with its size, and near zero its
     raw values have such heavy tails that every long run would have a spike. Neither a trend nor a step of the noise
@@ -71,13 +72,21 @@ def spikes(curve: Float[np.ndarray, " T"], window: int = 50, least: int = LEAST)
 
 
 def _before(values: np.ndarray, window: int, least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Median and robust deviation of the values before each place."""
+    """Where the values before each place lead, and their robust deviation from that line.
+
+    The slope is that between the medians of both halves, so that a steep fall is not taken for noise.
+    """
     padded = np.concatenate([np.full(window, np.nan), values[:-1]])
     windows = np.lib.stride_tricks.sliding_window_view(padded, window)
     enough = np.isfinite(windows).sum(1) >= least
     middle, deviation = np.full(len(values), np.nan), np.full(len(values), np.nan)
     if enough.any():
-        kept = windows[enough]
-        middle[enough] = np.nanmedian(kept, axis=1)
-        deviation[enough] = MAD_TO_DEVIATION * np.nanmedian(np.abs(kept - middle[enough, None]), axis=1)
+        kept, half = windows[enough], window // 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a half of which nothing is known
+            one, two = np.nanmedian(kept[:, :half], axis=1), np.nanmedian(kept[:, window - half :], axis=1)
+        slope = np.nan_to_num((two - one) / (window - half))
+        level = kept - slope[:, None] * np.arange(-window, 0)
+        middle[enough] = np.nanmedian(level, axis=1)
+        deviation[enough] = MAD_TO_DEVIATION * np.nanmedian(np.abs(level - middle[enough, None]), axis=1)
     return middle, deviation
