@@ -9,7 +9,7 @@ import { Findings } from "./panels/Findings";
 import { Groups } from "./panels/Groups";
 import { Layers } from "./panels/Layers";
 import { Runs } from "./panels/Runs";
-import { cursorLayer, cursorStep, listen, shown } from "./state";
+import { cursorLayer, cursorStep, is, listen, shown } from "./state";
 import { begin, first, open, trouble } from "./store";
 
 function Page() {
@@ -18,14 +18,14 @@ function Page() {
     <>
       <Bar />
       {trouble.value && <p class="trouble" role="alert">{trouble.value}</p>}
-      <div class={`columns${shown.value.layer || shown.value.instrument ? " with-detail" : ""}`}>
+      <div class={`columns${is.layer.value || is.instrument.value ? " with-detail" : ""}`}>
         <div class="side">
           <Runs />
           <Groups />
         </div>
         <main>
           {!index && !trouble.value && <p class="quiet">Loading the run.</p>}
-          {index && !shown.value.chart && (
+          {index && !is.chart.value && (
             <div class="overview">
               <Findings />
               <Layers />
@@ -41,7 +41,7 @@ function Page() {
 
 listen();
 effect(() => {
-  const theme = shown.value.theme;
+  const theme = is.theme.value;
   if (theme === "auto") delete document.documentElement.dataset["theme"];
   else document.documentElement.dataset["theme"] = theme;
 });

@@ -1,5 +1,5 @@
 // All that the page shows is in here, and all of it stands in the address, so that a link shows the same to others.
-import { computed, signal } from "@preact/signals";
+import { computed, type ReadonlySignal, signal } from "@preact/signals";
 
 export interface Shown {
   runs: string[];
@@ -66,19 +66,32 @@ export function write(state: Shown): string {
 
 export const shown = signal<Shown>(parse(globalThis.location?.hash ?? ""));
 
+/** One part of the state each, so that what shows one does not draw again when another changes. */
+export const is = Object.fromEntries(
+  (Object.keys(START) as (keyof Shown)[]).map((name) => [name, computed(() => shown.value[name])]),
+) as { [K in keyof Shown]: ReadonlySignal<Shown[K]> };
+
 /** Where the pointer is; not in the address. */
 export const hover = signal<{ step: number | null; layer: string | null }>({ step: null, layer: null });
 
-export const cursorStep = computed(() => hover.value.step ?? shown.value.step);
-export const cursorLayer = computed(() => hover.value.layer ?? shown.value.layer);
+export const cursorStep = computed(() => hover.value.step ?? is.step.value);
+export const cursorLayer = computed(() => hover.value.layer ?? is.layer.value);
+
+let late: ReturnType<typeof setTimeout> | undefined;
 
 /** Change what is shown. A change that people make on purpose can be gone back from; one in passing (a slider) cannot. */
 export function show(change: Partial<Shown>, passing = false): void {
-  const next = { ...shown.peek(), ...change };
-  const hash = `#${write(next)}`;
-  shown.value = next;
+  shown.value = { ...shown.peek(), ...change };
+  clearTimeout(late);
+  // browsers slow a page down that writes its address many times a second
+  if (passing) late = setTimeout(() => address(true), 150);
+  else address(false);
+}
+
+function address(replacing: boolean): void {
+  const hash = `#${write(shown.peek())}`;
   if (hash === (location.hash || "#")) return;
-  if (passing) history.replaceState(null, "", hash);
+  if (replacing) history.replaceState(null, "", hash);
   else history.pushState(null, "", hash);
 }
 

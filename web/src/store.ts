@@ -1,7 +1,7 @@
 // What has been loaded, as signals: the list of runs, what the shown ones hold, and their charts.
 import { computed, effect, signal } from "@preact/signals";
 import { source } from "./source";
-import { shown, show } from "./state";
+import { is, show } from "./state";
 import type { Chart, Head, Index, RunSummary } from "./types";
 
 export const from = source();
@@ -13,9 +13,9 @@ export const trouble = signal<string | null>(null);
 export const stale = signal(false);
 
 /** The runs that are shown, those that are loaded; the first one leads. */
-export const open = computed(() => shown.value.runs.map((run) => indexes.value[run]).filter((one) => one !== undefined));
+export const open = computed(() => is.runs.value.map((run) => indexes.value[run]).filter((one) => one !== undefined));
 export const first = computed<Index | null>(() => {
-  const base = shown.value.base;
+  const base = is.base.value;
   return open.value.find((one) => one.id === base) ?? open.value[0] ?? null;
 });
 
@@ -96,12 +96,12 @@ const said = (error: unknown): string => (error instanceof Error ? error.message
 export function begin(): void {
   void loadRuns();
   effect(() => {
-    if (runs.value) choose(runs.value, shown.value.runs);
+    if (runs.value) choose(runs.value, is.runs.value);
   });
   effect(() => {
-    for (const run of shown.value.runs) if (!indexes.peek()[run]) void load(run);
+    for (const run of is.runs.value) if (!indexes.peek()[run]) void load(run);
   });
-  const wanted = computed(() => (shown.value.live ? shown.value.runs.join(",") : ""));
+  const wanted = computed(() => (is.live.value ? is.runs.value.join(",") : ""));
   effect(() => {
     const names = wanted.value.split(",").filter(Boolean);
     if (!from.live || !names.length) return;

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 BEAT = 1.0
 """Seconds between looks at what has changed."""
 
+NAP = 0.2
+"""Seconds after which a stream notices that the server stops."""
+
 SILENCE = 15.0
 """Seconds after which something is sent even if nothing has changed, so that a dead connection is noticed."""
 
@@ -50,10 +53,11 @@ class View:
     Args:
         runs: what may be shown.
         bundle: the folder with the built page.
+        stopping: whether the server is about to end; streams then end themselves.
     """
 
-    def __init__(self, runs: Runs, bundle: Path) -> None:
-        self._runs, self._bundle = runs, bundle.resolve()
+    def __init__(self, runs: Runs, bundle: Path, stopping: Callable[[], bool] = lambda: False) -> None:
+        self._runs, self._bundle, self._stopping = runs, bundle.resolve(), stopping
         self._contents: dict[str, Contents] = {}
 
     def app(self, *, token: str, port: int, hosts: tuple[str, ...] = LOOPBACK) -> Guard:
@@ -142,17 +146,19 @@ class View:
         return stream
 
     async def _changes(self, request: Request, names: list[str]) -> AsyncIterator[str]:
-        before, silent = None, 0.0
-        while not await request.is_disconnected():
-            now = await to_thread.run_sync(self._state, names)
-            silent += BEAT
-            if now != before:
-                yield f"data: {json.dumps(now)}\n\n"
-                before, silent = now, 0.0
-            elif silent >= SILENCE:
-                yield ": still here\n\n"
-                silent = 0.0
-            await asyncio.sleep(BEAT)
+        before, silent, waited = None, 0.0, BEAT
+        while not self._stopping() and not await request.is_disconnected():
+            if waited >= BEAT:
+                now = await to_thread.run_sync(self._state, names)
+                silent, waited = silent + BEAT, 0.0
+                if now != before:
+                    yield f"data: {json.dumps(now)}\n\n"
+                    before, silent = now, 0.0
+                elif silent >= SILENCE:
+                    yield ": still here\n\n"
+                    silent = 0.0
+            await asyncio.sleep(NAP)
+            waited += NAP
 
     def _state(self, names: list[str]) -> dict[str, Any]:
         every = self._runs.scan()

@@ -71,10 +71,11 @@ class Serving:
         import uvicorn
 
         hosts = LOOPBACK if not self.open_to_others else (*LOOPBACK, *_own_names(self.host))
-        app = View(runs, bundle).app(token=self.token, port=self.port, hosts=hosts)
+        view = View(runs, bundle, stopping=lambda: self._server.should_exit)
+        app = view.app(token=self.token, port=self.port, hosts=hosts)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", server_header=False, date_header=False,
-            timeout_graceful_shutdown=1, ws="none",
+            timeout_graceful_shutdown=3, ws="none",
         )  # fmt: skip
         return uvicorn.Server(config)
 

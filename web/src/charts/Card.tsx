@@ -1,7 +1,7 @@
 // A chart in its frame: title, source, the numbers under the cursor, and ways to take it along.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { unit } from "../format";
-import { show, shown } from "../state";
+import { is, show } from "../state";
 import { chart as load } from "../store";
 import type { Head, Index } from "../types";
 import { drawer, type Readout } from "./index";
@@ -86,7 +86,7 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
         {error && <p class="trouble">{error}</p>}
         {!error && !parts && <p class="quiet">{near ? "loading" : ""}</p>}
         {parts && parts.length > 0 && width > 0 && near && (
-          <drawn.view parts={parts} size={size} weight={steps ? shown.value.smooth : 0} log={shown.value.log} readout={setRead} />
+          <drawn.view parts={parts} size={size} weight={steps ? is.smooth.value : 0} log={is.log.value} readout={setRead} />
         )}
       </div>
       <div class="readout" aria-live="off">
@@ -102,7 +102,7 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
             {read.rows.length > (large ? 40 : 8) && <span>and {read.rows.length - (large ? 40 : 8)} more</span>}
           </>
         ) : (
-          <span class="quiet">{copied || (steps && shown.value.smooth > 0 ? `Smoothed (${shown.value.smooth}); the thin line is as measured. ` : "") + head.caption}</span>
+          <span class="quiet">{copied || (steps && is.smooth.value > 0 ? `Smoothed (${is.smooth.value}); the thin line is as measured. ` : "") + head.caption}</span>
         )}
       </div>
     </article>
@@ -115,7 +115,7 @@ function Legend({ parts, most }: { parts: Part[]; most: number }) {
   const coloured = chart.marks.some((mark) => ["line", "dots", "band"].includes(mark.mark));
   const names = parts.length > 1 ? parts.map((part) => part.name) : chart.series;
   if (!coloured || names.length < 2) return null;
-  void shown.value.theme;
+  void is.theme.value;
   const dark = isDark();
   const colour = (place: number): string => colourOf(parts.length > 1 ? (parts[place] as Part) : (parts[0] as Part), place, parts.length, dark);
   return (

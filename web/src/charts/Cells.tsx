@@ -3,7 +3,7 @@ import { effect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { css, isDark, ramp, seriesColour, token } from "../colours";
 import { number, stepOf } from "../format";
-import { cursorLayer, cursorStep, point, show, shown } from "../state";
+import { cursorLayer, cursorStep, is, point, show } from "../state";
 import { marksOf, type Part } from "./parts";
 import type { View } from "./index";
 
@@ -31,7 +31,7 @@ export function Cells({ parts, size, log, readout }: View) {
   useEffect(() => {
     if (!cells || !canvas.current) return;
     draw(canvas.current, size, cells, chart, log);
-  }, [parts, size.width, size.height, log, shown.value.theme]);
+  }, [parts, size.width, size.height, log, is.theme.value]);
 
   useEffect(() => {
     const stop = effect(() => {

@@ -5,7 +5,7 @@ import uPlot from "uplot";
 import { DASHES, isDark, token } from "../colours";
 import { keptPoints, smooth } from "../curves";
 import { nearest, number } from "../format";
-import { cursorLayer, cursorStep, point, show, shown } from "../state";
+import { cursorLayer, cursorStep, is, point, show } from "../state";
 import { colourOf, marksOf, type Part } from "./parts";
 import type { View } from "./index";
 
@@ -143,7 +143,7 @@ export function Lines({ parts, size, weight, log, readout }: View) {
       stopLayer();
       plot.destroy();
     };
-  }, [parts, size.width, size.height, weight, log, shown.value.theme]);
+  }, [parts, size.width, size.height, weight, log, is.theme.value]);
   return <div class="plot" ref={home} role="img" aria-label={first.chart.caption} />;
 }
 

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { css, isDark, ramp } from "../colours";
 import { number } from "../format";
 import { placeAt, valuesOf } from "../at";
-import { cursorLayer, cursorStep, point, show, shown } from "../state";
+import { cursorLayer, cursorStep, is, point, show } from "../state";
 import type { Axis } from "../types";
 import type { Numbers } from "../wire";
 import { colourOf, marksOf, numbersOf, type Part } from "./parts";
@@ -22,7 +22,7 @@ export function Plane({ parts, size, log, readout }: View) {
       scale(yAxis, numbersOf(parts, "y"), size.height - BOTTOM, 10, number),
     ];
   }, [parts, size.width, size.height, log]);
-  void shown.value.theme;
+  void is.theme.value;
   const dark = isDark();
   const layers = first.x.scale === "category";
   const names = first.x.labels;

@@ -1,7 +1,7 @@
 // What holds for the whole page: search, step, smoothing, scale, theme, keys.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { number, nearest } from "../format";
-import { cursorStep, show, shown } from "../state";
+import { cursorStep, is, show, shown } from "../state";
 import { first, from, open, stale } from "../store";
 
 const KEYS: [string, string][] = [
@@ -22,7 +22,7 @@ export function Bar() {
   const search = useRef<HTMLInputElement>(null);
   const [help, setHelp] = useState(false);
   const [playing, setPlaying] = useState(false);
-  const state = shown.value;
+  const state = { search: is.search.value, smooth: is.smooth.value, log: is.log.value, live: is.live.value, theme: is.theme.value };
   const index = first.value;
   const steps = index?.steps ?? [];
   const live = open.value.some((one) => one.live) && from.live;

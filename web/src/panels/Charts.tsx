@@ -1,11 +1,11 @@
 // All charts of the shown runs, instrument by instrument; those that are not near the screen are not drawn.
 import { Card } from "../charts/Card";
-import { shown } from "../state";
+import { is, type Shown } from "../state";
 import { first, open } from "../store";
 import type { Head, Index } from "../types";
 
 /** The charts that the state of the page asks for, each once though several runs may have it. */
-export function wanted(indexes: Index[], state: typeof shown.value): Head[] {
+export function wanted(indexes: Index[], state: Pick<Shown, "search" | "instrument" | "split">): Head[] {
   const every = new Map<string, Head>();
   for (const index of indexes) for (const head of index.charts) if (!every.has(head.id)) every.set(head.id, head);
   const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
@@ -19,10 +19,11 @@ export function wanted(indexes: Index[], state: typeof shown.value): Head[] {
 
 export function Charts() {
   const indexes = open.value;
-  const state = shown.value;
+  const state = { search: is.search.value, instrument: is.instrument.value, split: is.split.value };
   const lead = first.value;
   if (!lead) return null;
-  const large = state.chart ? indexes.flatMap((index) => index.charts).find((head) => head.id === state.chart) : undefined;
+  const chosen = is.chart.value;
+  const large = chosen ? indexes.flatMap((index) => index.charts).find((head) => head.id === chosen) : undefined;
   if (large)
     return (
       <section class="charts one" aria-label="Chart">

@@ -1,13 +1,13 @@
 // One layer: its measurements with unit and source, and how each was made.
 import { number, unit } from "../format";
-import { show, shown } from "../state";
+import { is, show } from "../state";
 import { first } from "../store";
 import type { Group, Index } from "../types";
 
 export function Detail() {
   const index = first.value;
-  const name = shown.value.layer;
-  const key = shown.value.instrument;
+  const name = is.layer.value;
+  const key = is.instrument.value;
   if (!index || (!name && !key)) return null;
   const group = key ? index.groups.find((one) => one.key === key) : undefined;
   return (
@@ -44,7 +44,7 @@ function Layer({ index, name }: { index: Index; name: string }) {
         const columns = index.table.columns.filter((column) => column.instrument === group.key && rows.some((row) => column.key in row));
         if (!columns.length) return null;
         return (
-          <details key={group.key} open={group.key === shown.value.instrument}>
+          <details key={group.key} open={group.key === is.instrument.value}>
             <summary>
               <b>{group.title}</b> <span class="quiet">{columns.length} numbers</span>
             </summary>

@@ -1,6 +1,6 @@
 // What was found, the most pressing first; a finding leads to its layer, and a layer to its findings.
 import { number } from "../format";
-import { point, show, shown } from "../state";
+import { is, point, show } from "../state";
 import { first } from "../store";
 import type { Finding, Saying } from "../types";
 
@@ -10,8 +10,8 @@ const SIGN: Record<string, string> = { issue: "✗", failed: "✗", tip: "!", pa
 export function Findings() {
   const index = first.value;
   if (!index) return null;
-  const layer = shown.value.layer;
-  const words = shown.value.search.toLowerCase();
+  const layer = is.layer.value;
+  const words = is.search.value.toLowerCase();
   const byId = new Map(index.findings.map((finding) => [finding.id, finding]));
   const of = (saying: Saying): Finding[] => saying.items.flatMap((id) => byId.get(id) ?? []).filter((finding) => concerns(finding, layer));
   const fits = (saying: Saying): boolean => of(saying).some((finding) => `${finding.code} ${finding.says} ${finding.layer ?? ""} ${finding.instrument}`.toLowerCase().includes(words));

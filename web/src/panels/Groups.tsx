@@ -1,5 +1,5 @@
 // The instruments and diagnoses, to look at one alone; and the splits.
-import { show, shown } from "../state";
+import { is, show } from "../state";
 import { first } from "../store";
 
 export function Groups() {
@@ -8,7 +8,7 @@ export function Groups() {
   const counts = new Map<string, number>();
   for (const head of index.charts) counts.set(head.instrument, (counts.get(head.instrument) ?? 0) + 1);
   const splits = [...new Set(index.charts.flatMap((head) => head.split ?? []))];
-  const state = shown.value;
+  const state = { instrument: is.instrument.value, split: is.split.value };
   return (
     <nav class="groups" aria-label="Instruments">
       <h2>Instruments</h2>

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { number } from "../format";
 import { valueAt, valuesOf } from "../at";
-import { cursorLayer, cursorStep, point, show, shown } from "../state";
+import { cursorLayer, cursorStep, is, point, show } from "../state";
 import { first, open } from "../store";
 import type { Column, Index, Row } from "../types";
 
@@ -15,7 +15,7 @@ export function Layers() {
   const [sort, setSort] = useState<{ key: string; down: boolean } | null>(null);
   const body = useRef<HTMLDivElement>(null);
   const rowsNow = useRef<Row[]>([]);
-  const layer = shown.value.layer;
+  const layer = is.layer.value;
   useEffect(() => {
     // chosen elsewhere: bring it to where it can be seen
     const at = rowsNow.current.findIndex((row) => row.name === layer || row.layer === layer);
@@ -25,15 +25,15 @@ export function Layers() {
   }, [layer, index?.id]);
   if (!index) return null;
   const others = open.value.filter((one) => one.id !== index.id);
-  const pinned = shown.value.base === index.id;
+  const pinned = is.base.value === index.id;
   const columns = index.table.columns.filter((column) => index.table.shown.includes(column.key));
-  const words = shown.value.search.toLowerCase();
+  const words = is.search.value.toLowerCase();
   const matching = index.table.rows.filter((row) => row.name.toLowerCase().includes(words));
   const rows = order(matching.length ? matching : index.table.rows, sort);
   rowsNow.current = rows;
   const begin = Math.max(0, Math.floor(top / ROW) - 6);
   const seen = rows.slice(begin, begin + Math.ceil(TALL / ROW) + 12);
-  const chosen = shown.value.layer;
+  const chosen = is.layer.value;
   const step = cursorStep.value;
 
   const walk = (event: KeyboardEvent): void => {
@@ -110,10 +110,10 @@ interface RowProps {
 }
 
 function LayerRow({ row, columns, run, step, others, pinned }: RowProps) {
-  const is = shown.value.layer === row.name || shown.value.layer === row.layer;
+  const chosen = is.layer.value === row.name || is.layer.value === row.layer;
   const hot = cursorLayer.value === row.name || cursorLayer.value === row.layer;
   return (
-    <tr class={`${is ? "chosen" : ""} ${hot ? "hot" : ""}`} aria-selected={is} onPointerEnter={() => point({ layer: row.name })} onPointerLeave={() => point({ layer: null })} onClick={() => show({ layer: is ? null : row.name })}>
+    <tr class={`${chosen ? "chosen" : ""} ${hot ? "hot" : ""}`} aria-selected={chosen} onPointerEnter={() => point({ layer: row.name })} onPointerLeave={() => point({ layer: null })} onClick={() => show({ layer: chosen ? null : row.name })}>
       <th scope="row" title={`${row.kind}${row.shape ? ` ${row.shape.join("×")}` : ""}. ${row.meaning}`}>{row.name || "network"}</th>
       {columns.map((column) => {
         const { key } = column;

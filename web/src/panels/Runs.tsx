@@ -1,7 +1,7 @@
 // The list of runs: filtered, sorted, drawn only where it is seen; up to eight are shown over each other.
 import { useRef, useState } from "preact/hooks";
 import { seriesColour, isDark } from "../colours";
-import { MOST_RUNS, show, shown } from "../state";
+import { is, MOST_RUNS, show } from "../state";
 import { runs } from "../store";
 import type { RunSummary } from "../types";
 
@@ -14,7 +14,7 @@ export function Runs() {
   const [top, setTop] = useState(0);
   const list = useRef<HTMLUListElement>(null);
   const every = runs.value ?? [];
-  const state = shown.value;
+  const state = { runs: is.runs.value, base: is.base.value, group: is.group.value };
   const keys = [...new Set(every.flatMap((run) => Object.keys(run.config ?? {})))].sort();
   const found = sorted(every.filter((run) => `${run.name} ${run.folder} ${run.status}`.toLowerCase().includes(filter.toLowerCase())), order, state.group);
   const height = Math.min(found.length * ROW, 320);
@@ -59,7 +59,7 @@ export function Runs() {
 }
 
 function Entry({ run, toggle }: { run: RunSummary; toggle: (run: RunSummary) => void }) {
-  const state = shown.value;
+  const state = { runs: is.runs.value, base: is.base.value, group: is.group.value };
   const place = state.runs.indexOf(run.id);
   const issues = run.findings?.["issue"] ?? 0;
   const group = state.group ? run.config?.[state.group] : undefined;
