@@ -14,6 +14,7 @@ from stratoscope.capture.views import Capture
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.network.layers import ROOT
 from stratoscope.network.subject import Subject
+from stratoscope.numerics.sketch import count_sketch
 from stratoscope.testing import SUBJECTS
 from stratoscope.testing.strategies import subjects
 
@@ -57,6 +58,21 @@ def test_maps_are_pooled_or_flattened(pooling):
     assert found.positions == tuple(maps.shape[2:])
     if pooling == "flatten":
         assert_close(found.features.unflatten(1, (*found.positions, -1)).movedim(-1, 1), maps)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [7, 4096])
+def test_a_flattened_map_is_the_same_however_it_lies_in_memory(memory, dtype, width):
+    maps = torch.randn(12, 3, 4, 5, generator=seeded(1)).to(dtype)
+    model = nn.Sequential(nn.Identity())
+    found = sample(Subject(model.to(memory_format=memory), (maps.to(memory_format=memory),)), Activations(
+        width=width, pooling="flatten", seed=2
+    ), "0")  # fmt: skip
+    subject = Subject(model, (maps,))
+    rows = maps[subject.probe_set("data").ids].movedim(1, -1).flatten(1).to(torch.promote_types(dtype, torch.float32))
+    assert_close(found.features, count_sketch(rows, width, seed=2))
+    assert (found.width_from, found.positions) == (60, (4, 5))
 
 
 @pytest.mark.parametrize("time_first", [False, True])

@@ -63,3 +63,10 @@ def test_no_global_random_numbers_and_a_bad_width():
     assert torch.equal(state, torch.get_rng_state())
     with pytest.raises(ValueError, match="width=0"):
         count_sketch(gaussian(2, 50), 0, seed=0)
+
+
+@pytest.mark.parametrize("width", [5, 24, 100])
+def test_units_first_is_projected_as_positions_first(width):
+    maps = torch.randn(4, 6, 7, generator=torch.Generator().manual_seed(3))
+    found = count_sketch(maps.flatten(1), width, seed=4, units=6)
+    assert torch.equal(found, count_sketch(maps.mT.flatten(1), width, seed=4))

@@ -13,7 +13,7 @@ from torch import Tensor
 from stratoscope.capture.batch import Memo, SiteBatch
 from stratoscope.capture.loss import IGNORED_LABEL
 from stratoscope.capture.needs import Kept, KeptReducer, Site
-from stratoscope.capture.pooling import check_pooling, pooled_in_words, rows_of
+from stratoscope.capture.pooling import Rows, check_pooling, pooled_in_words, rows_of
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.numerics.sketch import count_sketch
 
@@ -113,6 +113,14 @@ class _Part:
         return _Part(places, self.ids[own[places]], labels)
 
 
+def _units_in_a_row(batch: SiteBatch) -> int | None:
+    """How many units a map has that lies in memory unit by unit, so that its rows need no copy; `None` for other values."""
+    value = batch.value
+    if value is None or not batch.is_map or batch.batch_dim != 0 or batch.mask is not None:
+        return None
+    return value.shape[1] if value.ndim > 2 and value.is_contiguous() else None
+
+
 class ActivationSample(KeptReducer):
     """Keeps the rows of the first `n` examples of the probe set at one site.
 
@@ -136,7 +144,12 @@ class ActivationSample(KeptReducer):
         part = batch.of_batch.once(("part", self._limit), lambda: _Part.of(batch.batch, self._limit))
         if len(part.ids) == 0:
             return
-        found = rows_of(batch, self._need.pooling, self._need.positions, self._need.seed)
+        units = _units_in_a_row(batch) if self._need.pooling == "flatten" else None
+        if units is None:
+            found = rows_of(batch, self._need.pooling, self._need.positions, self._need.seed)
+        else:
+            assert batch.value is not None
+            found = Rows(batch.value.flatten(1))
         rows = found.values
         if (examples := found.examples) is not None:
             own = part
@@ -147,20 +160,22 @@ class ActivationSample(KeptReducer):
                 f"{batch.site.name} gives {self._width_from} numbers for some examples and {rows.shape[1]} for others; "
                 "ask for pooling='gap'"
             )
-        self._width_from, self._size = rows.shape[1], rows.element_size()
+        self._width_from, self._size = rows.shape[1], max(4, rows.element_size())
         self._positions = batch.positions
         if rows.device.type != "cpu":
             self._arriving = rows.device
-        self._rows.append(batch.of_value.once((self._need, self._limit), lambda: self._kept(rows, part, batch)))
+        self._rows.append(batch.of_value.once((self._need, self._limit), lambda: self._kept(rows, part, batch, units)))
         self._labels.append(part.labels)
         self._ids.append(part.ids)
         self._result = None
 
-    def _kept(self, rows: Tensor, part: _Part, batch: SiteBatch) -> Tensor:
+    def _kept(self, rows: Tensor, part: _Part, batch: SiteBatch, units: int | None) -> Tensor:
         places = part.places
         chosen = rows[places] if isinstance(places, slice) else rows[places.to(rows.device)]
-        if chosen.shape[1] > self._need.width:
-            chosen = count_sketch(chosen, self._need.width, seed=self._need.seed)
+        if units is not None:
+            chosen = chosen.to(torch.promote_types(chosen.dtype, torch.float32))
+        if units is not None or chosen.shape[1] > self._need.width:
+            chosen = count_sketch(chosen, self._need.width, seed=self._need.seed, units=units)
         if chosen.device.type != "cpu":
             return chosen.to("cpu", non_blocking=True)
         assert batch.value is not None

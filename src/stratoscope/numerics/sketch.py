@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def count_sketch(vectors: Float[Tensor, "n D"], width: int, *, seed: int) -> Float[Tensor, "n width"]:
+def count_sketch(
+    vectors: Float[Tensor, "n D"], width: int, *, seed: int, units: int | None = None
+) -> Float[Tensor, "n width"]:
     """Shuffle the `D` coordinates, give each a random sign, and sum them in groups: `D` numbers become `width`.
 
     This is the count sketch (Charikar, Chen and Farach-Colton, doi:10.1016/S0304-3975(03)00400-6) with hash groups of
@@ -25,6 +27,8 @@ def count_sketch(vectors: Float[Tensor, "n D"], width: int, *, seed: int) -> Flo
         vectors: one vector a row.
         width: how many numbers to keep.
         seed: of the shuffle and the signs.
+        units: coordinates lie unit by unit, so many units of `D / units` positions each, but are projected as if they lay
+            position by position, as a feature map's do; without a copy in that order.
 
     Returns:
         The projected rows, in the type of `vectors` (summed in float32 at least).
@@ -39,8 +43,10 @@ def count_sketch(vectors: Float[Tensor, "n D"], width: int, *, seed: int) -> Flo
         raise ValueError(f"A sketch keeps at least 1 number; width={width}.")
     n, size = vectors.shape
     if size <= width:
-        return vectors
+        return vectors if units is None else vectors.unflatten(1, (units, -1)).transpose(1, 2).flatten(1)
     order, signs = _shuffle(size, width, seed)
+    if units is not None:
+        order = order % units * (size // units) + order // units
     order, signs = order.to(vectors.device), signs.to(vectors.device)
     result = vectors.new_empty(n, width)
     rows = max(1, 2**22 // order.numel())
