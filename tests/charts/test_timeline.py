@@ -85,7 +85,7 @@ def test_layers_are_rows_and_theories_are_strips():
     assert "in each row from the top: information, reconstruction, spectrum." in chart.caption
     assert "By information, layers end in compression (2); 2 of 2 turned." in chart.caption
     assert "By reconstruction, layers end in rising (1), flat (1); 1 of 2 turned." in chart.caption
-    assert chart.caption.endswith("Hatched: nothing is said.")
+    assert chart.caption.endswith("Hatched: nothing is said; empty: not looked at.")
 
 
 def test_what_nobody_speaks_of_has_no_row():
@@ -137,6 +137,29 @@ def test_strips_do_not_overlap_and_fill_their_rows():
     said = [title for *_, title in inside]
     assert "net.0.conv, information: fitting, step 0 to 1" in said
     assert "net.1.conv, reconstruction: flat, step 0 to 3" in said
+
+
+def test_what_a_theory_did_not_look_at_is_empty_and_no_gap():
+    record = record_of(SIMPLE, [0, 1, 2, 3])
+    assert chart_of(record).marks[0].blank == ()
+    assert to_svg(chart_of(record)).count('fill="url(#') == 1
+    aside = {"dims": ("layer", "theory"), "coords": {"layer": ["net.0.conv", "net.1.conv"], "theory": THEORIES}}
+    about = {
+        "units": "1",
+        "long_name": "answer",
+        "chart": "none",
+        "flag_values": [0],
+        "flag_meanings": ["says nothing"],
+    }
+    nobody = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, NAN]])
+    writer = RecordWriter.create(None)
+    for step, codes in enumerate(SIMPLE):
+        variable = record["timeline"].variable("phase")
+        entries = [Entry("timeline", "phase", quantity(np.asarray(codes), **(aside | dict(variable.attrs))))]
+        writer.commit(step, [*entries, Entry("timeline", "answer", quantity(nobody, **(aside | about)))])
+    chart = chart_of(Record.from_writer(writer))
+    assert chart.marks[0].blank == (5,)
+    assert to_svg(chart).count('fill="url(#') == 0
 
 
 def test_names_are_escaped():

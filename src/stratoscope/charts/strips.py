@@ -124,7 +124,8 @@ class Strips:
             if ends:
                 said = ", ".join(f"{name} ({count})" for name, count in ends.most_common())
                 turned = int(np.isfinite(self.turns[:, column, 0]).sum())
-                yield f"By {theory}, layers end in {said}; {turned or 'none'} of {len(self.layers)} turned."
+                asked = sum(bool(own[column]) for own in self.answers) or len(self.layers)
+                yield f"By {theory}, layers end in {said}; {turned or 'none'} of {asked} turned."
 
     def _runs(self, codes: FloatArray) -> tuple[tuple[str, int], ...]:
         keys = np.where(np.isnan(codes), -1, codes).astype(int)

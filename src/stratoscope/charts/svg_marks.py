@@ -295,7 +295,7 @@ def _categories(mark: Cells, scene: Scene) -> str:
             if keys[start] >= 0:
                 said = _said(mark, scene.chart, row, int(start), int(stop))
                 drawn.append(_run(mark, int(keys[start]), said, across, down))
-            elif mark.strips:
+            elif mark.strips and row not in mark.blank:
                 drawn.append(_hatched(scene, across, down))
     return "".join(drawn)
 

@@ -125,6 +125,7 @@ class Cells:
         told_by: of each category, the strips in which it may be; empty where there are no strips.
         letters: of each category, a sign for it where there is little room.
         shades: of each category, its colours on light and on dark ground; else those of the palette.
+        blank: rows that stay empty where they have no value, and are not shown as gaps: nobody asked.
     """
 
     values: FloatArray
@@ -133,6 +134,7 @@ class Cells:
     told_by: tuple[tuple[str, ...], ...] = ()
     letters: tuple[str, ...] = ()
     shades: tuple[tuple[str, str], ...] = ()
+    blank: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

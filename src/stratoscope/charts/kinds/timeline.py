@@ -38,6 +38,9 @@ def _chart(variable: Variable, strips: Strips, rows: slice) -> Chart:
     kept = kept_evenly(len(strips.steps), COLUMNS)
     layers, count = strips.layers[rows], len(strips.theories)
     codes = strips.codes[rows][:, :, kept].reshape(len(layers) * count, len(kept))
+    asked = [answer for own in strips.answers[rows] for answer in own]
+    blank = tuple(row for row, answer in enumerate(asked) if not answer)
+    marks = (Cells(codes, strips.phases, strips.theories, strips.told_by, strips.letters, _shades(strips), blank),)
     number = f"-{rows.start // ROWS + 1}" if len(strips.layers) > ROWS else ""
     return Chart(
         id=f"{variable.instrument}-{variable.name}-timeline{number}",
@@ -50,7 +53,7 @@ def _chart(variable: Variable, strips: Strips, rows: slice) -> Chart:
         source=variable.source,
         x=Axis("step", "", "category", tuple(f"{strips.steps[place]:,}" for place in kept)),
         y=Axis("layer", "", "category", layers),
-        marks=(Cells(codes, strips.phases, strips.theories, strips.told_by, strips.letters, _shades(strips)),),
+        marks=marks,
         colour=variable.axis,
     )
 
@@ -82,7 +85,9 @@ def _caption(strips: Strips, rows: slice, columns: int) -> str:
         *strips.sayings(),
     ]
     if strips.silent:
-        parts.append(f"Hatched: nothing is said. Of {strips.silent:,} further layers no theory says anything.")
+        parts.append(
+            f"Hatched: nothing is said; empty: not looked at. Of {strips.silent:,} further layers no theory says anything."
+        )
     elif np.isnan(strips.codes[rows]).any():
-        parts.append("Hatched: nothing is said.")
+        parts.append("Hatched: nothing is said; empty: not looked at.")
     return " ".join(parts)
