@@ -204,24 +204,20 @@ class Course:
         down, up = math.hypot(p - p_low, q_high - q), math.hypot(p_high - p, q - q_low)
         return p - q, p - q - down, p - q + up
 
-    def as_good(self, best: int, until: int) -> tuple[int, int]:
-        """The first and the last place around the best at which the other task's accuracy is not shown to be worse.
+    def as_good(self, best: int, until: int, confidence: float) -> tuple[int, int]:
+        """The first and the last place at which the other task's accuracy is not shown to be worse than at the best.
 
         Args:
             best: the place of the highest accuracy.
             until: the last place to look at.
+            confidence: of each comparison.
         """
-        ends = []
-        for way in (range(best - 1, -1, -1), range(best + 1, until + 1)):
-            end = best
-            for place in way:
-                if not math.isfinite(self.transfer[place]):
-                    continue
-                if self.difference(place, best)[2] < 0:
-                    break
-                end = place
-            ends.append(end)
-        return ends[0], ends[1]
+        good = [
+            place
+            for place in np.flatnonzero(np.isfinite(self.transfer[: until + 1]))
+            if not self.difference(best, int(place), confidence)[1] > 0
+        ]
+        return int(good[0]), int(good[-1])
 
     def _share(self, place: int, confidence: float) -> tuple[float, float, float]:
         share, n = float(self.transfer[place]), self.n[place]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,8 +42,8 @@ _MEANINGS = {
     "classifier_best": "step of the highest accuracy so far",
     "error_ratio": "reconstruction error now over that at the stop",
     "transfer_best": "step of the best probe for another task so far",
-    "transfer_best_low": "first step around it that is not shown to be worse",
-    "transfer_best_high": "last step around it that is not shown to be worse",
+    "transfer_best_low": "first step at which that probe is not shown to be worse",
+    "transfer_best_high": "last step at which that probe is not shown to be worse",
     "transfer_now": "accuracy of the probe for another task",
     "transfer_gain": "accuracy of the probe for another task at its best above that of now",
     "transfer_gain_low": "gain of the best, lower end of its interval, corrected for the choice of the best",
@@ -51,8 +52,8 @@ _MEANINGS = {
     "stop_gain_low": "gain of the stop" + _LOW,
     "stop_gain_high": "gain of the stop" + _HIGH,
     "stop_short": "accuracy of the probe for another task at the stop below the best",
-    "stop_short_low": "shortfall of the stop" + _LOW,
-    "stop_short_high": "shortfall of the stop" + _HIGH,
+    "stop_short_low": "shortfall of the stop, lower end of its interval, corrected for the choice of the best",
+    "stop_short_high": "shortfall of the stop, upper end of its interval, corrected for the choice of the best",
 }
 NAMES = tuple(name for name in _MEANINGS if name != "state")
 """Of all quantities but the state."""
@@ -131,22 +132,24 @@ class Answers:
         """The last error that was measured over the one at the stop, or at the measured step before it."""
         known = np.flatnonzero(np.isfinite(self.course.error[: place + 1]))
         at = known[known <= stop][-1]
-        return float(self.course.error[known[-1]] / max(self.course.error[at], np.finfo(float).tiny))
+        least = float(self.course.error[at])
+        return float(self.course.error[known[-1]]) / least if least > 0 else math.nan
 
     def _transfer(self, place: int, stop: int) -> dict[str, float]:
         course, best = self.course, int(self.course.transfer_best[place])
         if best < 0:
             return {}
         measured = np.flatnonzero(np.isfinite(course.transfer[: place + 1]))
-        low, high = course.as_good(best, place)
-        known = self._named(transfer_best=best, transfer_best_low=low, transfer_best_high=high)
+        # the best is one of many, so it is compared as often as there are others
         now, often = int(measured[-1]), 1 - 0.05 / max(len(measured) - 1, 1)
+        low, high = course.as_good(best, place, often)
+        known = self._named(transfer_best=best, transfer_best_low=low, transfer_best_high=high)
         known["transfer_now"] = float(course.transfer[now])
         known |= _ends("transfer_gain", course.difference(best, now, often))
         if stop >= 0:
             near = int(measured[np.argmin(np.abs(measured - stop))])
             known |= _ends("stop_gain", course.difference(near, now))
-            known |= _ends("stop_short", course.difference(best, near))
+            known |= _ends("stop_short", course.difference(best, near, often))
         return known
 
     def _named(self, **places: int) -> dict[str, float]:

@@ -38,7 +38,7 @@ def valley(steps: Sequence[int], values: Float[np.ndarray, " steps"], least: flo
 
     A fall and a rise are stretches of `phases` over `log2(1 + step)`. The rise has to come after the fall, and the least
     value between the beginning of the fall and the end of the rise: a curve that falls once more below its valley is in
-    none.
+    none. A decoder now and then fails at one measurement, so spikes of one place are taken out before (`smoothed`).
 
     Args:
         steps: ascending.
@@ -53,14 +53,34 @@ def valley(steps: Sequence[int], values: Float[np.ndarray, " steps"], least: flo
     return _valley(places.tobytes(), np.asarray(values, dtype=np.float64)[known].tobytes(), least, level)
 
 
+def smoothed(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
+    """Each value but the ends replaced by the median of itself and its neighbours; then the ends by Tukey's rule.
+
+    A lone spike goes, a monotone curve stays as it is. The end becomes the median of itself, its neighbour, and what the
+    line through its two neighbours would give there, so that it is no spike either.
+
+    Args:
+        values: 3 or more.
+
+    >>> smoothed(np.array([9.0, 1.0, 2.0, 70.0, 4.0, 5.0])).tolist()
+    [2.0, 2.0, 2.0, 4.0, 5.0, 5.0]
+    """
+    found: np.ndarray = values.copy()
+    found[1:-1] = np.median(np.stack([values[:-2], values[1:-1], values[2:]]), axis=0)
+    found[0] = np.median([values[0], found[1], 3 * found[1] - 2 * found[2]])
+    found[-1] = np.median([values[-1], found[-2], 3 * found[-2] - 2 * found[-3]])
+    return found
+
+
 @lru_cache(maxsize=1024)
 def _valley(places: bytes, values: bytes, least: float, level: float) -> Valley:
     """The same of numbers that can be remembered: a training asks of the same beginnings again and again."""
-    x, y = np.frombuffer(places), np.frombuffer(values)
+    x, raw = np.frombuffer(places), np.frombuffer(values)
+    y = smoothed(raw)
     if np.ptp(y) <= least:
         return Valley("flat", "it changes by less than what counts")
     found = phases(x, y, level=level, least=least, generator=np.random.default_rng(_SEED))
-    bottom = float(x[int(np.argmin(y))])
+    bottom = float(x[int(np.argmin(raw))])
     ways = [stretch.direction for stretch in found.stretches]
     rises = [place for place, way in enumerate(ways) if way > 0 and found.stretches[place].end > bottom]
     falls = [place for place, way in enumerate(ways) if way < 0 and found.stretches[place].begin < bottom]
