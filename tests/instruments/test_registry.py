@@ -44,3 +44,13 @@ def test_an_entry_point_that_is_no_instrument_is_refused(monkeypatch):
             registry.available()
     finally:
         registry.available.cache_clear()
+
+
+def test_lists_of_a_settings_file_are_settings_too():
+    from stratoscope.instruments.information import Information
+
+    made = registry.configured(Information, {"sweep": [10, 20], "variances": [["absolute", 0.1]]})
+    assert made == Information(sweep=(10, 20), variances=(("absolute", 0.1),))
+    assert hash(made)
+    with pytest.raises(SettingError, match=r"information\.bins must be of type int"):
+        registry.configured(Information, {"bins": [30]})

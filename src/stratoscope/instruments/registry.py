@@ -109,6 +109,8 @@ def configured(cls: type[J], values: Mapping[str, Any]) -> J:
         SettingError: if there is no such setting, or its value has another type.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}
+    # files of settings know lists only
+    values = {name: fixed(value) for name, value in values.items()}
     for name, value in values.items():
         if name not in fields:
             raise SettingError(f"{cls.key} has no setting {name!r}; it has {', '.join(fields) or 'none'}.")
@@ -122,6 +124,11 @@ def configured(cls: type[J], values: Mapping[str, Any]) -> J:
         if default is not dataclasses.MISSING and default is not None and not fits:
             raise SettingError(f"{cls.key}.{name} must be of type {type(default).__name__}, not {value!r}.")
     return cls(**values)
+
+
+def fixed(value: Any) -> Any:
+    """Lists, and those within them, as tuples: settings do not change."""
+    return tuple(fixed(item) for item in value) if isinstance(value, list) else value
 
 
 def settings_of(instrument: Judge) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from stratoscope.diagnoses.registry import available as diagnoses
 from stratoscope.errors import SettingError
 from stratoscope.instruments.base import Instrument, Judge
 from stratoscope.instruments.registry import available as instruments
-from stratoscope.instruments.registry import configured
+from stratoscope.instruments.registry import configured, fixed
 from stratoscope.observe.settings import Settings
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -122,7 +122,7 @@ def _text(text: str) -> str:
 def _tuple(text: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
     """A list as in a settings file, or its items with commas between them."""
     found = _toml(text if text.startswith("[") else f"[{text}]")
-    items = _fixed(found) if isinstance(found, list) else tuple(part.strip() for part in text.split(","))
+    items = fixed(found) if isinstance(found, list) else tuple(part.strip() for part in text.split(","))
     kind = type(default[0]) if default else object
     if not all(isinstance(item, kind) or (kind is float and isinstance(item, int)) for item in items):
         raise ValueError(text)
@@ -131,12 +131,7 @@ def _tuple(text: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _free(text: str) -> Any:
     """A value of a setting that has none by default, so that nothing says of what type it is."""
-    return None if text.lower() == "none" else _fixed(_toml(text))
-
-
-def _fixed(value: Any) -> Any:
-    """Lists, and those within them, as tuples: settings do not change."""
-    return tuple(_fixed(item) for item in value) if isinstance(value, list) else value
+    return None if text.lower() == "none" else fixed(_toml(text))
 
 
 def _toml(text: str) -> Any:
