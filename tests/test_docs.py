@@ -21,7 +21,9 @@ from stratoscope.diagnoses.registry import available as diagnoses
 from stratoscope.diagnoses.registry import choose as choose_diagnoses
 from stratoscope.findings import Finding, Outcome
 from stratoscope.instruments.registry import available, choose
+from stratoscope.observe.overrides import override
 from stratoscope.observe.settings import Settings, load_settings
+from stratoscope.report.codes import meanings, page_of
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -44,6 +46,12 @@ def extension(name):
 @pytest.fixture(scope="module")
 def pages():
     return extension("pages")
+
+
+@pytest.fixture
+def code_pages(pages, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pages", pages)
+    return extension("code_pages")
 
 
 def read(path):
@@ -97,6 +105,43 @@ def test_a_new_instrument_gets_its_page_without_an_edit(pages, monkeypatch):
     assert "[`NC001`](findings/nc001.md){#nc001} | something \\| new |" in pages.findings_page()
     assert "(newcomer.md)" in pages.instruments_index()
     assert "NC001" in pages.instrument_page(newcomer, {})
+
+
+def test_every_code_has_a_page_at_the_address_that_reports_name(code_pages):
+    written = dict(code_pages.code_pages())
+    assert written.keys() == {page_of(code).rpartition("/")[2].replace(".html", ".md") for code in meanings()}
+    for cls in [*available().values(), *diagnoses().values()]:
+        for code, meaning in cls.codes.items():
+            text = written[f"{code.lower()}.md"]
+            assert f"# {code}: {meaning}\n" in text
+            titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+            assert titles == ["What it means", "When it misleads", "What to do", "Judge it otherwise"], code
+            assert f"--mute {code}" in text
+            for key, field, value in re.findall(r"--set (\w+)\.(\w+)=(\S+)$", text, re.MULTILINE):
+                assert override(f"{key}.{field}={value}").judge is cls
+
+
+def test_a_code_s_page_says_what_its_findings_say(code_pages):
+    units = available()["units"]
+    page = code_pages.code_page(units, "instruments", "UN003", units.codes["UN003"])
+    assert "| outcome | tip |" in page
+    assert "`units.on_limit` | `0.9`" in page
+    assert "`units.dead_limit`" not in page
+    assert code_pages.advice_of(units, "UN004") == [
+        "Lower the learning rate, clip gradients, or look at this layer's inputs in full precision."
+    ]
+    training = available()["training"]
+    assert "[UN001](un001.md)" in code_pages.code_page(training, "instruments", "TR005", training.codes["TR005"])
+
+
+def test_pages_of_codes_are_written_once_and_old_ones_go(code_pages, tmp_path):
+    (tmp_path / "findings").mkdir()
+    (tmp_path / "findings" / "zz001.md").write_text("of a code that is gone", encoding="utf-8")
+    code_pages.write_all(tmp_path)
+    first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.md")}
+    assert {path.stem.upper() for path in first} == set(meanings())
+    code_pages.write_all(tmp_path)
+    assert first == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.md")}
 
 
 def test_pages_are_written_once_and_old_ones_go(pages, monkeypatch, tmp_path):
@@ -213,8 +258,9 @@ def test_files_that_are_linked_exist(path):
         "studies/ledger.md",
         "gallery/index",
     )
+    written = re.compile(r"(\.\./)?(instruments|diagnoses|findings)/\w+\.md$")
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(path)):
-        if not target.startswith("http") and not target.endswith(made):
+        if not target.startswith("http") and not target.endswith(made) and not written.match(target):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
@@ -222,9 +268,9 @@ def test_files_that_are_linked_exist(path):
 def test_settings_that_are_shown_are_settings(path, tmp_path):
     for block, _ in blocks(path, "toml"):
         if "[project" in block:
-            assert {"stratoscope.instruments", "stratoscope.diagnoses"} & tomllib.loads(block)["project"][
-                "entry-points"
-            ].keys()
+            assert {"stratoscope.instruments", "stratoscope.diagnoses", "stratoscope.theories"} & tomllib.loads(block)[
+                "project"
+            ]["entry-points"].keys()
             continue
         (tmp_path / "stratoscope.toml").write_text(block, encoding="utf-8")
         settings = load_settings(folder=tmp_path)

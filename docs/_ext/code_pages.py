@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,18 +20,12 @@ from stratoscope.diagnoses.registry import available as diagnoses
 from stratoscope.findings import Outcome
 from stratoscope.instruments.base import Judge
 from stratoscope.instruments.registry import available as instruments
-from stratoscope.report.codes import EVERYWHERE, codes_of
+from stratoscope.report.codes import EVERYWHERE, codes_of, meanings
 from stratoscope.report.explanations import DO, MEANS, MISLEADS, explanation_of
 
 FOLDER = "findings"
 EXAMPLE = "runs/mlp"
 """The run that examples speak of."""
-
-SHARED = {
-    MEANS: "Of {title} as a whole:",
-    MISLEADS: "Of {title} as a whole:",
-    DO: "Of {title} as a whole:",
-}
 
 
 def write_all(docs: Path) -> None:
@@ -71,18 +66,30 @@ def code_page(judge: type[Judge], room: str, code: str, meaning: str) -> str:
 
 
 def _explained(judge: type[Judge], code: str) -> Iterator[str]:
-    """What it means, when it misleads, what to do; its own words first, then those of the whole."""
+    """What it means, when it misleads, what to do: in its own words, else in those of the whole."""
     said = explanation_of(judge, code)
-    advised = advice_of(judge, code)
     for title in (MEANS, MISLEADS, DO):
-        own, shared = said.own.get(title, ""), said.shared.get(title, "")
-        if title == DO and advised:
-            listed = "\n".join(f"* {text}" for text in advised)
-            own = f"{own}\n\nThe finding itself says, depending on the case:\n\n{listed}" if own else listed
-        whole = f"{SHARED[title].format(title=judge.title)} {shared}" if own and shared else shared
-        text = own if own and title in said.own else "\n\n".join(part for part in (own, whole) if part)
+        text, shared = said.own.get(title, ""), said.shared.get(title, "")
+        if not text and title == DO:
+            text = "\n".join(f"* {advice}" for advice in advice_of(judge, code))
+        if not (text and title in said.own) and shared:
+            text += f"\n\nOf *{judge.title}* as a whole: {shared}"
+        if not said.own and title == MEANS:
+            meaning = judge.codes[code]
+            text = f"{meaning[:1].upper()}{meaning[1:]}.{text}"
         if text:
-            yield f"## {title}\n\n{text}"
+            yield f"## {title}\n\n{_linked(text.strip(), code)}"
+
+
+def _linked(text: str, own: str) -> str:
+    """Other codes as links to their pages."""
+    return re.sub(
+        r"(?<![\w`\[/])([A-Z]{2,4}\d{3})(?![\w`\]])",
+        lambda found: (
+            f"[{found[1]}]({found[1].lower()}.md)" if found[1] in meanings() and found[1] != own else found[1]
+        ),
+        text,
+    )
 
 
 def _failure(judge: type[Judge]) -> Iterator[str]:

@@ -48,8 +48,8 @@ training data went on rising: the rest is learned by heart, as wrong labels are.
 measurements is best by luck, too; a probe set that is small moves by itself. **What to do.** Look for wrong labels among
 examples that were learned last; keep the weights of the best step; stop earlier or regularise.
 
-**HE010.** Fewer than `min_steps` steps were recorded, so nothing is said of health; it is not a pass. **What to do.** Watch more
-steps.
+**HE010.** Fewer than `min_steps` steps were recorded, so nothing is said of health; it is not a pass. **When it misleads.** A run
+can be broken within these steps, too: see TR001 and PF001. **What to do.** Watch more steps.
 """
 
 from __future__ import annotations

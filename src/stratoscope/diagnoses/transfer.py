@@ -13,7 +13,7 @@ where there is such a split, else that of the class probe that `reconstruction` 
 | `stop` | the measured step nearest to the geometric mean of both, from `stop_low` to `stop_high`, which they are |
 | `state` | whether there is such advice, and if not, why not |
 | `error_ratio` | error now over that at the stop |
-| `transfer_best` | step of the highest accuracy of a probe for another task, with the steps not shown to be worse |
+| `transfer_best` | step of the highest accuracy of a probe for another task; `_low` and `_high`: the first and the last step not shown to be worse |
 | `transfer_gain` | its accuracy there above that of now, with `_low` and `_high` |
 | `stop_gain`, `stop_short` | its accuracy at the stop above that of now, and below the best |
 
@@ -37,7 +37,8 @@ later one. Weights of earlier steps need not be kept.
 measurement. That is the question itself and not a sign of it, so it stands beside the advice, and where both disagree the
 probe is to be believed. Two accuracies differ where the interval of their difference says so, as if their examples were
 different ones (they are the same, so it is too wide rather than too narrow). The best of many measurements is best by luck,
-too: the interval of `transfer_gain` is that of as many comparisons as there are measurements, its value is too high.
+too: what is compared with the best has the intervals of as many comparisons as there are measurements (Bonferroni), and
+the value of `transfer_gain` is too high.
 
 **The judged layer** is by default the last before the output layer that gives a map: what the last convolution, or block
 with convolutions, gives, with the norms and activations that follow it; without convolutions the last layer before the
@@ -50,6 +51,21 @@ tells of one run: the steps of another seed differ by what `stop_low` and `stop_
 
 **What to do.** Take the weights of the step (`watch(..., best_transfer=True)` keeps them), and measure: give some data of
 the other task as `transfer=`, and believe the probe.
+
+**TA001.** For transfer to another task the training should have stopped at the step named, between the least error of
+rebuilding the inputs and the best accuracy; the error has risen by more than `rise` since. As *skipped* or *passed* it says why
+there is no such advice. **When it misleads.** It knows nothing of the other task: one that needs the same classes loses
+nothing by training on. It rests on one run, and on one layer. **What to do.** If the network is meant for transfer, take the weights
+of that step (`best_transfer=True` keeps them), and give some data of the other task as `transfer=` to check it. If it is meant for
+its own task, do nothing.
+
+**TA002.** A probe for the other task is surely worse at the advised step than at its own best step. **When it misleads.** The
+best of many measurements is best by luck, too. **What to do.** Believe the probe, which is the question itself: take the weights of
+its best step.
+
+**TA003.** A probe for the other task was surely better at an earlier step than at the end. **When it misleads.** The gain is that of
+the best of many measurements, so it is too high; its interval allows for that. **What to do.** Take the weights of that step; train
+with `transfer=` and `best_transfer=True`, which keeps them.
 
 Source: Schneider and Prabhushankar, arXiv:2312.06887.
 """

@@ -31,6 +31,9 @@ says nothing; so do few examples in many units. With labels that are a function 
 $\min(R, H(Y))$: all its points are reached by diluting the label, and lying near it is no achievement (Kolchinsky,
 Tracey and Van Kuyk, arXiv:1808.07593). The same holds nearly where $I(X;Y)$ is close to $H(Y)$.
 
+**What to do.** A degenerate bound: look at the distance of layers from each other, not from the bound; or take labels that
+are given with their probability. A layer at its ceiling: probe more examples, or take fewer bins.
+
 **The joint distribution.** `joint` is the path of an `.npz` file with `p_y_given_x`, one row for each example of the split
 in the order of its data and one column for each class, and maybe `p_x`; or the rows themselves as a tuple of tuples.
 Without it nothing is measured. Examples that were not drawn are left out, and `p_x` is scaled to those that were.

@@ -8,6 +8,24 @@ interval (Clopper and Pearson). `majority` is the accuracy of always saying the 
 **When it misleads.** The probe set is a sample: read the interval. On unbalanced classes accuracy flatters; look at
 `class_accuracy`. The model is in evaluation mode: a batch norm whose running statistics lag makes it look worse.
 
+**PF001.** The mean loss on a split is NaN or infinite. **When it misleads.** One example can do it: a label that the network
+gives a probability of zero, or an input that is NaN. **What to do.** If the training loss is finite, look for such an example;
+else lower the learning rate and clip gradients.
+
+**PF002.** The exact interval of the accuracy reaches down to what always saying the commonest class would give, so no skill is
+shown. **When it misleads.** With few examples a skilled network cannot be told from chance: look at `n` and the interval. On very
+unbalanced classes the commonest class is hard to beat: look at `class_accuracy`. **What to do.** Train longer, change the learning
+rate, check that labels belong to their inputs and that inputs are scaled as in training.
+
+**PF003.** Accuracy on the training data is higher than on held-out data by at least `gap`, and their intervals are apart.
+**When it misleads.** A gap alone is no fault: networks that fit their training data perfectly may be the best on new data,
+too. Held-out data from another source differ for other reasons. **What to do.** Compare runs by the held-out accuracy; more
+data, augmentation, weight decay, or an earlier stop.
+
+**PF004.** The loss of a split ends at more than `fall` times its lowest value, beyond the standard errors of both. **When it
+misleads.** On held-out data the loss may rise while accuracy still does, since errors are made with more confidence. **What to
+do.** Keep the weights of the step named, lower the learning rate, stop earlier; calibrate if accuracy has not fallen.
+
 Source: Clopper and Pearson, doi:10.1093/biomet/26.4.404.
 """
 

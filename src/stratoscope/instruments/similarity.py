@@ -33,6 +33,10 @@ the order of outputs says. Activations are pooled and maybe projected as the `no
 projection of $D$ units to $w$ numbers lowers CKA between two layers by about $1 / (1 + P (1/w - 1/D))$, with $P$ the
 participation ratio, the number of directions in use.
 
+**What to do.** Layers that say the same in a row: try the network without the later ones and measure what is lost. A
+layer that has not moved: see whether it is frozen, and whether gradients reach it. Two networks that part ways: look at what
+differs from that layer on. Few examples a unit: read the debiased CKA, or probe more examples.
+
 **Cost.** For $L$ layers the cheaper of $n (\sum D)^2$ and $n^2 (\sum D + L^2)$ multiplications, about; layers that give the same
 are compared once, and at most `max_layers` different ones take part. Procrustes distances take $D^3$ a layer.
 `previous` keeps a copy of the sample between two measurements; `initial` and `other` run one more pass with other weights.

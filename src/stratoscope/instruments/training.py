@@ -15,6 +15,35 @@ phase.
 **When it misleads.** Adaptive optimizers set the update size themselves, so a steady ratio says little about gradients.
 Layers before a normalisation can take larger ratios. A frozen param has no gradient and no row.
 
+**TR001.** The loss of a mini-batch, or the norm of a param's gradient, was NaN or infinite; the finding names the first step.
+From then on the weights usually are, too. **When it misleads.** With a loss scaler (mixed precision) single steps
+with infinite gradients are skipped and harmless: look at how many steps there are. **What to do.** Go back to the step named;
+lower the learning rate or warm it up, clip gradients, look for logarithms and divisions of zero and for NaN in that batch.
+
+**TR002.** Over some `stretch` steps in a row, half of the updates of a weight were larger than `high_ratio` of the weight itself,
+so that it was rewritten in a handful of steps. **When it misleads.** Right after a start from tiny weights, and before a batch
+norm, which takes scale away, a large ratio can be harmless for a short while. Biases, and weights that start at zero, are not
+judged. **What to do.** Divide the learning rate by three to ten, or warm it up; if it happened at single steps, clip gradients.
+
+**TR003.** The median update of a weight over the whole run stayed below `low_ratio` of the weight. **When it misleads.**
+In a network that was trained before, small steps are what one wants. **What to do.** Raise the learning rate of that layer, see
+whether the gradient that reaches it is small as well, and whether the layer is to be frozen.
+
+**TR004.** The median gradient norm of a param over the last `recent` steps is more than `explode` times that over the first
+ones. **When it misleads.** A start at which gradients hardly pass (saturated units, a zero output layer) makes any
+later gradient look large. **What to do.** Clip gradients by their norm, lower the learning rate, put a norm before the
+layer; in a recurrent network look at how far back gradients go.
+
+**TR005.** A param got a gradient of exactly zero in each of the last `recent` steps, so nothing but weight decay moves it.
+**When it misleads.** A branch that these data do not reach, such as rows of an embedding or an expert that is not chosen, has
+none for good reason. **What to do.** Look for dead units behind it (UN001), for `detach` and `no_grad`, for a mask, for a loss
+that does not depend on it.
+
+**TR006.** The mean loss over the last `recent` steps lies more than `rise` standard errors above that over the first ones.
+**When it misleads.** A loss whose weights change on purpose (a penalty that is phased in, a curriculum, adversarial
+training) may rise and be fine. **What to do.** Lower the learning rate; check the sign of the loss, and whether labels and inputs
+belong together.
+
 Source: Shwartz-Ziv and Tishby, arXiv:1703.00810 (drift and diffusion).
 """
 

@@ -23,6 +23,28 @@ be below zero, but is no issue.
 **When it misleads.** A small probe set makes rare units look dead. Units that serve a rare class are dead on data
 without it. Behind a tanh, "not active" says that gradients hardly pass, not that the unit says nothing.
 
+**UN001.** At least `dead_limit` of the units of a layer were active for no example: dead behind a rectifier, saturated behind a
+bounded function. Such a unit passes no gradient, so it cannot come back by itself. It is an issue, and a tip where the function
+has a slope there (leaky, parametric, exponential). **When it misleads.** With few examples rare units look dead: compare
+`dead_bound`. A layer that is wider than its task needs may have many dead units and work well. Pruned units are dead on
+purpose. **What to do.** Lower the learning rate; check the initialisation and the bias; put a norm before the nonlinearity, or use a
+leaky one. Dead from step 0 on is a matter of the start, dead later of the steps.
+
+**UN002.** At least `some_dead` of the units of a layer were active for no example, and fewer than UN001 speaks of. **What to do.** Watch whether it grows over the training; nothing has to
+be done as long as it does not.
+
+**UN003.** At least `on_limit` of the rectifiers of a layer are above zero at every position of every example: there the layer is
+linear, and could be merged with the next one. **When it misleads.** A wide margin around the data, as after a large bias, may
+be used on other data. In networks with a bound on their Lipschitz constant such units are common and cost expressive power.
+**What to do.** Look at the bias and the norm before it; where it is meant to be linear, drop the nonlinearity.
+
+**UN004.** Outputs of units are NaN or infinite. **When it misleads.** A masked position that is meant to be infinite is
+counted as well. **What to do.** Look at the inputs of this layer in full precision; if it happens in training, lower the learning
+rate and clip gradients.
+
+**UN005.** Fewer than `min_n` examples were looked at, so nothing is said of dead units. It is not a pass. **What to do.** Probe more
+examples (`--limit`).
+
 Source: Anil, Lucas and Grosse, arXiv:1811.05381 (always-on units); Clopper and Pearson, doi:10.1093/biomet/26.4.404.
 """
 

@@ -21,7 +21,8 @@ MEANS, MISLEADS, DO = "What it means", "When it misleads", "What to do"
 PARTS = (MEANS, MISLEADS, DO)
 
 _CODE = re.compile(r"\*\*([A-Z]{2,4}\d{3})\.?\*\*[ \n]*")
-_PART = re.compile(rf"\*\*({'|'.join(PARTS)})\.?\*\*[ \n]*")
+_TITLES = "|".join(r"\s+".join(title.split()) for title in PARTS)  # a line may end within one
+_PART = re.compile(rf"\*\*({_TITLES})\.?\*\*[ \n]*")
 
 _ELSE = re.compile(r"\*\*|Sources?:|#")
 """How a paragraph begins that belongs to no code: a title of the whole, or the end."""
@@ -98,7 +99,8 @@ def _parts(text: str, first: str) -> dict[str, str]:
     """Text by the title before it; what comes before any title is under `first`."""
     pieces = _PART.split(text)
     found = {first: pieces[0].strip()}
-    for title, part in zip(pieces[1::2], pieces[2::2], strict=True):
+    for head, part in zip(pieces[1::2], pieces[2::2], strict=True):
+        title = " ".join(head.split())
         # a part of the whole ends where something else begins
         whole = part if first else re.split(rf"\n\n(?={_ELSE.pattern})", part)[0]
         found[title] = "\n\n".join(piece for piece in (found.get(title, ""), whole.strip()) if piece)
