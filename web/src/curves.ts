@@ -29,6 +29,25 @@ export function keptPoints(y: ArrayLike<number>, limit: number): number[] {
   return [...kept].sort((a, b) => a - b);
 }
 
+/** A monotone map between two lists of the same length, linear in between and beyond as at the nearest end. */
+export function along(from: ArrayLike<number>, to: ArrayLike<number>, value: number): number {
+  const n = from.length;
+  if (n < 2) return value;
+  let high = 1;
+  while (high < n - 1 && (from[high] as number) < value) high++;
+  const [a, b] = [from[high - 1] as number, from[high] as number];
+  const [c, d] = [to[high - 1] as number, to[high] as number];
+  return b === a ? d : c + ((value - a) / (b - a)) * (d - c);
+}
+
+/** The least and the largest value but for one in a hundred on each side. */
+export function middle(values: number[]): [number, number] | null {
+  const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);
+  if (sorted.length < 3) return null;
+  const at = (share: number): number => sorted[Math.round(share * (sorted.length - 1))] as number;
+  return [at(0.01), at(0.99)];
+}
+
 /**
  * An exponential moving average without the bias of its start; a value that is not finite leaves a gap and is passed over.
  *

@@ -113,6 +113,6 @@ function unpacked(text: string | undefined): unknown {
 
 /** The source of this page. */
 export function source(): Source {
-  const carried = document.getElementById("carried");
+  const carried = globalThis.document?.getElementById("carried");
   return carried?.textContent ? new Embedded(JSON.parse(carried.textContent) as Carried) : new Server();
 }

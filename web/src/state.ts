@@ -1,4 +1,5 @@
 // All that the page shows is in here, and all of it stands in the address, so that a link shows the same to others.
+import type { Along } from "./types";
 import { computed, type ReadonlySignal, signal } from "@preact/signals";
 
 export interface Shown {
@@ -11,6 +12,8 @@ export interface Shown {
   split: string | null;
   search: string;
   smooth: number;
+  x: Along;
+  clip: boolean;
   log: boolean;
   theme: "auto" | "light" | "dark";
   live: boolean;
@@ -19,6 +22,7 @@ export interface Shown {
 
 const START: Shown = {
   runs: [], base: null, group: null, layer: null, step: null, instrument: null, split: null, search: "", smooth: 0,
+  x: "step", clip: false,
   log: false, theme: "auto", live: true, chart: null,
 }; // prettier-ignore
 
@@ -30,6 +34,7 @@ export function parse(hash: string): Shown {
   const text = (name: string): string | null => given.get(name) || null;
   const theme = given.get("theme");
   const step = given.get("step");
+  const x = given.get("x");
   const weight = Number(given.get("smooth") ?? 0);
   return {
     ...START,
@@ -42,6 +47,8 @@ export function parse(hash: string): Shown {
     split: text("split"),
     search: given.get("search") ?? "",
     smooth: weight > 0 && weight < 1 ? weight : 0,
+    x: x === "epoch" || x === "seconds" ? x : "step",
+    clip: given.get("clip") === "1",
     log: given.get("log") === "1",
     theme: theme === "light" || theme === "dark" ? theme : "auto",
     live: given.get("live") !== "0",
@@ -58,6 +65,8 @@ export function write(state: Shown): string {
   }
   if (state.step !== null) said.set("step", String(state.step));
   if (state.smooth > 0) said.set("smooth", String(state.smooth));
+  if (state.x !== "step") said.set("x", state.x);
+  if (state.clip) said.set("clip", "1");
   if (state.log) said.set("log", "1");
   if (state.theme !== "auto") said.set("theme", state.theme);
   if (!state.live) said.set("live", "0");

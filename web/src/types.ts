@@ -1,6 +1,9 @@
 // What the server sends; see stratoscope.view.index and stratoscope.charts.values.
 import type { Grid } from "./wire";
 
+/** What runs along the horizontal axis of curves. */
+export type Along = "step" | "epoch" | "seconds";
+
 export interface RunSummary {
   id: string;
   name: string;
@@ -134,6 +137,10 @@ export interface Index {
   status: string;
   live: boolean;
   steps: number[];
+  /** Steps with a time, and the passes over the data and the seconds at them. */
+  clock: Grid;
+  epochs: Grid | null;
+  seconds: Grid | null;
   facts: [string, string][];
   layers: Layer[];
   edges: [string, string, string][];

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { csv, json } from "../src/charts/exports";
 import { drawer } from "../src/charts";
-import { keptPoints, smooth } from "../src/curves";
+import { along, keptPoints, middle, smooth } from "../src/curves";
 import { nearest, number, stepOf } from "../src/format";
 import { parse, write } from "../src/state";
 import type { Head } from "../src/types";
@@ -51,6 +51,17 @@ describe("curves", () => {
   });
 });
 
+describe("axes", () => {
+  it("turn steps into epochs and seconds", () => {
+    expect([0, 5, 10, 15, 20].map((step) => along([0, 10, 20], [0, 1, 4], step))).toEqual([0, 0.5, 1, 2.5, 4]);
+    expect(along([1], [2], 7)).toBe(7);
+  });
+  it("leave out the outermost values only when asked", () => {
+    expect(middle([...Array.from({ length: 1000 }, (_, i) => i), 1e9, NaN])).toEqual([10, 990]);
+    expect(middle([1, NaN])).toBeNull();
+  });
+});
+
 describe("numbers", () => {
   it("read well", () => {
     expect([0, 1234, 0.123456, 1.5e-7, NaN, -Infinity, true, null].map(number)).toEqual(["0", "1,234", "0.1235", "1.5e−7", "NaN", "−∞", "yes", "–"]);
@@ -64,7 +75,7 @@ describe("numbers", () => {
 
 describe("the address", () => {
   it("holds all that is shown", () => {
-    const state = parse("#runs=a,b&base=b&layer=conv1.weight&step=128&smooth=0.5&log=1&theme=dark&live=0&search=loss%20x&chart=c&split=test&instrument=probe&group=rate");
+    const state = parse("#runs=a,b&base=b&layer=conv1.weight&step=128&smooth=0.5&x=epoch&clip=1&log=1&theme=dark&live=0&search=loss%20x&chart=c&split=test&instrument=probe&group=rate");
     expect(parse(write(state))).toEqual(state);
     expect(state).toMatchObject({ runs: ["a", "b"], step: 128, theme: "dark", live: false, search: "loss x" });
   });
@@ -86,7 +97,7 @@ describe("charts", () => {
   });
   it("leave as the very numbers that are shown", () => {
     const chart = { ...head, marks: [{ mark: "line" as const, series: 0, x: grid(0, 1), y: grid(0.1, NaN), role: "main" as const }], colour: null };
-    const parts = [{ run: "r,1", name: "run", chart, place: 0 }];
+    const parts = [{ run: "r,1", name: "run", chart, place: 0, clock: null }];
     expect(csv(parts, head).split("\n").slice(0, 3)).toEqual(["run,series,what,step,loss", "\"r,1\",'=a,value,0,0.1", "\"r,1\",'=a,value,1,NaN"]);
     expect(JSON.parse(json(parts))[0].chart.marks[0].y).toEqual({ shape: [2], data: [0.1, "NaN"] });
   });

@@ -103,6 +103,14 @@ class Record(Mapping[str, Group]):
         return tuple(step for (step,) in rows)
 
     @property
+    def clock(self) -> dict[int, tuple[float | None, float]]:
+        """For each step the passes over the training data, where they were given, and the seconds since the first step."""
+        rows = self._store.query(
+            "SELECT step, max(epoch), min(wall_time) FROM frame WHERE seq <= ? GROUP BY step ORDER BY step", self.seq
+        )
+        return {step: (epoch, time - rows[0][2]) for step, epoch, time in rows}
+
+    @property
     def parts(self) -> dict[int, int]:
         """For each step, how many parts of a measurement were committed one by one (the layers, when inspecting).
 

@@ -86,6 +86,7 @@ class Contents:
             "status": str(meta.get("status", "unknown")),
             "live": meta.get("status") == "running",
             "steps": list(record.steps),
+            **_clock(record),
             "facts": [list(fact) for fact in facts_of(record)],
             "layers": [_layer(layer) for layer in record.layers],
             "edges": [[edge.src, edge.dst, edge.kind] for edge in record.edges],
@@ -124,6 +125,19 @@ class Contents:
             "rows": [plain_row(table, row) for row in table.rows],
             "coverage": coverage_sentence(table.rows),
         }
+
+
+def _clock(record: Record) -> dict[str, Any]:
+    """What else may run along the horizontal axis: passes over the data and seconds at each step; null where unknown."""
+    clock = record.clock
+    epochs = np.array([np.nan if epoch is None else epoch for epoch, _ in clock.values()], dtype=np.float64)
+    seconds = np.array([time for _, time in clock.values()], dtype=np.float64)
+    known = len(epochs) > 1 and bool(np.isfinite(epochs).sum() > 1)
+    return {
+        "clock": np.array(list(clock), dtype=np.float64),
+        "epochs": epochs if known else None,
+        "seconds": seconds if len(seconds) > 1 else None,
+    }
 
 
 def _said(findings: list[Finding]) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
     Promise.all(there.map((index) => load(index, head)))
       .then((charts) => {
         if (gone) return;
-        setParts(charts.map((chart, i) => ({ run: there[i]?.id ?? "", name: there[i]?.name ?? "", chart, place: open.indexOf(there[i] as Index) })));
+        setParts(charts.map((chart, i) => ({ run: there[i]?.id ?? "", name: there[i]?.name ?? "", chart, place: open.indexOf(there[i] as Index), clock: null })));
         setError(null);
       })
       .catch((why: unknown) => !gone && setError(why instanceof Error ? why.message : String(why)));
@@ -48,6 +48,16 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
       gone = true;
     };
   }, [near, state, head.id]);
+
+  const along = is.x.value;
+  const timed = useMemo(() => {
+    if (!parts || along === "step" || head.x.title !== "step") return parts;
+    return parts.map((part) => {
+      const index = here.find((one) => one.id === part.run);
+      const values = along === "epoch" ? index?.epochs : index?.seconds;
+      return { ...part, clock: index && values ? { steps: index.clock.data, values: values.data } : null };
+    });
+  }, [parts, along]);
 
   const size = useMemo(() => ({ width, height: large ? Math.max(drawn.height, 460) : drawn.height }), [width, large, drawn.height]);
   const steps = head.x.title === "step" && head.x.scale !== "category";
@@ -85,8 +95,8 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
       <div class="body" ref={body} style={{ minHeight: `${size.height}px` }}>
         {error && <p class="trouble">{error}</p>}
         {!error && !parts && <p class="quiet">{near ? "loading" : ""}</p>}
-        {parts && parts.length > 0 && width > 0 && near && (
-          <drawn.view parts={parts} size={size} weight={steps ? is.smooth.value : 0} log={is.log.value} readout={setRead} />
+        {timed && timed.length > 0 && width > 0 && near && (
+          <drawn.view parts={timed} size={size} weight={steps ? is.smooth.value : 0} log={is.log.value} clip={is.clip.value} readout={setRead} />
         )}
       </div>
       <div class="readout" aria-live="off">

@@ -3,7 +3,7 @@ import { effect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { DASHES, isDark, token } from "../colours";
-import { keptPoints, smooth } from "../curves";
+import { along, keptPoints, middle, smooth } from "../curves";
 import { nearest, number } from "../format";
 import { cursorLayer, cursorStep, is, point, show } from "../state";
 import { colourOf, marksOf, type Part } from "./parts";
@@ -26,13 +26,16 @@ export function table(parts: Part[], weight: number, dark: boolean): { data: uPl
   const tables: uPlot.AlignedData[] = [];
   const drawn: Drawn[] = [];
   const bands: [number, number, string][] = [];
+  let clock: Part["clock"] = null;
   const add = (x: ArrayLike<number>, y: ArrayLike<number>, about: Drawn): number => {
     const kept = keptPoints(y, POINTS);
+    const at = (step: number): number => (clock ? along(clock.steps, clock.values, step) : step);
     const values = kept.map((place) => (Number.isFinite(y[place]) ? (y[place] as number) : null));
-    tables.push([Float64Array.from(kept, (place) => x[place] as number), values]);
+    tables.push([Float64Array.from(kept, (place) => at(x[place] as number)), values]);
     return drawn.push(about);
   };
   for (const part of parts) {
+    clock = part.clock;
     for (const band of marksOf(part.chart, "band")) {
       const colour = colourOf(part, band.series, parts.length, dark);
       const about: Drawn = { label: "", series: "", colour: "transparent", dash: [], width: 0, role: "band" };
@@ -54,7 +57,7 @@ export function table(parts: Part[], weight: number, dark: boolean): { data: uPl
   return { data: uPlot.join(tables, tables.map(() => [2, 2])), drawn, bands };
 }
 
-export function Lines({ parts, size, weight, log, readout }: View) {
+export function Lines({ parts, size, weight, log, clip, readout }: View) {
   const home = useRef<HTMLDivElement>(null);
   const first = parts[0] as Part;
   const steps = first.chart.x.title === "step";
@@ -67,6 +70,10 @@ export function Lines({ parts, size, weight, log, readout }: View) {
     const positive = (data.slice(1) as (number | null)[][]).every((column) => column.every((value) => value === null || value === undefined || value > 0));
     const logY = positive && (first.chart.y.scale === "log" || log);
     let own = false;
+    const lead = first.clock;
+    const stepAt = (x: number): number => (lead ? (lead.steps[nearest(lead.values, x)] as number) : x);
+    const placeOf = (step: number): number => nearest(plot.data[0] as number[], lead ? along(lead.steps, lead.values, step) : step);
+    const kept = clip ? middle((data.slice(1) as (number | null)[][]).flatMap((column, i) => (drawn[i]?.role === "main" ? column.filter((v): v is number => typeof v === "number") : []))) : null;
     const plot = new uPlot(
       {
         width: size.width,
@@ -75,7 +82,7 @@ export function Lines({ parts, size, weight, log, readout }: View) {
         legend: { show: false },
         cursor: { drag: { x: true, y: false }, points: { size: 6 }, focus: { prox: 24 } },
         focus: { alpha: 0.25 },
-        scales: { x: { time: false, distr: first.chart.x.scale === "log" ? 3 : 1 }, y: { distr: logY ? 3 : 1 } },
+        scales: { x: { time: false, distr: first.chart.x.scale === "log" ? 3 : 1 }, y: { distr: logY ? 3 : 1, ...(kept ? { range: () => kept } : {}) } },
         axes: [
           { stroke: ink, grid, ticks: grid, font: "12px system-ui", size: 34, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
           { stroke: ink, grid, ticks: grid, font: "12px system-ui", size: 58, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
@@ -100,7 +107,7 @@ export function Lines({ parts, size, weight, log, readout }: View) {
               if (!own) return;
               const at = u.cursor.idx;
               const x = at === null || at === undefined ? null : ((u.data[0] as number[])[at] ?? null);
-              if (steps) point({ step: x });
+              if (steps) point({ step: x === null ? null : stepAt(x) });
               readout(x === null ? null : values(u, drawn, at as number));
             },
           ],
@@ -118,12 +125,12 @@ export function Lines({ parts, size, weight, log, readout }: View) {
     };
     root.onclick = () => {
       const at = plot.cursor.idx;
-      if (steps && at !== null && at !== undefined && !root.dataset["zoomed"]) show({ step: (plot.data[0] as number[])[at] ?? null });
+      if (steps && at !== null && at !== undefined && !root.dataset["zoomed"]) show({ step: stepAt((plot.data[0] as number[])[at] as number) });
     };
     const stop = effect(() => {
       const step = cursorStep.value;
       if (own || !steps) return;
-      const at = step === null ? -1 : nearest(plot.data[0] as number[], step);
+      const at = step === null ? -1 : placeOf(step);
       if (at < 0) {
         plot.setCursor({ left: -10, top: -10 }, false);
         readout(null);
@@ -143,7 +150,7 @@ export function Lines({ parts, size, weight, log, readout }: View) {
       stopLayer();
       plot.destroy();
     };
-  }, [parts, size.width, size.height, weight, log, is.theme.value]);
+  }, [parts, size.width, size.height, weight, log, clip, is.theme.value]);
   return <div class="plot" ref={home} role="img" aria-label={first.chart.caption} />;
 }
 

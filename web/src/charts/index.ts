@@ -16,6 +16,8 @@ export interface View {
   size: { width: number; height: number };
   weight: number;
   log: boolean;
+  /** Leave one value in a hundred on each side out of sight. */
+  clip: boolean;
   readout: (what: Readout | null) => void;
 }
 

@@ -10,6 +10,8 @@ export interface Part {
   chart: Chart;
   /** Which of the shown runs it is. */
   place: number;
+  /** Steps of the run, and what is at them on the chosen horizontal axis; null where steps run along it. */
+  clock: { steps: Numbers; values: Numbers } | null;
 }
 
 export type Of<K extends Mark["mark"]> = Extract<Mark, { mark: K }>;

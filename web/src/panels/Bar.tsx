@@ -11,6 +11,7 @@ const KEYS: [string, string][] = [
   ["Space", "play the steps, pause"],
   ["[ ]", "the layer before, the next one"],
   ["l", "logarithmic values, where they are above zero"],
+  ["c", "clip one value in a hundred on each side"],
   ["d", "dark, light"],
   ["p", "follow a run in training, pause"],
   ["Ctrl Z", "undo what was shown last"],
@@ -69,6 +70,7 @@ export function Bar() {
         "[": () => walk(-1),
         "]": () => walk(1),
         l: () => show({ log: !shown.peek().log }),
+        c: () => show({ clip: !shown.peek().clip }),
         d: () => show({ theme: shown.peek().theme === "dark" ? "light" : "dark" }),
         p: () => show({ live: !shown.peek().live }),
         "?": () => setHelp((is) => !is),
@@ -112,6 +114,14 @@ export function Bar() {
         <input type="range" min={0} max={0.99} step={0.01} value={state.smooth} aria-valuetext={state.smooth ? `weight of the past ${state.smooth}` : "not smoothed"} onInput={(event) => show({ smooth: Number(event.currentTarget.value) }, true)} />
         <output>{state.smooth || "off"}</output>
       </label>
+      {(index?.epochs || index?.seconds) && (
+        <select aria-label="Along the horizontal axis" value={is.x.value} onChange={(event) => show({ x: event.currentTarget.value as "step" })}>
+          <option value="step">steps</option>
+          {index.epochs && <option value="epoch">epochs</option>}
+          {index.seconds && <option value="seconds">seconds</option>}
+        </select>
+      )}
+      <button aria-pressed={is.clip.value} title="Leave one value in a hundred on each side out of sight (c)" onClick={() => show({ clip: !is.clip.value })}>clip</button>
       <button aria-pressed={state.log} title="Logarithmic values, where they are above zero (l)" onClick={() => show({ log: !state.log })}>log</button>
       {live && (
         <button class="live" aria-pressed={state.live} title="Follow the run in training (p)" onClick={() => show({ live: !state.live })}>
