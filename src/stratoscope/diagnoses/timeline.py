@@ -20,12 +20,14 @@ noise. Each has a file of its own in `stratoscope.diagnoses.theories`, and reads
 | `points` | steps (of the gradient: blocks) at which a phase is named |
 | `reason` | why there is no second phase, or why nothing is said; else what the turn rests on |
 
-**How phases are found.** Along curves by change-points over $\log_2(1 + \text{step})$, with a bootstrap over blocks of the
-curve (`numerics.phases`): a line that is straight until a bend is shown, where at most `level` of curves without a bend
-get one. Less than 8 measured steps give no phase. Of a spectrum, what is seen at a single measurement is held back until the
-next confirms it; its turn lies between the last measurement at which the matrix could be noise and the next. Gradients
-are gathered in blocks of at least 4 windows; a block is in drift or in diffusion where the 95 % interval of its
-mean leaves out 0; a block that alone is in another phase counts only where an interval of 99.75 % leaves out 0 as well. Between its measurements a theory's phase is held.
+**How phases are found.** Along curves by change-points over $\log_2(1 + \text{step})$ (`numerics.phases`): a curve is straight
+until a bend is shown that noise, which may be correlated from one step to the next, gives in at most `level` of cases, and it
+rises or falls where the 95 % interval of its slope leaves out 0. Less than 8 measured steps give no phase. A turn's interval
+reaches half the way to the neighbouring measurements at least. Of a spectrum, what is seen at a single measurement is held
+back until the next confirms it; its turn lies between the last measurement at which the matrix could be noise and the next.
+Gradients are gathered in blocks of at least 4 windows; a block is in drift or in diffusion where the 95 % interval of its mean
+leaves out 0; a block that alone is in another phase counts only where an interval of 99.75 % leaves out 0 as well. Between its
+measurements a theory's phase is held.
 
 Information and reconstruction are read on one split: the first that is not training data, unless `split` names another;
 the attribute `looked_at` says which.
@@ -100,10 +102,10 @@ class Timeline(Diagnosis):
     """Which phase each theory puts every layer in at every step, and where theories disagree.
 
     Attributes:
-        split: data to look at; by default the first split that is not training data.
         level: share of curves without a second phase in which one may be found.
-        resamples: of the bootstrap along a curve.
-        seed: of the bootstrap.
+        resamples: draws of each test and interval along a curve.
+        seed: of these draws.
+        split: data to look at; by default the first split that is not training data.
         apart: doublings of the step by which the intervals of two turns have to be apart to be told.
         after: steps after a turn at which another theory has to be measured before its finding none counts.
         theories: settings of theories: each its key, the setting and the value, as `[["reconstruction", "least", 0.02]]`.
@@ -122,10 +124,10 @@ class Timeline(Diagnosis):
     optional: ClassVar[frozenset[str]] = reads
     any_of: ClassVar[frozenset[str]] = reads
 
-    split: str | None = None
     level: float = 0.05
     resamples: int = 400
     seed: int = 0
+    split: str | None = None
     apart: float = 0.0
     after: int = 3
     theories: tuple[tuple[str, str, Setting], ...] = ()
@@ -133,9 +135,10 @@ class Timeline(Diagnosis):
     def __post_init__(self) -> None:
         # from a settings file or a record they come as lists
         object.__setattr__(self, "theories", tuple(tuple(one) for one in self.theories))
-        if not 0 < self.level < 1 or self.resamples < 1:
+        if not 0 < self.level < 1 or (self.resamples + 1) * self.level < 1:
             raise SettingError(
-                f"Timeline(level={self.level}, resamples={self.resamples}): give a level between 0 and 1, and a resample."
+                f"Timeline(level={self.level}, resamples={self.resamples}): give a level between 0 and 1, and 1 / level "
+                "resamples or more."
             )
         self.chosen()
 

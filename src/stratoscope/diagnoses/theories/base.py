@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from stratoscope.network.layers import ROOT
 from stratoscope.network.subject import TRANSFER
-from stratoscope.numerics.phases import Phases, phases
+from stratoscope.numerics.phases import PLACES, Phases, phases
 
 if TYPE_CHECKING:
     from dataclasses import Field
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stratoscope.record.group import Group
     from stratoscope.record.record import Record
 
-FEWEST = 8
+FEWEST = PLACES
 """Measured steps of a curve below which no phase is named."""
 
 TRAIN = "train"
@@ -117,8 +117,8 @@ class Asked:
         weights: params that matrices are made of; empty where the record does not say.
         split: the data split to look at; `None` for the first one that is not training data.
         level: share of curves without a second phase in which one may be found.
-        resamples: of the bootstrap.
-        seed: of the bootstrap; every curve gets the same draws, so that equal curves get equal answers.
+        resamples: draws of each test and interval.
+        seed: of the draws; every curve gets the same ones, so that equal curves get equal answers.
     """
 
     group: Group
