@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+BLOCK = {"cpu": 2**18}
+"""Numbers that are shuffled at a time: on a CPU so many as its cache holds."""
 
 
 def count_sketch(
@@ -44,12 +49,10 @@ def count_sketch(
     n, size = vectors.shape
     if size <= width:
         return vectors if units is None else vectors.unflatten(1, (units, -1)).transpose(1, 2).flatten(1)
-    order, signs = _shuffle(size, width, seed)
-    if units is not None:
-        order = order % units * (size // units) + order // units
+    order, signs = _shuffle(size, width, seed, units)
     order, signs = order.to(vectors.device), signs.to(vectors.device)
     result = vectors.new_empty(n, width)
-    rows = max(1, 2**22 // order.numel())
+    rows = max(1, BLOCK.get(vectors.device.type, 2**22) // order.numel())
     for start in range(0, n, rows):
         block = vectors[start : start + rows]
         wide = block.to(torch.promote_types(block.dtype, torch.float32))
@@ -58,14 +61,16 @@ def count_sketch(
     return result
 
 
-def _shuffle(size: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=8)
+def _shuffle(size: int, width: int, seed: int, units: int | None) -> tuple[Tensor, Tensor]:
     """Which coordinate goes to each of the `ceil(size / width) * width` places, and its sign: 0 where it is padding.
 
-    Drawn on the CPU, so that every device sees the same projection.
+    Drawn on the CPU, so that every device sees the same projection; kept, since every batch of like layers has the same.
     """
     generator = torch.Generator().manual_seed(seed)
     places = -(-size // width) * width
     order = torch.randperm(places, generator=generator)
     signs = torch.randint(0, 2, (places,), generator=generator, dtype=torch.int8) * 2 - 1
     padding = order >= size
-    return order.masked_fill(padding, 0), signs.masked_fill(padding, 0)
+    order, signs = order.masked_fill(padding, 0), signs.masked_fill(padding, 0)
+    return order if units is None else order % units * (size // units) + order // units, signs
