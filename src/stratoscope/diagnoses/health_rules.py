@@ -7,10 +7,10 @@ divides by the gradient's size (Adam) moves those weights all the same: compare 
 rectifier instead of a saturating function, a norm before it, residual connections, or an initialisation that keeps the
 size of gradients.
 
-**HE002.** Before some step the gradient of the first weights was more than `explode` times that of the last ones, or, three
-times in a short while, a gradient was more than `explode` times what it had been. **When it misleads.** A first layer
-of huge fan-out and an output layer that starts at zero look alike at the first steps. A batch of other data (another
-length, another scale) bursts as well. **What to do.** Clip gradients by their norm, lower the learning rate, start recurrent
+**HE002.** At some step the gradient of the first weights was more than `explode` times that of the last ones (one such step
+can ruin them), or, three times within 20 steps, a gradient was more than `explode` times what it had been. **When it
+misleads.** Where the last weights in depth are those of a head that is hardly used, its small gradients make the others look
+large. A batch of other data (another length, another scale) bursts as well. **What to do.** Clip gradients by their norm, lower the learning rate, start recurrent
 weights orthogonal; look at what the batches of the steps named have in common.
 
 **HE003.** At the step named the loss stood out of the noise of the steps before it by at least `spike` deviations, and undid
@@ -24,22 +24,24 @@ steps only, little movement is what one expects. A loss that is near its floor f
 the learning rate, tenfold at a time, until the loss falls in earnest or TR002 speaks; or train longer.
 
 **HE005.** A param was never updated in the whole run. It is an issue where the param asks for a gradient, and a tip
-where it is frozen. **When it misleads.** In fine-tuning layers are frozen on purpose. Rows of an embedding or experts that no
-batch reached are updated by none. **What to do.** If it is meant, mute it; else give the param to the optimizer, and look for
-`detach`, `no_grad` and `requires_grad = False`.
+where it is frozen. **When it misleads.** In fine-tuning layers are frozen on purpose, so that is no issue; it is told since
+nothing else would tell a layer that was forgotten there. Parts that this training does not use (a pooler, a second head) ask for
+a gradient in vain. **What to do.** If it is meant, set `requires_grad` to False, or mute it; else give the param to the
+optimizer, and look for `detach` and `no_grad`.
 
 **HE006.** Over the later half of the run a weight moved at less than `stalled` of the median speed of all weights (update over
 weight), though its gradient is not zero. **When it misleads.** Weights that are large by design (gains, an embedding) move
 little against their norm, and what was trained before has less to learn. **What to do.** Look at the layer's own learning rate,
 at what its output is multiplied by, and at its gradient; freeze it if it is not needed.
 
-**HE007.** Of a weight less than `shrunk` of its largest norm is left, weight decay alone would have taken as much, and the loss is
-still above `useless` of its beginning. Units that died of something else are left out. **When it misleads.** Before a
+**HE007.** Of a weight less than `shrunk` of its largest norm is left, weight decay took a good part of it (`explained`), and the
+loss is still above `useless` of its beginning. Weights whose gradient was zero before have died of something else and are left
+out. **When it misleads.** Before a
 norm the scale of weights means nothing, and decay there acts as a larger learning rate. Pruning by decay is meant to
 shrink weights. **What to do.** Lower the weight decay tenfold at a time, and leave biases and gains of norms out of it.
 
 **HE008.** The effective rank of a matrix that still gets gradients has fallen below `rank_left` of its largest, and a usual
-direction of it has lost at least `usual_left`, so directions were lost and not only one grown. **When it misleads.** A
+direction of it (the median singular value) below `usual_left`, so directions were lost and not only one grown. **When it misleads.** A
 head with few classes needs few directions; low rank may be what a penalty asks for. **What to do.** Lower the weight decay or
 the learning rate of this layer; look for units behind it that died; see RM002 for directions that are zero.
 
