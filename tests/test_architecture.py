@@ -45,7 +45,7 @@ HEAVY = {
 HEAVY_AT_TOP = {
     "h5py": ("network.formats._hdf5_child",),
     "hypothesis": ("testing.strategies",),
-    "jinja2": ("report.html", "view.export"),
+    "jinja2": ("report.html", "view.export", "view.notebook"),
     "rich": (
         "report.advising",
         "report.changes",

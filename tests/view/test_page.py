@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from stratoscope.errors import SettingError
+from stratoscope.record.record import Record
 from stratoscope.view.bundle import SOURCES, BundleError, bundle
 from stratoscope.view.export import export_page
+from stratoscope.view.notebook import show
 from stratoscope.view.runs import Runs
 from stratoscope.view.serving import Serving
 
@@ -39,7 +42,7 @@ def until(page, script, *args, seconds=15):
     while time.monotonic() < end:
         if found := page.evaluate(script, *args):
             return found
-        page.wait_for_timeout(50)
+        time.sleep(0.05)
     raise AssertionError(f"never came true within {seconds} s: {script}; the page shows {state(page)}")
 
 
@@ -299,3 +302,27 @@ def test_the_page_is_never_wider_than_the_window(page, width):
     page.set_viewport_size({"width": width, "height": 800})
     page.wait_for_timeout(200)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_a_notebook_shows_it_in_a_frame(browser, folder, built, tmp_path):
+    html = show([Record.open(folder / "first"), folder / "deep"], height=650)._repr_html_()
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><body>{html}</body>", encoding="utf-8")
+    page = browser.new_page()
+    trouble = []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.goto(path.as_uri())
+    frame = page.frames[1]
+    until(frame, "() => window.__view && window.__view.ready()")
+    until(frame, "() => document.querySelectorAll('.runs li label').length === 2")
+    frame.evaluate("() => document.querySelector('tbody tr:not(.spacer)').click()")
+    until(frame, "() => window.__view.state().layer === 'conv1.weight'")
+    assert page.locator("iframe").bounding_box()["height"] == pytest.approx(650, abs=3)
+    assert trouble == []
+    page.close()
+
+
+def test_a_frame_of_no_height_is_refused(folder):
+    with pytest.raises(SettingError, match="from 200 to 4000"):
+        show(folder, height=10)

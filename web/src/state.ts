@@ -100,8 +100,12 @@ export function show(change: Partial<Shown>, passing = false): void {
 function address(replacing: boolean): void {
   const hash = `#${write(shown.peek())}`;
   if (hash === (location.hash || "#")) return;
-  if (replacing) history.replaceState(null, "", hash);
-  else history.pushState(null, "", hash);
+  try {
+    if (replacing) history.replaceState(null, "", hash);
+    else history.pushState(null, "", hash);
+  } catch {
+    // a frame of a notebook has no address of its own
+  }
 }
 
 export function point(change: Partial<{ step: number | null; layer: string | null }>): void {

@@ -33,6 +33,11 @@ def export_page(runs: Runs, bundle: Path, path: Path) -> Path:
     Raises:
         RecordError: if it cannot be written there.
     """
+    return write_text(path, page_of(runs, bundle))
+
+
+def page_of(runs: Runs, bundle: Path) -> str:
+    """The page of some runs as text; see `export_page`."""
     carried: dict[str, Any] = {"runs": [], "index": {}, "charts": {}}
     for run in runs.scan():
         summary = run.summary()
@@ -40,7 +45,7 @@ def export_page(runs: Runs, bundle: Path, path: Path) -> Path:
         if "error" not in summary:
             _carry(run, carried)
     names = ", ".join(str(summary["name"]) for summary in carried["runs"][:3])
-    return write_text(path, _page(bundle, names, carried))
+    return _page(bundle, names, carried)
 
 
 def _carry(run: Run, carried: dict[str, Any]) -> None:
