@@ -2,8 +2,12 @@
 
 import csv
 
+import numpy as np
 import pytest
 
+from stratoscope.findings import Finding, Outcome
+from stratoscope.record import Entry
+from stratoscope.record.quantity import quantity
 from stratoscope.report.html import write_html
 
 pytestmark = pytest.mark.browser
@@ -40,6 +44,39 @@ def column(page, table, at):
 def test_the_page_is_never_wider_than_the_window(page, width):
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [380, 1280])
+def test_phases_and_what_repeats_fit_the_window_too(browser, synthetic, tmp_path, width):
+    names, theories = (
+        [f"encoder.layers.{n}.attention.output.dense" for n in range(6)],
+        ["information", "reconstruction"],
+    )
+    where = {"dims": ("layer", "theory"), "coords": {"layer": names, "theory": theories}, "units": "1"}
+    rounds = [
+        (step, [Entry("timeline", "phase", quantity(np.full((6, 2), step > 64, float), long_name="phase", chart="timeline",
+                flag_values=[0, 1], flag_meanings=["fitting", "compression"], letters=["F", "C"], **where))])
+        for step in (0, 64, 128, 1_000_000)
+    ]  # fmt: skip
+    for name, factor in (("turn", 1.0), ("turn_low", 0.9), ("turn_high", 1.1)):
+        turns = np.array([[128.0, 500_000.0]] * 6) * factor
+        rounds[-1][1].append(Entry("timeline", name, quantity(turns, long_name=name, chart="none", **where)))
+    found = [
+        Finding("UN001", "units", name, 9, Outcome.ISSUE, f"{name}: dead", "act", {"share": 0.9, "limit": 0.5}, "", split)
+        for name in names for split in ("train", "test")
+    ]  # fmt: skip
+    path = write_html(synthetic.record_of(rounds).with_findings(found), tmp_path / "page.html")
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(path.as_uri())
+    assert page.locator("article.finding").count() == 1
+    assert not page.get_by_text(f"{names[1]}: dead").first.is_visible()
+    page.locator("details.rest summary").click()
+    assert page.locator("details.rest li").count() == 11
+    assert page.get_by_text(f"{names[1]}: dead").first.is_visible()
+    assert page.locator("#phases svg").count() == 1
+    assert "450,000 to 550,000" in page.locator("#phases table").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
 
 
 def test_sorting_goes_down_up_and_back(page):
