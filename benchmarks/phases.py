@@ -1,7 +1,7 @@
 """Phases of noisy curves: how often one is named where there is none, and how often a planted one is found.
 
-    python benchmarks/phases.py                  # 400 curves a cell, some minutes: the tables
-    python benchmarks/phases.py --curves 40      # half a minute: shows the shape
+    python benchmarks/phases.py                  # 400 curves a cell, 15 minutes: the tables
+    python benchmarks/phases.py --curves 40      # 2 minutes: shows the shape
 
 False alarm: any second phase named on noise or on noise with a trend. `knot` beside it: a knot was accepted, though
 directions did not differ. Noise is white, autoregressive with the correlation stated, a random walk, heavy-tailed
@@ -69,7 +69,7 @@ def false_alarms(args, seeds):
     print(f"\n**False alarms, {'one run' if seeds == 1 else f'{seeds} seeds'}** (in brackets: a knot)\n")
     print("| noise | " + " | ".join(f"T = {t}{kind}" for t in args.places for kind in ("", ", trend")) + " |")
     print("|---" * (1 + 2 * len(args.places)) + "|")
-    for kind in NOISES:
+    for kind in args.noises:
         cells = []
         for places in args.places:
             for trend in (0.0, 5.0):
@@ -95,7 +95,7 @@ def power(args, seeds):
             print(f"| {name} | {kind} | " + " | ".join(cells) + " |", flush=True)
 
 
-def reversals(args, seeds):
+def turns(args, seeds):
     """Curves that never turn: how often a turn is named."""
     print(f"\n**Smooth curves that never turn, {'one run' if seeds == 1 else f'{seeds} seeds'}: a turn is named**\n")
     head = [f"T = {t}, {deviation:.0%}" for t in args.places for deviation in (0.0, 0.01, 0.05)]
@@ -110,18 +110,22 @@ def reversals(args, seeds):
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
+TABLES = {"alarms": false_alarms, "power": power, "turns": turns}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=int, default=400)
     parser.add_argument("--places", type=int, nargs="+", default=[12, 20, 40])
     parser.add_argument("--deviations", type=float, nargs="+", default=[0.2, 0.1, 0.05])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 5, 8])
+    parser.add_argument("--noises", nargs="+", default=NOISES, choices=NOISES, help="of the false alarms")
+    parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES)
     args = parser.parse_args()
     start = time.process_time()
     for seeds in args.seeds:
-        false_alarms(args, seeds)
-        power(args, seeds)
-        reversals(args, seeds)
+        for table in args.tables:
+            TABLES[table](args, seeds)
     print(
         f"\n{args.curves} curves a cell of false alarms, half as many of the others, {time.process_time() - start:.0f} s of CPU time"
     )

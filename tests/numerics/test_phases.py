@@ -71,11 +71,11 @@ def test_seeds_without_a_phase_get_one_in_at_most_one_case_of_twenty(seeds, corr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [1, 5, 8])
-@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize("seeds", [1, 5])
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
 @pytest.mark.parametrize("places", [12, 20, 40])
 def test_the_rate_of_false_alarms_is_at_most_the_level(seeds, correlation, places):
-    assert alarms(seeds, places, correlation, 0.0, 400) <= bound(400)
+    assert alarms(seeds, places, correlation, 0.0, 300) <= bound(300)
 
 
 @pytest.mark.slow
@@ -321,6 +321,21 @@ def test_long_and_uneven_curves_and_half_precision_are_read():
     assert found(curve.astype(np.float16), x).directions == (-1, 1)
     assert found(1e200 * curve, x).directions == (-1, 1)
     assert found(1e-200 * curve, 1e-100 * x).directions == (-1, 1)
+
+
+@pytest.mark.parametrize("seeds", [1, 6])
+def test_odd_places_and_many_knots_are_read(seeds):
+    draw = np.random.default_rng(0)
+    crowded = np.concatenate([[0.0], 1e-13 * np.arange(1, 12), np.arange(1.0, 10.0)])
+    for x in (crowded, np.log2(1 + np.arange(0, 3000, 100.0)), 1.3 ** np.arange(120.0)):
+        for most in (1, 6):
+            answer = found(np.abs(np.arange(len(x)) - 8.0) + noise(draw, seeds, len(x)), x, most=most)
+            assert len(answer.knots) + len(answer.bends) <= most
+            assert all(low <= knot <= high for knot, (low, high) in zip(answer.knots, answer.intervals, strict=True))
+            assert all(math.isfinite(stretch.slope) for stretch in answer.stretches)
+            ends = [answer.stretches[0].begin, *(stretch.end for stretch in answer.stretches)]
+            assert (ends[0], ends[-1]) == (x[0], x[-1])
+            assert np.all(np.diff(ends) > 0)
 
 
 def test_direction_at_takes_any_shape_and_says_nothing_outside():

@@ -5,8 +5,8 @@ r"""The noise of curves: of one run, where it must be guessed from what a fit le
 with two knots has a lag-one correlation of about 0. For a projection `M` (off the columns of the fit, and off one step
 at each knot, by which a knot can move) the expected one is `tr(M L M R) / tr(M R)`, with `L` the shift by one and
 `R = rho^|i - j|`; read backwards it is an estimate of `rho` with little bias left. But it scatters so much that tests
-should not trust it: they assume the larger `estimate + 2.5 / sqrt(degrees of freedom)` of the two fits with most knots,
-and never less than 0.5. With 12 places that is 0.98 whatever the curve, with 20 about 0.85, with 40 and white noise 0.5.
+should not trust it: they assume the larger `estimate + 3 / sqrt(degrees of freedom)` of the two fits with most knots, and
+never less than 0.5. With 12 places that is 0.98 for most curves, with 40 places of white noise 0.5.
 
 **Seeds.** Under the hypothesis the seeds' curves less the common one, `E (S, T)`, have mean 0. For normal deviations with
 any covariance along the curve whatever, `Q E` then has the law of `E` for each orthogonal `Q`, while `E' E` stays; so the
@@ -30,7 +30,7 @@ LEAST_CORRELATION = 0.5
 """Tests of one run never assume less."""
 MOST_CORRELATION = 0.98
 """Nor more: from there on it is a random walk for all these lengths."""
-DEVIATIONS = 2.5
+DEVIATIONS = 3.0
 """How far above the estimate the assumed correlation lies, in `1 / sqrt(degrees of freedom)`."""
 
 _GRID = np.linspace(-0.95, MOST_CORRELATION, 40)

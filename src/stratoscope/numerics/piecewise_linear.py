@@ -3,7 +3,8 @@ r"""Least squares by continuous piecewise-linear curves, for every set of knots 
 A curve with knots $k_1 < \dots < k_m$ is $a + b x + \sum_j c_j (x - k_j)_+$. What a straight line explains is taken off
 first; what a set of knots explains beyond it (its **gain**) is a sum of squares along orthogonal directions, one for each
 knot, and a set shares all but its last direction with the set without its last knot. So all sets of up to `most` knots
-cost one product of matrices, and the best of them is the best there is: nothing is searched.
+cost one product of matrices, and the best of them is the best there is: nothing is searched. Since knots keep apart, there
+are some thousand sets at most, however many places and knots.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ Index = NDArray[np.intp]
 CANDIDATES = 20
 """Places that are tried as knots, evenly thinned where there are more."""
 STEPS = 3
-"""By which knots are moved off the places."""
+"""Of Gauss and Newton, by which knots are moved off the places."""
 
 
 class PiecewiseLinear:
-    """All continuous piecewise-linear fits over given places, with knots at places.
+    """All continuous piecewise-linear fits over given places.
 
-    Before the first knot, between two and after the last there lie `MARGIN` steps from place to place at least, and one
-    other candidate between two, before they are moved.
+    Knots are at places first: before the first, between two and after the last there lie `MARGIN` steps from place to
+    place at least, and between two another candidate. Then they are moved off the places where that fits better.
 
     Attributes:
         places: `x`, moved and stretched to run from 0 to 1.
@@ -84,7 +85,8 @@ class PiecewiseLinear:
             others = np.linalg.qr(np.swapaxes(self._hinges[sets[:, :-1]], 1, 2))[0]
             for _ in range(2):  # once more for what rounding left
                 found = found - np.einsum("spk,sk->sp", others, np.einsum("spk,sp->sk", others, found))
-        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        return np.asarray(found / np.where(lengths > 0, lengths, 1.0))
 
     def left_by_line(self, curves: Array) -> Array:
         """Curves, one a row, less their straight lines."""
@@ -153,7 +155,7 @@ class PiecewiseLinear:
         for _ in range(STEPS):
             solved = _solved(np.concatenate([self.design(now), self.steps(now)], axis=-1), curves)
             bends, moves = solved[:, 2 : 2 + size], solved[:, 2 + size :]
-            now = np.clip(now + moves / np.where(bends, bends, np.inf), half[at], half[at + 1])
+            now = np.clip(now + moves / np.where(np.abs(bends) > 1e-9, bends, np.inf), half[at], half[at + 1])
             left = self._left(curves, now)
             found = np.where((left < least)[:, None], now, found)
             least = np.minimum(left, least)
