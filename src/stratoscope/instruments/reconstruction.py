@@ -51,6 +51,8 @@ the end. What the curve says of a training is the matter of the diagnoses `timel
 * *the decoder, not the layer*: only what is linearly there is rebuilt; information may be there in another form;
 * *budget*: each fold is fitted to `n_fitted` examples; a wide layer is limited by examples before it is by what it
   knows: `fitted_r2` far above `r2` says so. Compare at one `n`;
+* *learnt by heart*: a decoder trained by gradients is hardly regularised; of few examples it learns these by heart, and
+  what is held out it then rebuilds worse than the mean does (`fitted_r2` near 1, `r2` low);
 * *scale*: units are standardised, so the scale of activations does not matter. With `standardise=False` features are only
   centred, and a trained decoder of smaller activations then learns less within the same epochs;
 * *mode*: the network is in evaluation mode, with the running statistics of its batch norms; where these lag, as early in
