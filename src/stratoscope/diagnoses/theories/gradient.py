@@ -2,7 +2,12 @@
 
 Every full window of mini-batches gives a layer's signal and noise. Windows are gathered in blocks that grow as steps do
 on a logarithmic axis, and a block is in **drift** where its log ratio is shown to be above 0, in **diffusion** where it
-is shown to be below.
+is shown to be below. Windows that go together with their neighbours count for fewer.
+
+Measured on 400 draws each, 16 to 300 windows whose log ratio scatters by 0.2 or by 1 with a correlation of 0, 0.3 or 0.6:
+around a ratio of 1 that stays, at most 1.5 % get a turn. A crossing after a quarter of the steps, where the ratio falls by 0.5
+a doubling in its logarithm, is found in 86 % or more of 300 windows and in 15 % to all of 64, the less the more they scatter
+and go together, and in less than 10 % of 16; of those found from 64 on, 91 % or more lie in their interval.
 
 Source: Shwartz-Ziv and Tishby, arXiv:1703.00810.
 """
@@ -21,6 +26,8 @@ from stratoscope.diagnoses.theories.base import FEWEST, Answer, Asked, Phase, Th
 
 DRIFT = Phase("drift", "D", "the mean of the gradient is larger than its noise")
 DIFFUSION = Phase("diffusion", "~", "the noise of the gradient is larger than its mean")
+MOST_CORRELATION = 0.9
+"""Correlation of neighbouring windows that is assumed at most."""
 BY_SIGN = {1: DRIFT, -1: DIFFUSION}
 
 
@@ -110,8 +117,9 @@ class Gradient(Theory):
                 starts.append(window)
         if len(starts) > 1 and count - starts[-1] < self.windows:
             starts.pop()
+        correlation = _correlation(windows)
         return [
-            _block(Windows(windows.begin[a:b], windows.end[a:b], windows.signal[a:b]), level)
+            _block(Windows(windows.begin[a:b], windows.end[a:b], windows.signal[a:b]), correlation, level)
             for a, b in zip(starts, [*starts[1:], count], strict=True)
         ]
 
@@ -146,12 +154,30 @@ def _window_of(
     return Windows(before, end, (above - below) / (above + below))
 
 
-def _block(windows: Windows, level: float) -> Block:
+def _correlation(windows: Windows) -> float:
+    """Correlation of one window's signal with the next, around a curve through all; 0 at least.
+
+    The curve takes correlation away, about `(1 + rho) / n` for each of its numbers, which is put back.
+    """
+    count = len(windows.signal)
+    degree = min(3, count // 8)
+    place = place_of((windows.begin + windows.end) / 2)
+    basis = np.vander((place - place[0]) / max(float(np.ptp(place)), 1e-9), degree + 1)
+    left = windows.signal - basis @ np.linalg.lstsq(basis, windows.signal, rcond=None)[0]
+    energy = float(left @ left)
+    seen = float(left[1:] @ left[:-1]) / energy if energy > 1e-20 * count else 0.0
+    return float(np.clip(seen + (degree + 1) * (1 + seen) / count, 0.0, MOST_CORRELATION))
+
+
+def _block(windows: Windows, correlation: float, level: float) -> Block:
     from scipy.special import stdtrit
 
     mean, count = float(windows.signal.mean()), len(windows.signal)
-    error = float(windows.signal.std(ddof=1)) / count**0.5
-    once, twice = (abs(mean) > float(stdtrit(count - 1, 1 - at / 2)) * error for at in (level, level**2))
+    # windows that go together tell less than so many
+    fewer = (1 + correlation) / (1 - correlation)
+    freedom = max((count - 1) / fewer, 1.0)
+    error = float(windows.signal.std(ddof=1)) * (fewer / count) ** 0.5
+    once, twice = (abs(mean) > float(stdtrit(freedom, 1 - at / 2)) * error for at in (level, level**2))
     place = float(place_of((windows.begin + windows.end) / 2).mean())
     sign = int(np.sign(mean)) if once else 0
     return Block(float(windows.begin[0]), float(windows.end[-1]), place, mean, sign, twice)
