@@ -67,6 +67,20 @@ Inputs that are tokens are not rebuilt; classes are read all the same. Rows of o
 **What to do.** If no layer rebuilds the inputs better than the mean, look whether examples and layers belong together,
 whether activations are constant, and take more examples.
 
+**RC001.** At none of the layers does the interval of `r2`, at a level shared among the layers (Bonferroni), lie above `least`: the
+network shows nothing of its inputs that a linear map could read. **When it misleads.** With few examples, as many as there are
+layers' dimensions, a decoder finds little in anything; inputs that look like noise cannot be rebuilt from few units.
+**What to do.** Take more examples; check that activations are not constant (`units`), and that examples are not all alike.
+
+**RC002.** No probe on the data of the other task is surely better than always saying their commonest class, so these data say
+nothing of how well the network transfers. **When it misleads.** Rare classes: the commonest one is then hard to beat; a small
+sample has wide intervals. **What to do.** Check their labels; take more examples; do not go by `transfer_best` with these data.
+
+**RC003.** More than `late` of a trained decoder's progress came in the later half of its epochs: it had not come near what it can
+reach. Its error is that of its budget, and layers and steps differ in how fast they are decoded. **When it misleads.** At a layer
+from which nothing can be read the little progress there is may come late. **What to do.** Raise `epochs` or `rate`, or take the
+closed form, `decoder="ridge"`.
+
 Source: Schneider and Prabhushankar, arXiv:2312.06887; Golub, Heath and Wahba, doi:10.1080/00401706.1979.10489751.
 """
 
