@@ -193,7 +193,7 @@ def test_what_rises_all_along_has_no_second_phase(recorded):
     found = told(recorded(information({"conv": 3 + 0.5 * X + noise(1, len(X))})), "conv", "information")
     assert found.answer == Answer.ONE_PHASE
     assert found.letters == "F" * len(STEPS)
-    assert found.reason.startswith("it fits, and no fall follows (noise bends as clearly in ")
+    assert found.reason.startswith("it fits, and is not shown to fall after (noise bends as clearly in ")
     assert math.isnan(found.turn)
     assert found.p > 0.05
 
@@ -227,7 +227,7 @@ def test_a_fall_before_any_fitting_is_no_second_phase(recorded):
     found = told(recorded(information({"conv": bent(64, -0.5, 0.5, 6.0) + noise(14, len(X))})), "conv", "information")
     assert (found.letters[0], found.letters[-1]) == ("C", "F")
     assert found.answer == Answer.ONE_PHASE
-    assert found.reason == "it fits, and no fall follows"
+    assert found.reason == "it fits, and is not shown to fall after"
     assert math.isnan(found.turn)
 
 
@@ -275,7 +275,7 @@ def test_an_error_that_only_falls_has_no_second_phase(recorded):
     error = bent(32, -0.05, 0.0, start=0.6) + noise(9, len(X), 0.003)
     found = told(recorded(reconstruction({"conv": error})), "conv", "reconstruction")
     assert found.answer == Answer.ONE_PHASE
-    assert found.reason.startswith("the error falls, and no rise follows")
+    assert found.reason.startswith("the error falls, and is not shown to rise after")
     rising = told(recorded(reconstruction({"conv": 0.3 + 0.03 * X})), "conv", "reconstruction")
     assert rising.answer == Answer.ONLY_SECOND
     assert rising.letters == "/" * len(STEPS)
@@ -475,7 +475,9 @@ def test_a_turn_that_another_theory_does_not_find(recorded):
     assert not [f for f in spoken(recorded(measured), "TL002", after=100) if f.wants_action]
     (none,) = spoken(recorded(measured), "TL003")
     assert (none.outcome, none.evidence["theory"]) == (Outcome.PASSED, "reconstruction")
-    assert none.says.startswith("Reconstruction finds no second phase at conv: the error falls, and no rise follows")
+    assert none.says.startswith(
+        "Reconstruction finds no second phase at conv: the error falls, and is not shown to rise after"
+    )
 
 
 def test_a_theory_that_stopped_looking_before_the_turn_is_not_held_against_another(recorded):

@@ -97,7 +97,7 @@ class Information(Theory):
         if falls is None and fits == len(phases) and COMPRESSION in phases:
             return Answer.ONLY_SECOND, "it falls without having been seen to fit before", None, float("nan")
         if falls is None:
-            seen = "it fits, and no fall follows" if fits < len(phases) else "it is not shown to move"
+            seen = "it fits, and is not shown to fall after" if fits < len(phases) else "it is not shown to move"
             p_value = p_of(about_input, level, turned=False)
             return Answer.ONE_PHASE, why(seen, about_input, f"{self.least:g} bits"), None, p_value
         stretch = stretch_at(about_input, x)

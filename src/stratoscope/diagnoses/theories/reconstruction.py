@@ -95,7 +95,7 @@ class Reconstruction(Theory):
             return Told(steps, names, Answer.TURNS, reason, turn, p_of(found, level, turned=True))
         if rises:
             return Told(steps, names, Answer.ONLY_SECOND, "the error rises without having been seen to fall before")
-        seen = "the error falls, and no rise follows" if -1 in ways else "the error is not shown to move"
+        seen = "the error falls, and is not shown to rise after" if -1 in ways else "the error is not shown to move"
         return Told(
             steps,
             names,
