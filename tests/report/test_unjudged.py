@@ -36,3 +36,16 @@ def test_labels_that_fit_no_loss_are_noticed():
     assert "do not fit 3 outputs" in to_html(record)
     weights_alone = examine(nn.Sequential(nn.Linear(6, 3)))
     assert not [f for f in weights_alone.findings if f.instrument == "performance"]
+
+
+def test_that_one_step_has_no_course_is_counted_and_not_told(synthetic):
+    found = [
+        Finding("TL000", "timeline", None, 0, Outcome.NOT_APPLICABLE, "there is one measured step only"),
+        Finding("PF000", "performance", None, 0, Outcome.NOT_APPLICABLE, "labels do not fit"),
+    ]
+    text = printed(synthetic.record_of(findings=found))
+    assert "2 checks not applicable" in text
+    assert "labels do not fit" in text
+    assert "one measured step" not in text
+    assert "one measured step" in to_html(synthetic.record_of(findings=found))
+    assert "one measured step" in printed(synthetic.record_of([(0, []), (9, [])], findings=found))

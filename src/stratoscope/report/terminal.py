@@ -23,6 +23,7 @@ from stratoscope.charts.numbers import TIMES, elide, format_number, short_names,
 from stratoscope.charts.sparkline import sparkline
 from stratoscope.charts.strips import timeline_of
 from stratoscope.charts.variable import Variable
+from stratoscope.diagnoses.registry import available as diagnoses
 from stratoscope.findings import Finding, Outcome
 from stratoscope.report.changes import print_changes
 from stratoscope.report.console import hanging, joined, safe, speaking
@@ -78,7 +79,7 @@ def print_report(record: Record, console: Console | None = None, *, every: bool 
         out.print(Rule(safe(elide(name, max(out.width - 8, 20)), "bold"), align="left"))
         if said := partial(record):
             out.print(safe(said, "bold yellow"))
-        _print_findings(findings, out)
+        _print_findings(findings, out, at_once=len(record.steps) < 2)
         print_course(record, out)
         _print_numbers(record, out)
         alone = not record.meta.get("data")
@@ -111,7 +112,7 @@ def status_line(record: Record) -> str:
 # -- findings -------------------------------------------------------------------------------------------------------------
 
 
-def _print_findings(findings: Sequence[Finding], out: Console) -> None:
+def _print_findings(findings: Sequence[Finding], out: Console, *, at_once: bool) -> None:
     out.print(verdict_line(findings))
     out.print()
     every = sayings(findings)
@@ -119,7 +120,10 @@ def _print_findings(findings: Sequence[Finding], out: Console) -> None:
         out.print(saying_grid(saying))
     if len(every) > MOST_FINDINGS:
         out.print(Text(f"  ... and {len(every) - MOST_FINDINGS:,} more, in the HTML report and in --json", style="dim"))
-    unjudged = _unjudged(findings)
+    # that one step has no course need not be said each time; it is counted, and in the HTML report
+    unjudged = _unjudged(
+        [f for f in findings if not (at_once and f.code.endswith("000") and f.instrument in diagnoses())]
+    )
     if unjudged.row_count:
         out.print(unjudged)
     if every or unjudged.row_count:
