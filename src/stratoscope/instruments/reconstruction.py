@@ -62,6 +62,9 @@ the end. What the curve says of a training is the matter of the diagnoses `timel
   numbers are projected too, which keeps errors right on average;
 * *units that move too little* to be told from rounding count for nothing.
 
+Of layers that are noise 3 % are called informative (4,000 draws of 40 to 500 examples and 10 to 300 units; 0.5 to 6.5 % by
+their sizes), a little more than the interval promises, for it takes the fits as they are.
+
 Inputs that are tokens are not rebuilt; classes are read all the same. Rows of one picture (`"spatial"`) stay in one fold.
 
 **What to do.** If no layer rebuilds the inputs better than the mean, look whether examples and layers belong together,
