@@ -45,7 +45,7 @@ _OPTIMIZER, _LOSS = Optimizer(), TrainingLoss()
 ALWAYS = 50
 """Steps at the beginning that are recorded whatever they cost: a learning rate that is too high shows there."""
 
-STEPS_PART = 0.5
+STEPS_PART = 0.25
 """The part of the budget that single steps may take; the rest is left to the measurements of the network."""
 
 

@@ -65,9 +65,9 @@ def watch(
         labels: labels of `data`, where it does not hold them.
         transfer: data of another task with their labels; `reconstruction` fits a probe for it to the frozen layers.
         to: a new folder for the record; a dated one under `runs/` where it is left out.
-        budget: share of training time that may be spent on measuring; step 0 and the last step are measured always.
-            Loss and rate are recorded at every step; gradients at the first steps, and then as often as half the budget
-            pays for.
+        budget: share of training time that may be spent on measuring; step 0 and the last step are measured always, and
+            what the last one takes is kept back. Loss and rate are recorded at every step; gradients at the first steps,
+            and then as often as a quarter of the budget pays for.
         every: steps between full measurements; log-spaced where it is left out.
         cadence: the same for single instruments, by their key: `{"spectrum": 1000}`.
         steps: of the whole training, if they are known: then measurements are spread over all of it, evenly in the
