@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stratoscope.diagnoses.stopping import Course, between, judged_layers, running_best
 from stratoscope.diagnoses.stopping_answers import ADVICE, STATES, Answers
 from stratoscope.diagnoses.transfer import Transfer
-from stratoscope.diagnoses.valley import valley
+from stratoscope.diagnoses.valley import valley, without_spikes
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.findings import Outcome
 from stratoscope.instruments.performance import Performance
@@ -390,3 +390,35 @@ def test_without_maps_it_is_the_last_layer_before_the_output():
 def test_contract():
     check_diagnosis(Transfer, ("mlp",), [Reconstruction(), Performance()])
     assert len(STATES) == 6
+
+
+# -- spikes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_decoder_that_fails_now_and_then_hides_no_valley(recorded):
+    def failing(step):
+        return fell_and_rose(step) + wobble(step) + {20: 5.0, 501: 40.0, STEPS[-1]: 1.0}.get(step, 0.0)
+
+    evidence = told(recorded(failing, learns))["TA001"].evidence
+    assert evidence["valley_low"] <= LEAST <= evidence["valley_high"]
+    assert evidence["high"] == BEST
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(8, 60), st.integers(0, 10**6))
+def test_ordinary_noise_and_monotone_curves_have_no_spikes(size, seed):
+    rng = np.random.default_rng(seed)
+    steps = np.sort(rng.exponential(1, size))
+    np.testing.assert_array_equal(without_spikes(steps)[1:-1], steps[1:-1])
+    np.testing.assert_array_equal(without_spikes(-steps)[1:-1], -steps[1:-1])
+    kept = without_spikes(rng.uniform(0, 1, 1000))
+    assert ((kept >= 0) & (kept <= 1)).all()
+
+
+def test_a_spike_is_taken_out_wherever_it_stands():
+    values = np.random.default_rng(0).standard_normal(30)
+    for place in range(len(values)):
+        spiked = values.copy()
+        spiked[place] += 100
+        assert np.abs(without_spikes(spiked)).max() < 10
+        assert (without_spikes(spiked) != spiked).sum() <= 2

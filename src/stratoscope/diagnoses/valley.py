@@ -12,6 +12,9 @@ from jaxtyping import Float
 
 from stratoscope.numerics.phases import PLACES, Phases, phases
 
+SPIKE = 6.0
+"""Deviations of the noise from which a value that stands out from both neighbours is a spike."""
+
 _SEED = 0
 
 
@@ -38,7 +41,7 @@ def valley(steps: Sequence[int], values: Float[np.ndarray, " steps"], least: flo
 
     A fall and a rise are stretches of `phases` over `log2(1 + step)`. The rise has to come after the fall, and the least
     value between the beginning of the fall and the end of the rise: a curve that falls once more below its valley is in
-    none. A decoder now and then fails at one measurement, so spikes of one place are taken out before (`smoothed`).
+    none. A decoder now and then fails at one measurement, so spikes of one place are taken out before (`without_spikes`).
 
     Args:
         steps: ascending.
@@ -53,22 +56,27 @@ def valley(steps: Sequence[int], values: Float[np.ndarray, " steps"], least: flo
     return _valley(places.tobytes(), np.asarray(values, dtype=np.float64)[known].tobytes(), least, level)
 
 
-def smoothed(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
-    """Each value but the ends replaced by the median of itself and its neighbours; then the ends by Tukey's rule.
+def without_spikes(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
+    """Values with those that stand out from both neighbours replaced by the median of the three.
 
-    A lone spike goes, a monotone curve stays as it is. The end becomes the median of itself, its neighbour, and what the
-    line through its two neighbours would give there, so that it is no spike either.
+    One stands out if it is `SPIKE` deviations of the noise from that median; the deviation is taken from the median size of
+    the change from one value to the next. Ends are compared, by Tukey's rule, with the median of themselves, their neighbour,
+    and what the line through their two neighbours gives there. Ordinary noise stays
+    as it is, and so do monotone curves but for a jump at an end, which may be either.
 
     Args:
         values: 3 or more.
 
-    >>> smoothed(np.array([9.0, 1.0, 2.0, 70.0, 4.0, 5.0])).tolist()
-    [2.0, 2.0, 2.0, 4.0, 5.0, 5.0]
+    >>> without_spikes(np.array([1.0, 2.0, 70.0, 4.0, 5.0, 5.5, 6.0, 90.0])).tolist()
+    [1.0, 2.0, 4.0, 4.0, 5.0, 5.5, 6.0, 7.0]
     """
-    found: np.ndarray = values.copy()
-    found[1:-1] = np.median(np.stack([values[:-2], values[1:-1], values[2:]]), axis=0)
-    found[0] = np.median([values[0], found[1], 3 * found[1] - 2 * found[2]])
-    found[-1] = np.median([values[-1], found[-2], 3 * found[-2] - 2 * found[-3]])
+    usual = values.copy()
+    usual[1:-1] = np.median(np.stack([values[:-2], values[1:-1], values[2:]]), axis=0)
+    usual[0] = np.median([values[0], usual[1], 3 * usual[1] - 2 * usual[2]])
+    usual[-1] = np.median([values[-1], usual[-2], 3 * usual[-2] - 2 * usual[-3]])
+    # a normal difference of two is as often below as above 0.954 deviations
+    noise = float(np.median(np.abs(np.diff(values)))) / 0.954
+    found: np.ndarray = np.where(np.abs(values - usual) > SPIKE * noise, usual, values)
     return found
 
 
@@ -76,7 +84,7 @@ def smoothed(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]
 def _valley(places: bytes, values: bytes, least: float, level: float) -> Valley:
     """The same of numbers that can be remembered: a training asks of the same beginnings again and again."""
     x, raw = np.frombuffer(places), np.frombuffer(values)
-    y = smoothed(raw)
+    y = without_spikes(raw)
     if np.ptp(y) <= least:
         return Valley("flat", "it changes by less than what counts")
     found = phases(x, y, level=level, least=least, generator=np.random.default_rng(_SEED))
