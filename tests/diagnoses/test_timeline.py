@@ -437,6 +437,18 @@ def test_all_theories_stand_side_by_side(recorded):
     assert all(Told(group, "conv", theory).answer == Answer.TURNS for theory in phase.coords["theory"].values)
 
 
+def test_where_the_others_looked_seldom_the_gradient_has_columns_of_its_own(recorded):
+    seldom = reconstruction({"conv": FALLS_AND_RISES})
+    record = recorded(seldom, ratios={"conv.weight": crossing(500)}, steps=(0, 2048))
+    group = diagnose(record, [Timeline()], Settings())["timeline"]
+    # phases of gradients are shown at the ends of their blocks
+    steps = group["phase"].coords["step"].values.tolist()
+    assert len(steps) > 5
+    assert set(steps) <= set(record.steps)
+    assert Told(group, "conv", "gradient").answer == Answer.TURNS
+    assert Told(group, "conv", "reconstruction").reason == "2 measured steps; 8 are needed"
+
+
 def test_turns_that_do_not_meet_are_one_finding_for_all_layers(recorded):
     layers = [f"conv{n}" for n in range(6)]
     (finding,) = [f for f in spoken(recorded(everything(16, 512, layers)), "TL001", "TL002") if f.wants_action]

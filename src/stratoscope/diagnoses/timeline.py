@@ -13,7 +13,7 @@ noise. Each has a file of its own in `stratoscope.diagnoses.theories`, and reads
 
 | quantity | definition |
 |---|---|
-| `phase` | of each layer by each theory, at each step at which any of them was measured; NaN where it says nothing |
+| `phase` | of each layer by each theory, at each step at which any of them was measured (blocks of gradients make columns only where the others have few); NaN where it says nothing |
 | `answer` | whether a second phase was found, was looked for and not found, is the only one seen, or nothing is said |
 | `turn`, `turn_low`, `turn_high` | step at which the second phase begins, and its 95 % interval |
 | `turn_p` | p-value of the turn, or of the first one that was refused |
@@ -78,7 +78,7 @@ import numpy as np
 
 from stratoscope.diagnoses.base import Diagnosis
 from stratoscope.diagnoses.theories.agreement import Agreement
-from stratoscope.diagnoses.theories.base import Answer, Asked, Theory, Told, in_order, owners_of, weights_of
+from stratoscope.diagnoses.theories.base import FEWEST, Answer, Asked, Theory, Told, in_order, owners_of, weights_of
 from stratoscope.diagnoses.theories.registry import table, theories
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.findings import Finding
@@ -192,10 +192,13 @@ class Timeline(Diagnosis):
 
 
 def _steps(told: Mapping[str, Mapping[str, Told]]) -> tuple[int, ...]:
-    """The columns of the timeline."""
+    """The columns of the timeline: those of theories that look seldom, and where these are few, those of all."""
     dense = {key for key, cls in theories().items() if cls.dense}
-    sparse = [layers for key, layers in told.items() if key not in dense] or list(told.values())
-    return tuple(sorted({step for layers in sparse for one in layers.values() for step in one.columns or one.steps}))
+    sparse, every = (
+        {step for key in keys for one in told[key].values() for step in one.columns or one.steps}
+        for keys in (told.keys() - dense, told.keys())
+    )
+    return tuple(sorted(sparse if len(sparse) >= FEWEST else every))
 
 
 def _quantities(
