@@ -51,7 +51,6 @@ def code_pages() -> Iterator[tuple[str, str]]:
 def code_page(judge: type[Judge], room: str, code: str, meaning: str) -> str:
     """The page of one code."""
     facts = [
-        ["says", meaning],
         ["given by", f"[{judge.title}](../{room}/{judge.key}.md)"],
         ["outcome", ", ".join(outcomes_of(judge, code)) or "see the finding"],
         ["source", pages.link(judge.source)],
@@ -120,8 +119,8 @@ def _judging(judge: type[Judge], code: str) -> str:
                 f"```console\n$ stratoscope advise {EXAMPLE} --only {code} --set {judge.key}.{chosen.name}={value!r}\n```"
             )
     parts.append(
-        f"To leave it out of what you see, `stratoscope advise {EXAMPLE} --mute {code}`, or in `stratoscope.toml` "
-        f'`mute = ["{code}"]`: see [](../howto/settings.md).'
+        f'To leave it out of what you see: `stratoscope advise {EXAMPLE} --mute {code}`, or `mute = ["{code}"]` in '
+        "`stratoscope.toml`. See [](../howto/settings.md)."
     )
     return "\n\n".join(parts)
 

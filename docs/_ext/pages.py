@@ -238,7 +238,11 @@ def findings_page() -> str:
     for room, key, cls in ((room, key, cls) for room, every in judges.items() for key, cls in every.items()):
         parts += [f"## [{cls.title}]({room}/{key}.md)", _registered(codes_of(cls))]
     parts += ["## Stratoscope itself", _registered(EVERYWHERE)]
-    parts.append("```{toctree}\n:hidden:\n:glob:\n\nfindings/*\n```")
+    every = sorted(
+        {code for judge in judges.values() for cls in judge.values() for code in codes_of(cls)} | {*EVERYWHERE}
+    )
+    listed = "\n".join(f"{code} <findings/{code.lower()}>" for code in every)
+    parts.append(f"```{{toctree}}\n:hidden:\n\n{listed}\n```")
     return "\n\n".join(parts) + "\n"
 
 
