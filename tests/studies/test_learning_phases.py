@@ -259,6 +259,9 @@ def test_three_phases_are_found_where_they_are_and_not_elsewhere():
     assert decide(found).result == "held"
     assert found.numbers["step of change 1"] == pytest.approx(7, rel=0.5)
     assert found.numbers["step of change 2"] == pytest.approx(127, rel=0.5)
+    slow = valley() - 0.01 * np.minimum(PLACES, 3)  # 7 % of the range, and with this little noise a sure slope
+    assert decide(check(errors(slow, scale=1e-5))).result == "held"
+    assert check(errors(slow, scale=1e-5)).numbers["strict direction 1"] == -1
     for other in (valley(start=0.6, first=1), valley(end=0.6), 0 * PLACES + 1, -valley(), 1 + 0.05 * PLACES):
         assert decide(check(errors(other))).result == "did not hold"
 
@@ -291,11 +294,18 @@ def test_the_peak_of_transfer_comes_before_or_after_the_classifier():
 
 def test_gains_are_in_points_at_steps_that_other_seeds_choose():
     runs = networks()
-    end = claims.gains_at_the_peak("end")(runs)
+    end = claims.gains_at_the_peak(claims.END)(runs)
     assert np.mean(list(end.effect.values())) == pytest.approx(100 * 0.02 * (PLACES[-1] - 7), abs=0.5)
     assert decide(end).result == "held"
-    best = claims.gains_at_the_peak("best")(runs)
+    best = claims.gains_at_the_peak(claims.BEST)(runs)
     assert np.mean(list(best.effect.values())) == pytest.approx(100 * 0.02 * 2.5, abs=1.1)  # to the nearest doubling
+
+
+def test_training_may_help_the_other_task_or_not():
+    check = claims.gains_at_the_peak(claims.START)
+    assert np.mean(list(check(networks()).effect.values())) == pytest.approx(100 * 0.02 * 7, abs=0.5)
+    worse = networks(given={("reconstruction", "class_accuracy"): 0.7 - 0.02 * PLACES})
+    assert decide(check(worse)).result == "did not hold"
 
 
 def test_the_advised_step_lies_between_both_ends_and_does_not_see_the_probe():
