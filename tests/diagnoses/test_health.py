@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stratoscope.diagnoses.health import Health
-from stratoscope.diagnoses.health_numbers import along_depth
+from stratoscope.diagnoses.health_steps import along_depth
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.findings import Outcome
 from stratoscope.network.layers import Catalogue, Layer, Matrix, Param

@@ -15,7 +15,7 @@ step. Of the weights that matrices are made of, embeddings left out:
 | `gradient_along_depth` | gradient norm of the first weights over that of the last, by a straight line through the logarithms of all |
 | `gradient_along_depth_most` | the largest of a stretch, where the others are medians |
 | `gradient_first_over_last` | the same, of these two alone |
-| `burst` | gradient norm over the larger of what the `window` steps before lead to and the median of the first 20; of each 20 steps the third largest |
+| `burst` | gradient norm over the larger of its median in the stretch before and that of the first 20 steps; the third largest of a stretch and the 20 steps before it |
 | `relative_speed` | update over weights, over the median of all weights that move at that step |
 | `path` | sum of all updates over weights: no weight can have come further |
 | `spike_height` | loss above what the `window` steps before lead to (a robust line), in their deviations from it (median absolute deviation; of logarithms where the loss is positive) |
@@ -43,7 +43,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stratoscope.diagnoses import health_rules
 from stratoscope.diagnoses.base import Diagnosis
-from stratoscope.diagnoses.health_numbers import Numbers, Wiring
+from stratoscope.diagnoses.health_numbers import Numbers
+from stratoscope.diagnoses.health_steps import Wiring
 from stratoscope.errors import NotApplicable, SettingError
 from stratoscope.instruments.reading import passed_if_silent
 from stratoscope.numerics.spikes import LEAST
@@ -61,12 +62,12 @@ class Health(Diagnosis):
 
     Attributes:
         blocks: stretches that the steps of a training are divided into at most.
-        window: steps before each that its loss and gradients are compared with.
+        window: steps before each that its loss is compared with.
         min_steps: recorded steps below which nothing is judged.
         vanish: ratio of the first weights' gradient to the last ones' below which, over the later half of the run,
             gradients are said to vanish.
         explode: ratio above which, at any step, they are said to explode towards the first weights; and factor by which a
-            gradient has to stand out of what it was, three times in 20 steps, to burst.
+            gradient has to stand out of what it was, three times in a stretch, to burst.
         spike: deviations by which a loss has to stand out of the ones before it.
         undone: share of what the loss had fallen that a spike has to undo.
         short_path: length of every weight's way, over its norm, below which the learning rate may be too low.

@@ -8,7 +8,7 @@ rectifier instead of a saturating function, a norm before it, residual connectio
 size of gradients.
 
 **HE002.** At some step the gradient of the first weights was more than `explode` times that of the last ones (one such step
-can ruin them), or, three times within 20 steps, a gradient was more than `explode` times what it had been. **When it
+can ruin them), or, three times in a stretch of steps, a gradient was more than `explode` times what it had been. **When it
 misleads.** Where the last weights in depth are those of a head that is hardly used, its small gradients make the others look
 large. A batch of other data (another length, another scale) bursts as well. **What to do.** Clip gradients by their norm, lower the learning rate, start recurrent
 weights orthogonal; look at what the batches of the steps named have in common.

@@ -11,6 +11,9 @@ from jaxtyping import Float
 MAD_TO_DEVIATION = 1.482602218505602
 """The standard deviation of a Gaussian over its median absolute deviation from the median."""
 
+_AT_ONCE = 10_000
+"""Windows that are held in memory at once."""
+
 FLOOR = 1e-3
 """A curve that does not vary at all is taken to vary by this share of its size."""
 
@@ -80,13 +83,20 @@ def _before(values: np.ndarray, window: int, least: int) -> tuple[np.ndarray, np
     windows = np.lib.stride_tricks.sliding_window_view(padded, window)
     enough = np.isfinite(windows).sum(1) >= least
     middle, deviation = np.full(len(values), np.nan), np.full(len(values), np.nan)
-    if enough.any():
-        kept, half = windows[enough], window // 2
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a half of which nothing is known
-            one, two = np.nanmedian(kept[:, :half], axis=1), np.nanmedian(kept[:, window - half :], axis=1)
-        slope = np.nan_to_num((two - one) / (window - half))
-        level = kept - slope[:, None] * np.arange(-window, 0)
-        middle[enough] = np.nanmedian(level, axis=1)
-        deviation[enough] = MAD_TO_DEVIATION * np.nanmedian(np.abs(level - middle[enough, None]), axis=1)
+    for rows in np.array_split(np.flatnonzero(enough), len(values) // _AT_ONCE + 1):
+        if len(rows):
+            middle[rows], deviation[rows] = _line(windows[rows])
     return middle, deviation
+
+
+def _line(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The end of a robust line through each window, and the deviation from it."""
+    window = windows.shape[1]
+    half = window // 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a half of which nothing is known
+        one, two = np.nanmedian(windows[:, :half], axis=1), np.nanmedian(windows[:, window - half :], axis=1)
+    slope = np.nan_to_num((two - one) / (window - half))
+    level = windows - slope[:, None] * np.arange(-window, 0)
+    middle = np.nanmedian(level, axis=1)
+    return middle, MAD_TO_DEVIATION * np.nanmedian(np.abs(level - middle[:, None]), axis=1)
