@@ -26,6 +26,7 @@ def kinds_of(found):
 
 def test_kinds_are_found_by_walking_the_folder():
     assert set(kinds()) == {
+        "density",
         "distribution",
         "grid",
         "heatmap",

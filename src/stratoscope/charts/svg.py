@@ -23,7 +23,8 @@ from stratoscope.charts.frame import (
     shown_names,
 )
 from stratoscope.charts.numbers import format_number, short_names, unit_text
-from stratoscope.charts.svg_marks import DASHES, SHADES, Scene, draw, place, shade_style, shades_of, text
+from stratoscope.charts.svg_cells import shades_of
+from stratoscope.charts.svg_marks import DASHES, SHADES, Scene, draw, place, shade_style, text
 from stratoscope.charts.values import Cells, Chart, Dots, Line, Number, Path
 
 MOST_POINTS = 1000
