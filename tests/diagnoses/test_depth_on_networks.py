@@ -14,7 +14,7 @@ from stratoscope.observe.cutting import cut
 from stratoscope.observe.settings import Settings
 
 WIDTH = 16
-MEASURES = [Separation(permutations=6), Probe(permutations=2, input_width=8), Performance()]
+MEASURES = [Separation(permutations=6), Probe(permutations=2), Performance()]
 
 
 def blobs(n, classes, seed, far=2.5):
