@@ -86,6 +86,8 @@ class Capture:
         Raises:
             CaptureError: if the model cannot be run on the data.
         """
+        if split in self.passes:
+            return self.passes[split]
         model = self.subject.module
         anywhere = set(_streamed_of(self.foreign) if split == TRANSFER else self.streamed)
         wanted = [
@@ -95,25 +97,24 @@ class Capture:
         ]
         if not wanted or model is None:
             return None
-        if split not in self.passes:
-            if split in self.failures:
-                raise CaptureError(self.failures[split])
-            try:
-                self.passes[split] = ForwardPass(
-                    model,
-                    self.subject.catalogue,
-                    wanted,
-                    self.subject.loss,
-                    self.subject.override(),
-                    self.memory // len(self.subject.sources),
-                    self.subject.device,
-                    self.wanted,
-                    self.deadline,
-                    self.progress,
-                ).run(self.subject.probe_set(split))
-            except StratoscopeError as error:
-                self.failures[split] = str(error)
-                raise
+        if split in self.failures:
+            raise CaptureError(self.failures[split])
+        try:
+            self.passes[split] = ForwardPass(
+                model,
+                self.subject.catalogue,
+                wanted,
+                self.subject.loss,
+                self.subject.override(),
+                self.memory // len(self.subject.sources),
+                self.subject.device,
+                self.wanted,
+                self.deadline,
+                self.progress,
+            ).run(self.subject.probe_set(split))
+        except StratoscopeError as error:
+            self.failures[split] = str(error)
+            raise
         return self.passes[split]
 
     def wanted(self, name: str) -> bool:
