@@ -196,6 +196,8 @@ def test_the_report_shows_the_timeline_after_the_findings_and_what_measuring_too
         ({"seconds_spent": "much", "share_spent": 0.1}, None),
         ({"seconds_spent": float("nan"), "share_spent": 0.1}, None),
         ({"seconds_spent": 2.0, "share_spent": 0.1}, Spent(2.0, 0.1)),
+        ({"seconds_spent": 2.0, "share_spent": 0.1, "seconds_aside": {"steps": 0.5, "beginning": 0.0}},
+         Spent(2.0, 0.1, aside={"steps": 0.5})),
         ({"seconds_spent": 2.0, "share_spent": 0.1, "budget": 0.05, "seconds_by_instrument": {"a": 1, "b": 2, "c": "?"}},
          Spent(2.0, 0.1, 0.05, {"b": 2.0, "a": 1.0})),
     ],
@@ -227,3 +229,8 @@ def test_the_page_says_what_measuring_took(synthetic):
     assert "budget 5%" in text
     assert "<dt>measuring</dt>" in text
     assert "Measuring" not in to_html(record_with(synthetic, [[16, 256, 20, NAN]]))
+
+
+def test_single_steps_are_named_where_they_take_most():
+    spent = Spent(9.0, 0.05, None, {"units": 1.0, "probe": 2.0, "weights": 0.1}, {"steps": 5.0, "other": 0.2})
+    assert spent.most == "single steps 5.0 s, probe 2.0 s, units 1.0 s"

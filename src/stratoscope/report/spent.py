@@ -12,6 +12,14 @@ if TYPE_CHECKING:
 MOST = 3
 """Instruments that are named."""
 
+_ASIDE = {
+    "steps": "single steps",
+    "beginning": "the beginning",
+    "conclusions": "findings",
+    "keeping": "keeping weights",
+}
+"""What the record calls the rest, and what people do."""
+
 
 @dataclass(frozen=True)
 class Spent:
@@ -22,17 +30,20 @@ class Spent:
         share: the same over the rest of the training's time.
         budget: the share that it was allowed; `None` where the record does not say.
         instruments: seconds of each instrument, the most costly first.
+        aside: seconds of what no instrument did, such as the recording of single steps.
     """
 
     seconds: float
     share: float
     budget: float | None = None
     instruments: Mapping[str, float] = field(default_factory=dict)
+    aside: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def most(self) -> str:
         """What took most, in words; empty where one cannot tell."""
-        named = list(self.instruments.items())[:MOST]
+        every = {**self.instruments, **{_ASIDE.get(name, name): seconds for name, seconds in self.aside.items()}}
+        named = sorted(every.items(), key=lambda one: -one[1])[:MOST]
         return ", ".join(f"{name} {duration(seconds)}" for name, seconds in named)
 
     @property
@@ -43,7 +54,7 @@ class Spent:
         'Measuring took 3.2 s, 4.1% of the training time (budget 5%); most of it spectrum 1.1 s, information 0.8 s.'
         """
         allowed = "" if self.budget is None else f" (budget {percent(self.budget)})"
-        most = f"; most of it {self.most}" if len(self.instruments) > 1 else ""
+        most = f"; most of it {self.most}" if len(self.instruments) + len(self.aside) > 1 else ""
         return f"Measuring took {duration(self.seconds)}, {percent(self.share)} of the training time{allowed}{most}."
 
 
@@ -53,10 +64,14 @@ def spent_of(record: Record) -> Spent | None:
     seconds, share = _number(meta.get("seconds_spent")), _number(meta.get("share_spent"))
     if seconds is None or share is None:
         return None
-    given = meta.get("seconds_by_instrument")
-    each = {str(name): _number(value) for name, value in given.items()} if isinstance(given, dict) else {}
-    known = {name: value for name, value in each.items() if value}
-    return Spent(seconds, share, _number(meta.get("budget")), dict(sorted(known.items(), key=lambda one: -one[1])))
+    each, aside = (_seconds(meta.get(name)) for name in ("seconds_by_instrument", "seconds_aside"))
+    return Spent(seconds, share, _number(meta.get("budget")), each, aside)
+
+
+def _seconds(given: Any) -> dict[str, float]:
+    """What took any time, the most first."""
+    known = {str(name): _number(value) for name, value in given.items()} if isinstance(given, dict) else {}
+    return dict(sorted(((name, value) for name, value in known.items() if value), key=lambda one: -one[1]))
 
 
 def duration(seconds: float) -> str:
@@ -76,10 +91,11 @@ def duration(seconds: float) -> str:
 def percent(share: float) -> str:
     """A share with two digits.
 
-    >>> percent(0.0412), percent(1.7), percent(0.00037)
-    ('4.1%', '170%', '0.037%')
+    >>> percent(0.0412), percent(146.7), percent(0.00037)
+    ('4.1%', '15,000%', '0.037%')
     """
-    return f"{float(f'{100 * share:.2g}'):,.4g}%"
+    rounded = float(f"{100 * share:.2g}")
+    return f"{rounded:,.0f}%" if rounded >= 100 else f"{rounded:.4g}%"
 
 
 def _number(value: Any) -> float | None:
