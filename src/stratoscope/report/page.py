@@ -139,7 +139,7 @@ def _anchors(table: Table) -> dict[str, str]:
 def tiles(record: Record) -> list[dict[str, Any]]:
     """Loss, accuracy and other numbers without a layer: the last value, its interval and its curve."""
     final = record.steps[-1] if record.steps else 0
-    return [*_measuring(record), *(tile for variable in scalars(record) for tile in _tiles(variable, final))]
+    return [*(tile for variable in scalars(record) for tile in _tiles(variable, final)), *_measuring(record)]
 
 
 def _measuring(record: Record) -> Iterator[dict[str, Any]]:
