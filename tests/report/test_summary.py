@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 
@@ -107,3 +108,16 @@ def test_a_part_measured_on_one_split_counts_as_measured():
     ]
     assert by_instrument(cover)[0].counts["measured"] == 1
     assert by_instrument(cover[::-1])[0].counts["measured"] == 1
+
+
+def test_many_findings_are_sorted_out_quickly():
+    found = [
+        finding(Outcome.TIP, layer=f"blocks.{n}.attention", split=split, do=f"cut at 'blocks.{n}.attention'", says=f"{n} dead",
+                evidence={"share": n / 5000, "limit": 0.5})
+        for n in range(5000) for split in ("train", "test")
+    ]  # fmt: skip
+    begun = time.perf_counter()
+    (said,) = sayings(found)
+    assert time.perf_counter() - begun < 5
+    assert len(said.items) == 10_000
+    assert said.worst.layer == "blocks.0.attention"

@@ -35,6 +35,8 @@ _WORDS = {
 }
 _STATUS = {"measured": "measured", "not_applicable": "not applicable", "skipped": "skipped", "failed": "failed"}
 
+_WORD, _NUMBER = re.compile(r"[^\s;()'\"]+"), re.compile(r"[-+]?\d[\d.,e+-]*%?")
+
 
 def grouped(findings: Iterable[Finding]) -> dict[Outcome, list[Finding]]:
     """Findings by outcome, the most pressing first; empty ones are left out."""
@@ -98,12 +100,12 @@ class Saying:
 
 def sayings(findings: Iterable[Finding]) -> list[Saying]:
     """Findings that ask for something, the most pressing first: what is said of several layers and splits is said once."""
-    by_code: dict[tuple[Outcome, str], list[Finding]] = {}
-    for finding in (f for found in grouped(findings).items() if found[0] in SPOKEN for f in found[1]):
-        known = by_code.setdefault((finding.outcome, finding.code), [])
-        if finding not in known:
-            known.append(finding)
-    return [Saying(max(same, key=beyond), tuple(same)) for every in by_code.values() for same in _by_advice(every)]
+    by_code: dict[tuple[Outcome, str], dict[object, Finding]] = {}
+    for finding in (f for outcome, same in grouped(findings).items() if outcome in SPOKEN for f in same):
+        said = finding.layer, finding.split, finding.step, finding.says, finding.do
+        by_code.setdefault((finding.outcome, finding.code), {}).setdefault(said, finding)
+    several = (same for every in by_code.values() for same in _by_advice(list(every.values())))
+    return [Saying(max(same, key=beyond), tuple(same)) for same in several]
 
 
 def beyond(finding: Finding) -> float:
@@ -130,13 +132,17 @@ def _by_advice(findings: Sequence[Finding]) -> list[list[Finding]]:
     Those that have no place, or are failures, which have reasons of their own, are told apart by what they say, too.
     """
     texts = (text for f in findings for text in (f.layer, f.split, *f.evidence.values()) if isinstance(text, str))
-    names = sorted({name for text in texts for name in (text, *text.split(", ")) if name}, key=len, reverse=True)
-    varying = re.compile("|".join([*(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names), r"\d+(?:[.,]\d+)*"]))
+    names = {name for text in texts for name in (text, *text.split(", "))}
+
+    def without(word: re.Match[str]) -> str:
+        bare = word[0].rstrip(",.:!?")
+        return "*" if bare in names or _NUMBER.fullmatch(bare) else bare
+
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         placed = finding.layer or finding.split
         text = finding.do if placed and finding.outcome is not Outcome.FAILED else f"{finding.do}\n{finding.says}"
-        found.setdefault(varying.sub("*", text), []).append(finding)
+        found.setdefault(_WORD.sub(without, text), []).append(finding)
     return list(found.values())
 
 
