@@ -16,6 +16,10 @@ CONCLUDING = 0.5
 """What the conclusions at the end are expected to take, in full measurements, before it is known."""
 
 
+AGAIN = 1e-3
+"""The part of the time so far after which it is looked again whether what could not be afforded now can be."""
+
+
 @dataclass(frozen=True)
 class Party:
     """Instruments that are measured together, since none of them is dear beside the others.
@@ -60,6 +64,7 @@ class Plan:
         self._schedules = {name: Schedule(self._cadence[name], steps=budget.steps) for name in names}
         self._between = dict.fromkeys(names, 0.0)
         self._last = dict.fromkeys(names, -1)
+        self._again = 0.0
         self.concluding: float | None = None
 
     def choose(self, step: int, elapsed: float) -> tuple[str, ...]:
@@ -72,10 +77,13 @@ class Plan:
         due = [name for name in self._names if self._schedules[name].due(step) and self._last[name] < step]
         if not due or math.isinf(self._budget.share):
             return tuple(due)
-        room = self._budget.earned(elapsed) - self._budget.total - self.reserve
-        if room <= 0:
+        if elapsed < self._again:
             return ()
-        return self._afforded(step, room)
+        room = self._budget.earned(elapsed) - self._budget.total - self.reserve
+        chosen = self._afforded(step, room) if room > 0 else ()
+        # to reckon at every step would itself take its time
+        self._again = 0.0 if chosen else elapsed * (1 + AGAIN)
+        return chosen
 
     def done(self, step: int, seconds: Mapping[str, float], *, planned: bool = True) -> None:
         """Note who was measured at a step.

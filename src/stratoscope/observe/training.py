@@ -333,6 +333,7 @@ class RecordedTraining(Watch):
                 live[need] = taken
         self._stepwise.record(self._open_writer(), step, live, epoch)
 
+    @on_host()
     def _measure(self, names: Sequence[str] | None = None, epoch: float | None = None, *, planned: bool = True) -> None:
         """Measure those that the plan chose, or all that were not yet measured at this step."""
         start = time.perf_counter()
