@@ -175,6 +175,17 @@ def test_what_repeats_is_said_once_with_its_worst_and_a_link_to_the_manual(synth
     assert links == [f"{MANUAL}/findings/un001.html"]
 
 
+def test_of_very_many_findings_some_are_listed(synthetic):
+    found = [
+        Finding("UN001", "units", f"relu.{n}", 0, Outcome.ISSUE, f"relu.{n} is dead", "act", {"x": n, "limit": 1}, "")
+        for n in range(2000)
+    ]
+    text = to_html(synthetic.record_of(findings=found))
+    assert text.count("<li>relu.") == 50
+    assert "1,949 more" in text
+    assert len(text) < 200_000
+
+
 def test_every_number_in_a_table_has_a_column_that_says_unit_and_source(page):
     heads = [attrs for attrs in page.all("th") if attrs.get("scope") == "col" and "title" in attrs]
     assert heads

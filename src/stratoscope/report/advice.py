@@ -78,7 +78,8 @@ class Advice:
 
     def is_new(self, saying: Saying) -> bool:
         """Whether none of what it says is stored."""
-        return all(finding in self.new for finding in saying.items)
+        new = {id(finding) for finding in self.new}
+        return all(id(finding) in new for finding in saying.items)
 
     @property
     def has_issues(self) -> bool:

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from stratoscope.record.record import Record
 
 MOST_COLUMNS = 8
+MOST_OTHERS = 50
+"""Findings that are listed beside the worst of their kind."""
+
 MOST_SPARKS = 200
 POINTS = 900
 """Points of all curves of a chart together, so that a page stays small."""
@@ -78,6 +81,7 @@ def findings(every: Sequence[Finding], table: Table) -> dict[str, Any]:
 
 
 def _saying(saying: Saying, number: int, rows: dict[str, str]) -> dict[str, Any]:
+    rest = [finding for finding in saying.items if finding is not saying.worst]
     return {
         "id": f"finding-{number}",
         "code": saying.code,
@@ -88,7 +92,8 @@ def _saying(saying: Saying, number: int, rows: dict[str, str]) -> dict[str, Any]
         "do": saying.do,
         "worst": _finding(saying.worst, rows),
         "others": saying.others,
-        "rest": [_finding(finding, rows) for finding in saying.items if finding is not saying.worst],
+        "rest": [_finding(finding, rows) for finding in rest[:MOST_OTHERS]],
+        "left": max(len(rest) - MOST_OTHERS, 0),
     }
 
 
