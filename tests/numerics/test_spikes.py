@@ -30,12 +30,20 @@ def test_a_positive_curve_is_compared_by_its_logarithm():
 
 
 def test_a_steep_fall_is_no_noise():
+    """The median of the later half lies half of it behind the curve: 13 steps with a window of 50."""
     fall = -0.1 * np.arange(100.0)
     curve = np.exp(fall + 0.01 * alternating(100))
-    curve[80] *= math.e
+    curve[80] = math.exp(fall[80] + 3)
     seen = spikes(curve)
-    assert seen.height[80] == pytest.approx(1 / 0.01 / MAD_TO_DEVIATION, rel=0.1)
-    assert seen.expected[90] == pytest.approx(math.exp(fall[90]), rel=0.15)
+    assert seen.expected[80] == pytest.approx(math.exp(fall[80] + 1.3), rel=0.05)
+    assert seen.height[80] == pytest.approx((3 - 1.3) / 0.01 / MAD_TO_DEVIATION, rel=0.1)
+
+
+def test_a_fall_that_levels_off_has_no_spike():
+    rng, steps = np.random.default_rng(0), np.arange(400)
+    for _ in range(30):
+        curve = (0.3 + 2 * np.exp(-steps / 25)) * np.exp(0.25 * rng.normal(size=400))
+        assert np.nanmax(spikes(curve).height) < 8
 
 
 def test_what_is_undone_is_a_share_of_what_had_been_gained():

@@ -37,9 +37,9 @@ class Spikes(NamedTuple):
 
 
 def spikes(curve: Float[np.ndarray, " T"], window: int = 50, least: int = LEAST) -> Spikes:
-    """Compare each value with the robust line through the `window` values before it, and their deviation from it.
+    """Compare each value with where the `window` values before it lead to, in their deviations from a robust line through them.
 
-    Where every value is positive this is done on logarithms: the noise of a loss goes with its size, and near zero its
+    They lead to the end of that line or, if that is higher, to the median of their later half, since curves level off. Where every value is positive this is done on logarithms: the noise of a loss goes with its size, and near zero its
     raw values have such heavy tails that every long run would have a spike. Neither a trend nor a step of the noise
     makes a spike; after a lasting jump the window catches up. `height` is unchanged by scaling a positive curve, and by
     shifting and scaling one that is not.
@@ -90,7 +90,7 @@ def _before(values: np.ndarray, window: int, least: int) -> tuple[np.ndarray, np
 
 
 def _line(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The end of a robust line through each window, and the deviation from it."""
+    """The end of a robust line through each window, or where its later half lies if that is higher; the deviation from the line."""
     window = windows.shape[1]
     half = window // 2
     with warnings.catch_warnings():
@@ -98,5 +98,7 @@ def _line(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         one, two = np.nanmedian(windows[:, :half], axis=1), np.nanmedian(windows[:, window - half :], axis=1)
     slope = np.nan_to_num((two - one) / (window - half))
     level = windows - slope[:, None] * np.arange(-window, 0)
-    middle = np.nanmedian(level, axis=1)
-    return middle, MAD_TO_DEVIATION * np.nanmedian(np.abs(level - middle[:, None]), axis=1)
+    end = np.nanmedian(level, axis=1)
+    deviation = MAD_TO_DEVIATION * np.nanmedian(np.abs(level - end[:, None]), axis=1)
+    # a fall that is levelling off leads higher than its line
+    return np.fmax(end, two), deviation
