@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from stratoscope.numerics.phases import phases
 from stratoscope.numerics.turn import LEAST, turn
 
 SMOOTH = [
@@ -68,3 +69,25 @@ def test_what_has_no_turn_to_seek():
     for bad in ([1.0] * (2 * LEAST), [*SMOOTH[:5], np.nan, *SMOOTH[5:]], np.ones((3, 20))):
         with pytest.raises(ValueError, match="finite values"):
             of(bad)
+
+
+def test_phases_cut_a_smooth_curve_at_its_turn():
+    x = np.log2(1.0 + np.arange(len(SMOOTH)))
+    found = phases(x, SMOOTH, least=0.01, generator=np.random.default_rng(0))
+    mirrored = phases(x, -np.array(SMOOTH), least=0.01, generator=np.random.default_rng(0))
+    assert found.directions == (-1, 1)
+    assert mirrored.directions == (1, -1)
+    assert found.knots == mirrored.knots == (x[10],)
+    low, high = found.intervals[0]
+    assert low <= x[10] <= high
+    assert found.turned < 0.05
+    assert found.reason == ""
+    assert [stretch.change for stretch in found.stretches] == pytest.approx(
+        [SMOOTH[10] - SMOOTH[0], SMOOTH[-1] - SMOOTH[10]]
+    )
+
+
+def test_a_turn_that_is_too_small_to_count_is_none():
+    x = np.log2(1.0 + np.arange(len(SMOOTH)))
+    found = phases(x, SMOOTH, least=0.1, generator=np.random.default_rng(0))
+    assert 1 not in found.directions

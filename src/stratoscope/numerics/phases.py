@@ -24,13 +24,17 @@ least; otherwise it is flat, which only says that no movement was shown. The int
 each with knots of its own. Neighbours with one direction are one stretch: a curve that falls and then falls more slowly has a
 `bend`, not a second phase.
 
+**Turns.** What lines leave of a smooth curve looks like noise of a long memory, and then hides where it turns. So where
+one run shows no fall beside a rise, `stratoscope.numerics.turn` asks its increments alone; that test holds for noise of
+any memory up to a random walk, and calls a turn in hardly any noise. What it finds is cut at the curve's extreme.
+
 **Measured** (`benchmarks/phases.py`): see the table there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,6 +43,8 @@ from numpy.typing import ArrayLike, NDArray
 from stratoscope.numerics.change_point import FEWEST, MARGIN, ROUNDING
 from stratoscope.numerics.curve_noise import Draws, OneRun, Seeds
 from stratoscope.numerics.piecewise_linear import PiecewiseLinear
+from stratoscope.numerics.turn import LEAST as LEAST_TURN
+from stratoscope.numerics.turn import turn
 
 Array = NDArray[np.float64]
 
@@ -60,7 +66,8 @@ class Stretch:
         begin: first place.
         end: last place; the next stretch begins there.
         slope: change over length.
-        low: lower end of the 95 % interval of `slope`; NaN where there were too few places.
+        low: lower end of the 95 % interval of `slope`; NaN where there were too few places, and beside a turn that was told
+            by the curve's increments.
         high: upper end.
         change: of the fitted curve, end less begin.
         direction: -1 falling, 1 rising, 0 not shown to move.
@@ -89,6 +96,7 @@ class Phases:
         correlation: of that noise from one place to the next, corrected for what the fit takes away.
         assumed: correlation that the tests of one curve assumed; NaN with seeds, which need none.
         reason: why there is no second phase; empty where there is one.
+        turned: p-value of a turn that was told by the curve's increments and not by lines; NaN where there is none.
     """
 
     stretches: tuple[Stretch, ...]
@@ -100,6 +108,7 @@ class Phases:
     correlation: float
     assumed: float
     reason: str
+    turned: float = np.nan
 
     @property
     def directions(self) -> tuple[int, ...]:
@@ -172,7 +181,7 @@ def phases(
     stretches, kept = _stretches(cut, least)
     bends = [float(at) for number, at in enumerate(cut.ends[0, 1:-1]) if number not in kept]
     deviation, correlation = noise.described(knots)
-    return Phases(
+    found = Phases(
         stretches=stretches,
         knots=tuple(stretch.end for stretch in stretches[:-1]),
         intervals=tuple(cut.interval(knot) for knot in kept),
@@ -183,6 +192,48 @@ def phases(
         assumed=noise.assumed,
         reason=_reason(stretches, bends, p_values),
     )
+    one_run = len(scaled) < FEWEST and {-1, 1} - set(found.directions)
+    return _turned(found, places, values.mean(axis=0), level, least, generator) if one_run else found
+
+
+def _turned(
+    found: Phases, places: Array, curve: Array, level: float, least: float, generator: np.random.Generator
+) -> Phases:
+    """The same with the curve's turn, where its increments show one and lines did not."""
+    if len(places) < 2 * LEAST_TURN + 1:
+        return found
+    seed = int(generator.integers(2**32))  # the same signs both ways, so that a turned sign turns the answer
+    ways = [(turn(sign * curve, level=level, generator=np.random.default_rng(seed)), sign) for sign in (1, -1)]
+    told, sign = min(ways, key=lambda way: way[0].p_value)
+    at = told.place
+    before, after = sign * (curve[0] - curve[at]), sign * (curve[-1] - curve[at])
+    if told.p_value > level or not 0 < at < len(places) - 1 or min(before, after) < least:
+        return found
+    earlier = [stretch for stretch in found.stretches if stretch.end < places[at] and stretch.direction != sign]
+    while earlier and earlier[-1].direction == -sign:
+        earlier.pop()
+    begin = earlier[-1].end if earlier else float(places[0])
+    stretches = (
+        *earlier,
+        _told(places, curve, begin, float(places[at]), -sign),
+        _told(places, curve, float(places[at]), float(places[-1]), sign),
+    )
+    knots = tuple(stretch.end for stretch in stretches[:-1])
+    return replace(
+        found,
+        stretches=stretches,
+        knots=knots,
+        intervals=(*found.intervals[: len(knots) - 1], (float(places[told.low]), float(places[told.high]))),
+        bends=tuple(bend for bend in (*found.knots, *found.bends) if bend not in knots),
+        reason="",
+        turned=told.p_value,
+    )
+
+
+def _told(places: Array, curve: Array, begin: float, end: float, direction: int) -> Stretch:
+    """A stretch of which the direction is known and its size is read off the curve."""
+    change = float(np.interp(end, places, curve) - np.interp(begin, places, curve))
+    return Stretch(begin, end, change / (end - begin), np.nan, np.nan, change, direction)
 
 
 class _Cut:
