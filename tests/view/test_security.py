@@ -61,8 +61,9 @@ def test_another_origin_is_refused(ask, serving, origin):
     "path",
     [
         "/../outside.html", "/%2e%2e/outside.html", "/..%2foutside.html", "/.sources", "//etc/passwd", "/etc/passwd",
-        "/static/../../outside.html", "/api/runs/..%2f..", "/api/runs/unknown", "/api/runs/first/variables/..%2f/x",
-        "/api/runs/first/charts?id=../x", "/api/runs/first/variables/probe/unknown",
+        "/static/../../outside.html", "/api/runs/..%2f..", "/api/runs/unknown", "/api/runs/first/variable?key=..%2f&name=x",
+        "/api/runs/first/charts?id=../x", "/api/runs/first/variable?key=probe&name=unknown", "/a%00.js", "/" + "a" * 300 + ".js",
+        "/..%5coutside.html", "/view.js/", "/index.html%00",
     ],
 )  # fmt: skip
 def test_there_is_no_way_out(ask, path):

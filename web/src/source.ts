@@ -54,8 +54,8 @@ export class Server implements Source {
   }
 
   async variable(run: string, key: string, name: string, stop?: AbortSignal): Promise<Values> {
-    const path = [run, "variables", key, name].map(encodeURIComponent).join("/");
-    return (await this.message(`api/runs/${path}`, stop)) as Values;
+    const query = new URLSearchParams({ key, name });
+    return (await this.message(`api/runs/${encodeURIComponent(run)}/variable?${query}`, stop)) as Values;
   }
 
   follow(runs: string[], changed: (now: Changes) => void, lost: (is: boolean) => void): () => void {

@@ -310,7 +310,7 @@ def _try_modes(path: Path) -> sqlite3.Connection:
 
 def _attempt(path: Path, how: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"file:{quote(str(path.resolve()))}?{how}",
+        f"file:{quote(os.fsencode(path.resolve()))}?{how}",
         uri=True,
         timeout=schema.BUSY_MS / 1000,
         isolation_level=None,

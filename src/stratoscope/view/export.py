@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
 
-from stratoscope.errors import StratoscopeError
+from stratoscope.errors import RecordError, StratoscopeError
 from stratoscope.report.html import json_in_script, write_text
 from stratoscope.view.index import Contents
 from stratoscope.view.wire import pack
@@ -31,30 +31,45 @@ def export_page(runs: Runs, bundle: Path, path: Path) -> Path:
         path: the file; folders on the way are made.
 
     Raises:
-        RecordError: if it cannot be written there.
+        RecordError: if it cannot be written there, or none of the runs can be read.
     """
     return write_text(path, page_of(runs, bundle))
 
 
 def page_of(runs: Runs, bundle: Path) -> str:
-    """The page of some runs as text; see `export_page`."""
+    """The page of some runs as text; see `export_page`.
+
+    Raises:
+        RecordError: if none of the runs can be read.
+    """
     carried: dict[str, Any] = {"runs": [], "index": {}, "charts": {}}
     for run in runs.scan():
-        summary = run.summary()
-        carried["runs"].append(summary)
-        if "error" not in summary:
-            _carry(run, carried)
-    names = ", ".join(str(summary["name"]) for summary in carried["runs"][:3])
-    return _page(bundle, names, carried)
+        carried["runs"].append(_carry(run, carried))
+    readable = [summary for summary in carried["runs"] if "error" not in summary]
+    if not readable:
+        raise RecordError(f"There is nothing to show: {carried['runs'][0]['error']}")
+    return _page(bundle, ", ".join(str(summary["name"]) for summary in readable[:3]), carried)
 
 
-def _carry(run: Run, carried: dict[str, Any]) -> None:
+def _carry(run: Run, carried: dict[str, Any]) -> dict[str, Any]:
+    """Put a run into the page, or why it cannot be read; what the list says of it."""
     with run.lock:
-        contents = Contents(run.record(), run.id)
-        index = contents.index()
-        carried["index"][run.id] = _text(index | {"live": False})
-        for head in index["charts"]:
-            carried["charts"][f"{run.id}/{head['id']}"] = _text(contents.chart(head["id"]))
+        summary = run.summary()
+        if "error" in summary:
+            return summary
+        try:
+            contents = Contents(run.record(), run.id)
+            index = contents.index()
+            charts = {f"{run.id}/{head['id']}": _text(contents.chart(head["id"])) for head in index["charts"]}
+        except StratoscopeError as error:
+            return summary | {"status": "unreadable", "error": run.said(error)}
+        finally:
+            run.rest()
+    # whoever gets the file need not know where the run lies on this machine
+    facts = [fact for fact in index["facts"] if fact[0] not in ("folder", "command")]
+    carried["index"][run.id] = _text(index | {"live": False, "facts": facts})
+    carried["charts"].update(charts)
+    return summary
 
 
 def _text(value: Any) -> str:

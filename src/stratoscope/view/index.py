@@ -10,6 +10,8 @@ import numpy as np
 
 from stratoscope.charts.build import charts_of
 from stratoscope.charts.variable import Variable, variables_of
+from stratoscope.record.values import digest
+from stratoscope.record.variables import NotRecordedError
 from stratoscope.report.codes import meanings
 from stratoscope.report.headline import headline
 from stratoscope.report.prose import prose, source_link
@@ -34,12 +36,21 @@ class Contents:
     Args:
         record: the record; not refreshed in between.
         run: its id on the page.
+
+    Attributes:
+        seq: the last change that is shown.
+        state: differs between all states of all runs, so also where another run was put in the place of one.
     """
 
     def __init__(self, record: Record, run: str) -> None:
         self._record, self._run = record, run
         self.seq = record.seq
+        self.state = f"{digest(record.run_id)[:8]}-{record.seq}"
         self._once: dict[str, Any] = {}
+
+    def shows(self, record: Record) -> bool:
+        """Whether these are the contents of a record as it is now."""
+        return self._record is record and self.seq == record.seq
 
     def index(self) -> dict[str, Any]:
         """Everything but the numbers of charts and variables."""
@@ -49,18 +60,21 @@ class Contents:
         """A chart by its id, each mark with its type under `"mark"`.
 
         Raises:
-            KeyError: if there is none.
+            NotRecordedError: if there is none.
         """
-        return tagged(self._charts()[name])
+        found = self._charts().get(name)
+        if found is None:
+            raise NotRecordedError(f"The run has no chart {name!r:.80}.")
+        return tagged(found)
 
     def variable(self, key: str, name: str) -> dict[str, Any]:
         """One variable with all its numbers.
 
         Raises:
-            KeyError: if there is none.
+            NotRecordedError: if there is none.
         """
         if key not in list(self._record) or name not in self._variables(key):
-            raise KeyError(name)
+            raise NotRecordedError(f"The run has no {name!r:.80} of {key!r:.80}.")
         return _variable(self._variables(key)[name])
 
     def _made(self, name: str, make: Callable[[], T]) -> T:

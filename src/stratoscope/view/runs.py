@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +23,15 @@ DEEPEST = 4
 MOST = 2000
 """Runs that are listed at most."""
 
+LONGEST = 56
+"""Characters of an id that come from the name."""
+
+PATIENCE = 10
+"""After a look for new runs it rests for so many times as long as that took."""
+
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
 
 @dataclass
 class Run:
@@ -26,7 +39,7 @@ class Run:
 
     Attributes:
         id: what the page calls it: lower case letters, digits and hyphens.
-        path: its folder; `None` for a record in memory.
+        path: its folder, without links on the way; `None` for a record in memory.
         name: for people, where its record cannot be read.
     """
 
@@ -35,6 +48,7 @@ class Run:
     name: str
     _record: Record | None = field(default=None, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _told: tuple[Stamp, dict[str, Any]] | None = field(default=None, repr=False)
 
     @property
     def lock(self) -> threading.RLock:
@@ -42,46 +56,85 @@ class Run:
         return self._lock
 
     def record(self) -> Record:
-        """Its record, as it is now.
+        """Its record, as it is now; it stays open until `rest`.
 
         Raises:
-            RecordError: if it cannot be read.
+            RecordError: if it cannot be read; nothing is said of where it lies.
         """
         with self._lock:
-            if self._record is None:
-                if self.path is None:
+            if self.path is None:
+                if self._record is None:
                     raise RecordError(f"The run {self.name} is gone.")
-                self._record = Record.open(self.path)
-            return self._record if self.path is None else self._record.refresh()
+                return self._record
+            try:
+                self._stay_inside(self.path)
+                if self._record is None:
+                    self._record = Record.open(self.path)
+                return self._record.refresh()
+            except StratoscopeError as error:
+                self.rest()  # the next time it is opened anew
+                raise RecordError(self.said(error)) from error
+
+    def rest(self) -> None:
+        """Let go of the file until it is asked for again."""
+        with self._lock:
+            if self.path is not None and self._record is not None:
+                self._record.close()
+                self._record = None
 
     def summary(self) -> dict[str, Any]:
-        """What the list of runs says of it; `error` in place of numbers where it cannot be read."""
-        try:
-            with self._lock:
-                record = self.record()
-                meta, steps = record.meta, record.steps
-                return {
-                    "id": self.id,
-                    "name": str(meta.get("name") or record.run_id or self.name),
-                    "folder": self.name,
-                    "status": str(meta.get("status", "unknown")),
-                    "started": str(meta.get("started", "")),
-                    "steps": len(steps),
-                    "last_step": steps[-1] if steps else None,
-                    "seq": record.seq,
-                    "findings": _counts(record),
-                    "config": _config(meta),
-                }
-        except StratoscopeError as error:
-            return {"id": self.id, "name": self.name, "folder": self.name, "status": "unreadable", "error": str(error)}
+        """What the list of runs says of it; `error` in place of numbers where it cannot be read.
+
+        A file that has not changed is not opened again, and one that nobody looks at does not stay open.
+        """
+        with self._lock:
+            stamp = self._stamp()
+            if self._told is not None and self._told[0] == stamp and self.path is not None:
+                return self._told[1]
+            idle = self._record is None
+            found = self._summary()
+            if idle:
+                self.rest()
+            self._told = None if "error" in found else (stamp, found)
+            return found
 
     def seq(self) -> int:
-        """Goes up with every change of its record; -1 where it cannot be read."""
+        """Another one after every change of its record; -1 where it cannot be read."""
+        return int(self.summary().get("seq", -1))
+
+    def said(self, error: Exception) -> str:
+        """What an error says, without the folder."""
+        return str(error) if self.path is None else str(error).replace(str(self.path), self.name)
+
+    def _summary(self) -> dict[str, Any]:
         try:
-            with self._lock:
-                return self.record().seq
-        except StratoscopeError:
-            return -1
+            record = self.record()
+            meta, steps = record.meta, record.steps
+            return {
+                "id": self.id,
+                "name": str(meta.get("name") or record.run_id or self.name),
+                "folder": self.name,
+                "status": str(meta.get("status", "unknown")),
+                "started": str(meta.get("started", "")),
+                "steps": len(steps),
+                "last_step": steps[-1] if steps else None,
+                "seq": record.seq,
+                "findings": _counts(record),
+                "config": _config(meta),
+            }
+        except StratoscopeError as error:
+            told = self.said(error)
+            return {"id": self.id, "name": self.name, "folder": self.name, "status": "unreadable", "error": told}
+
+    def _stamp(self) -> Stamp:
+        """Differs whenever the file may have changed."""
+        return () if self.path is None else tuple(_stamp(self.path / name) for name in (DATABASE, f"{DATABASE}-wal"))
+
+    def _stay_inside(self, path: Path) -> None:
+        if not (path / DATABASE).exists():
+            raise RecordError(f"The run {self.name} is no longer there.")
+        if (path / DATABASE).resolve() != path / DATABASE:
+            raise RecordError(f"The run {self.name} is now a link to elsewhere; name the place that it leads to.")
 
 
 class Runs:
@@ -102,6 +155,7 @@ class Runs:
                 raise RecordError(f"There is no run {given}.")
         self._runs: dict[str, Run] = {}
         self._lock = threading.Lock()
+        self._looked, self._took = -math.inf, 0.0
         for name, record in records:
             self._add(Run(self._free(name), None, name, record))
         if not self.scan():
@@ -109,14 +163,17 @@ class Runs:
             raise RecordError(f"There is no run in {where}; a run is a folder with a {DATABASE}, as watch makes it.")
 
     def scan(self) -> list[Run]:
-        """Every run that is there now, those known before first."""
+        """Every run that is there now, those known before first.
+
+        Folders that take long to walk are not walked anew at every call.
+        """
+        if time.monotonic() - self._looked > PATIENCE * self._took:
+            begin = time.monotonic()
+            found = [(root, folder) for root in self._roots for folder in _folders(root)]
+            self._looked = time.monotonic()
+            self._took = self._looked - begin
+            self._know(found)
         with self._lock:
-            known = {run.path: run for run in self._runs.values()}
-            for root in self._roots:
-                for folder in _folders(root):
-                    if folder not in known and len(self._runs) < MOST:
-                        name = folder.name if folder == root else str(folder.relative_to(root))
-                        known[folder] = self._add(Run(self._free(name), folder, name))
             return list(self._runs.values())
 
     def __getitem__(self, name: str) -> Run:
@@ -128,27 +185,63 @@ class Runs:
         with self._lock:
             return self._runs[name]
 
-    def _add(self, run: Run) -> Run:
+    def _know(self, found: list[tuple[Path, Path]]) -> None:
+        with self._lock:
+            known = {run.path for run in self._runs.values()}
+            for root, folder in found:
+                if folder not in known and len(self._runs) < MOST:
+                    name = _text(folder.name if folder == root else str(folder.relative_to(root)))
+                    self._add(Run(self._free(name), folder, name))
+                    known.add(folder)
+
+    def _add(self, run: Run) -> None:
         self._runs[run.id] = run
-        return run
 
     def _free(self, name: str) -> str:
-        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[-56:].strip("-") or "run"
+        """An id of a run; the same one the next time, wherever the name alone can see to that."""
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        if len(slug) > LONGEST or not name.isascii():
+            # what was left out tells it from others
+            slug = f"{slug[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".strip("-")
+        slug = slug or "run"
         names = (slug if number == 1 else f"{slug}-{number}" for number in range(1, MOST + 2))
         return next(one for one in names if one not in self._runs)
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """Run folders at or under a folder, in order; links are not followed out of it."""
-    waiting = [(root, 0)]
+    """Run folders at or under a folder, in order; links are not followed, and what may not be read is passed over."""
+    waiting = [(str(root), 0)]
     while waiting:
         folder, depth = waiting.pop(0)
-        if (folder / DATABASE).is_file():
-            yield folder
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+            is_run = any(entry.name == DATABASE and entry.is_file(follow_symlinks=False) for entry in inside)
+            folders = [entry.path for entry in inside if _is_folder(entry)]
+        except OSError:
             continue
-        if depth < DEEPEST and folder.is_dir():
-            inner = (one for one in folder.iterdir() if one.is_dir() and not one.is_symlink())
-            waiting += [(one, depth + 1) for one in sorted(inner) if not one.name.startswith(".")]
+        if is_run:
+            yield Path(folder)
+        elif depth < DEEPEST:
+            waiting += [(one, depth + 1) for one in folders]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    # a reader may leave an empty log behind, which says nothing
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if status.st_size else None
+
+
+def _text(name: str) -> str:
+    """A name of a file as text; bytes in it that are no text are question marks."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _counts(record: Record) -> dict[str, int]:
@@ -164,4 +257,9 @@ def _config(meta: dict[str, Any]) -> dict[str, Any]:
     found = dict(own) if isinstance(own, dict) else {}
     for name in ("device", "seed", "threads"):
         found.setdefault(name, meta.get(name))
-    return {str(name): value for name, value in found.items() if isinstance(value, str | int | float | bool)}
+    plain = {str(name): value for name, value in found.items() if isinstance(value, str | int | float | bool)}
+    # JSON has no infinities
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in plain.items()
+    }

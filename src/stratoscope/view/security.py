@@ -4,18 +4,20 @@ The address that is printed holds a random token. Opening it exchanges the token
 that other sites' pages do not send; a program may send `Authorization: Bearer TOKEN` instead. The name in `Host` has to be
 one of the server's own, so that a foreign name which resolves to this machine is refused (DNS rebinding), and a request
 with an `Origin` has to come from the server's own page. The page may load nothing from elsewhere.
+
+A browser does not send a strict cookie when a page of another site leads here, as a link in a notebook's or a mailbox's
+page does. Such a visitor is told to load the page again, which then comes from here.
 """
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -84,19 +86,19 @@ class Guard:
         """Its name; a cookie knows no port, so that two servers of one machine need two names."""
         return f"stratoscope-{self.port}"
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        names = {f"{host}:{self.port}" for host in self.hosts} | (set(self.hosts) if self.port == 80 else set())
-        if headers.get("host", "") not in names:
+        hosts = {host.lower() for host in self.hosts}
+        names = {f"{host}:{self.port}" for host in hosts} | (hosts if self.port == 80 else set())
+        if headers.getlist("host") != [headers.get("host")] or headers.get("host", "").lower() not in names:
             return PlainTextResponse("This server goes by another name; open the address that it printed.", 400)
-        origin = headers.get("origin")
-        if origin is not None and origin not in {f"http://{name}" for name in names}:
+        if not {origin.lower() for origin in headers.getlist("origin")} <= {f"http://{name}" for name in names}:
             return PlainTextResponse("Requests of other pages are refused.", 403)
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("This server is only read from.", 405, {"allow": "GET, HEAD"})
         return None
 
-    def _entrance(self, scope: Scope) -> PlainTextResponse | RedirectResponse | None:
+    def _entrance(self, scope: Scope) -> Response | None:
         """Exchange a token in the address for a cookie; refuse who has neither."""
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
         given = query.pop("token", [None])[0]
@@ -106,21 +108,23 @@ class Guard:
                     "The token in this address is not this server's; use the address it printed.", 403
                 )
             rest = urlencode(query, doseq=True)
-            response = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
+            # with one slash at its head: two would name another host
+            response = RedirectResponse(f"/{scope['path'].lstrip('/')}" + (f"?{rest}" if rest else ""), 303)
             response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")
             return response
         headers = Headers(scope=scope)
         kind, _, own = headers.get("authorization", "").partition(" ")
-        if (kind.lower() == "bearer" and self._fits(own.strip())) or self._fits(self._of_cookie(headers)):
+        if (kind.lower() == "bearer" and self._fits(own.strip())) or any(map(self._fits, self._of_cookies(headers))):
             return None
-        return PlainTextResponse("Open the address that the server printed; its token lets you in.", 403)
+        told = "Open the address that the server printed; its token lets you in."
+        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") == "navigate":
+            return HTMLResponse(f'<!doctype html><meta http-equiv="refresh" content="0"><title>View</title>{told}', 403)
+        return PlainTextResponse(told, 403)
 
-    def _of_cookie(self, headers: Headers) -> str:
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        except CookieError:
-            return ""
-        return "" if found is None else found.value
+    def _of_cookies(self, headers: Headers) -> list[str]:
+        """Every value under the cookie's name: cookies of other servers of this machine come as well, whatever is in them."""
+        parts = [part.partition("=") for line in headers.getlist("cookie") for part in line.split(";")]
+        return [value.strip() for name, _, value in parts if name.strip() == self.cookie]
 
     def _fits(self, given: str) -> bool:
         return secrets.compare_digest(given.encode(), self.token.encode())

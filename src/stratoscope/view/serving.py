@@ -7,6 +7,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     import uvicorn
 
     from stratoscope.view.runs import Runs
+
+
+EVERY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+"""What means all interfaces, and how this machine reaches itself then."""
 
 
 class Serving:
@@ -70,7 +75,7 @@ class Serving:
     def _uvicorn(self, runs: Runs, bundle: Path) -> uvicorn.Server:
         import uvicorn
 
-        hosts = LOOPBACK if not self.open_to_others else (*LOOPBACK, *_own_names(self.host))
+        hosts = (*LOOPBACK, *(_own_names(self.host) if self.open_to_others else [_name(self.host)]))
         view = View(runs, bundle, stopping=lambda: self._server.should_exit)
         app = view.app(token=self.token, port=self.port, hosts=hosts)
         config = uvicorn.Config(
@@ -130,15 +135,27 @@ def _is_loopback(host: str) -> bool:
 
 def _name(host: str) -> str:
     """A host as it stands in an address; one that means all interfaces is reached as this machine."""
-    if host in ("0.0.0.0", "::"):
-        return "127.0.0.1"
+    if host in EVERY:
+        return EVERY[host]
     return f"[{host}]" if ":" in host else host
 
 
 def _own_names(host: str) -> tuple[str, ...]:
     """Names under which other machines call this one."""
     names = {_name(host), socket.gethostname(), socket.getfqdn()}
-    if host in ("0.0.0.0", "::"):
-        found = socket.getaddrinfo(socket.gethostname(), None)
-        names |= {_name(str(entry[4][0])) for entry in found}
+    if host in EVERY:
+        names |= {_name(address) for address in _own_addresses()}
     return tuple(names)
+
+
+def _own_addresses() -> set[str]:
+    """Addresses of this machine, as far as its name leads to them, and the one from which it reaches others."""
+    found = set()
+    with suppress(OSError):
+        found |= {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)}
+    for family, beyond in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        # nothing is sent: this only asks which way a packet would leave
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((beyond, 9))
+            found.add(str(probe.getsockname()[0]))
+    return found

@@ -42,7 +42,7 @@ def pack(value: Any) -> bytes:
     """
     arrays: list[NDArray[Any]] = []
     plain = _plain(value, arrays, [0])
-    head = json.dumps(plain, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
+    head = json.dumps(plain, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
     head += b" " * (-(len(MAGIC) + 4 + len(head)) % ALIGN)
     parts = [MAGIC, len(head).to_bytes(4, "little"), head]
     for array in arrays:

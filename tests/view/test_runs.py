@@ -1,0 +1,196 @@
+"""Which runs there are, and what the list says of those that are damaged, gone, or were put elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+
+import pytest
+
+from stratoscope.errors import RecordError
+from stratoscope.record.record import Record
+from stratoscope.record.writer import RecordWriter
+from stratoscope.view.runs import DEEPEST, Runs
+
+
+def ids(runs):
+    return [run.id for run in runs.scan()]
+
+
+def of(runs, name):
+    return runs[name].summary()
+
+
+def test_what_the_list_says_of_a_run(folder):
+    said = of(Runs([folder]), "first")
+    assert said["name"] == "first run"
+    assert (said["folder"], said["status"]) == ("first", "finished")
+    assert (said["steps"], said["last_step"]) == (6, 5)
+    assert said["findings"] == {"issue": 1}
+    assert said["config"] == {"rate": 0.1}
+
+
+def test_a_run_its_folder_and_the_folder_above_are_the_same_run(folder):
+    runs = Runs([folder / "first", folder, folder / "deep"])
+    assert len(runs.scan()) == 2
+    assert ids(runs) == ["first", "deep-second"]
+
+
+@pytest.mark.parametrize("missing", ["nothing", "first/nothing"])
+def test_a_path_that_is_not_there_is_named(folder, missing):
+    with pytest.raises(RecordError, match=f"There is no run .*{missing}"):
+        Runs([folder / missing])
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(RecordError, match=r"run\.db"):
+        Runs([tmp_path])
+
+
+def test_a_new_run_appears(folder, build):
+    runs = Runs([folder])
+    build[0](folder / "third", "third run")
+    assert set(ids(runs)) == {"first", "deep-second", "third"}
+
+
+def test_runs_are_looked_for_so_deep_and_no_deeper(tmp_path, build):
+    for depth in (DEEPEST, DEEPEST + 1):
+        build[0](tmp_path.joinpath(*([f"at{depth}"] * depth)), "run", 1)
+    build[0](tmp_path / ".hidden" / "x", "run", 1)
+    assert [run.name for run in Runs([tmp_path]).scan()] == ["/".join([f"at{DEEPEST}"] * DEEPEST)]
+
+
+def test_a_folder_that_may_not_be_read_is_passed_over(folder):
+    closed = folder / "closed"
+    closed.mkdir(mode=0)
+    try:
+        assert set(ids(Runs([folder]))) == {"first", "deep-second"}
+    finally:
+        closed.chmod(0o700)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_run_is_listed_as_unreadable_and_the_others_stay(folder, content):
+    (folder / "broken").mkdir()
+    (folder / "broken" / "run.db").write_bytes(content)
+    runs = Runs([folder])
+    said = {run.id: run.summary() for run in runs.scan()}
+    assert said["broken"]["status"] == "unreadable"
+    assert said["broken"]["error"]
+    assert str(folder) not in said["broken"]["error"]
+    assert runs["broken"].seq() == -1
+    assert said["first"]["status"] == "finished"
+
+
+def test_a_table_that_is_lost_is_unreadable(folder):
+    with sqlite3.connect(folder / "first" / "run.db") as connection:
+        connection.execute("DROP TABLE finding")
+    connection.close()
+    assert of(Runs([folder]), "first")["status"] == "unreadable"
+
+
+def test_a_run_that_vanishes_and_comes_back(folder, tmp_path):
+    runs = Runs([folder])
+    run = runs["first"]
+    run.record()
+    shutil.move(folder / "first", tmp_path / "aside")
+    assert "no longer there" in of(runs, "first")["error"]
+    with pytest.raises(RecordError, match="no longer there"):
+        run.record()
+    shutil.move(tmp_path / "aside", folder / "first")
+    assert of(runs, "first")["status"] == "finished"
+    assert len(run.record().steps) == 6
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_run_that_a_link_replaces_is_not_followed(folder, tmp_path, build, what):
+    build[0](tmp_path / "secret", "secret run")
+    runs = Runs([folder])
+    gone = folder / "first" if what == "folder" else folder / "first" / "run.db"
+    shutil.move(gone, tmp_path / "aside")
+    gone.symlink_to(tmp_path / "secret" if what == "folder" else tmp_path / "secret" / "run.db")
+    said = of(runs, "first")
+    assert "a link" in said["error"]
+    assert "secret" not in str(said)
+    with pytest.raises(RecordError, match="a link"):
+        runs["first"].record()
+    assert "first" not in ids(Runs([folder]))
+
+
+def test_a_file_that_has_not_changed_is_not_opened_again(folder, monkeypatch):
+    runs = Runs([folder])
+    before = [run.summary() for run in runs.scan()]
+    monkeypatch.setattr(Record, "open", lambda path: pytest.fail(f"opened {path}"))
+    assert [run.summary() for run in runs.scan()] == before
+
+
+def test_a_list_keeps_no_file_open(tmp_path, build):
+    for number in range(6):
+        build[0](tmp_path / f"run{number}", "run", 1)
+    runs = Runs([tmp_path])
+    own = f"/proc/{os.getpid()}/fd"
+    if not os.path.isdir(own):
+        pytest.skip("open files cannot be counted here")
+    for run in runs.scan():
+        run.summary()
+    links = [os.path.join(own, name) for name in os.listdir(own)]
+    open_files = [os.readlink(link) for link in links if os.path.islink(link)]
+    assert [path for path in open_files if path.startswith(str(tmp_path))] == []
+
+
+def test_a_change_is_seen(tmp_path, build):
+    make_run, write_step = build
+    writer = make_run(tmp_path / "live", "live", 3, running=True)
+    runs = Runs([tmp_path])
+    before = runs["live"].seq()
+    write_step(writer, 3)
+    assert runs["live"].seq() > before
+    assert runs["live"].summary()["last_step"] == 3
+    writer.close("finished")
+    assert runs["live"].summary()["status"] == "finished"
+
+
+def test_an_empty_run(tmp_path):
+    RecordWriter.create(tmp_path / "empty", {}).close("finished")
+    said = of(Runs([tmp_path]), "empty")
+    assert (said["steps"], said["last_step"], said["findings"], said["config"]) == (0, None, {}, {})
+    assert said["name"]
+
+
+def test_names_in_other_scripts_have_ids_that_stay(tmp_path, build):
+    names = ["実験", "опыт", "実験2", "é", "a" * 90, "a" * 91]
+    for name in names:
+        build[0](tmp_path / name, "実験", 1)
+    first = {run.name: run.id for run in Runs([tmp_path]).scan()}
+    assert set(first) == set(names)
+    assert len(set(first.values())) == len(names)
+    assert all(one.isascii() and one == one.lower() and 0 < len(one) <= 70 for one in first.values())
+    shutil.rmtree(tmp_path / "опыт")
+    again = {run.name: run.id for run in Runs([tmp_path]).scan()}
+    assert again == {name: one for name, one in first.items() if name != "опыт"}
+
+
+def test_a_name_that_is_no_text(tmp_path, build):
+    try:
+        os.mkdir(os.fsencode(tmp_path) + b"/\xff")
+    except OSError:
+        pytest.skip("this file system has only names that are text")
+    build[0](tmp_path / "plain", "plain", 1)
+    shutil.copy(tmp_path / "plain" / "run.db", os.fsdecode(os.fsencode(tmp_path) + b"/\xff/run.db"))
+    for run in Runs([tmp_path]).scan():
+        assert run.name.encode()
+        assert "error" not in run.summary()
+
+
+def test_infinities_in_a_config_are_words(tmp_path):
+    with RecordWriter.create(tmp_path / "run", {"config": {"clip": float("inf"), "rate": 0.5, "no": [1]}}):
+        pass
+    assert of(Runs([tmp_path]), "run")["config"] == {"clip": "inf", "rate": 0.5}
+
+
+def test_a_record_in_memory(folder):
+    record = Record.open(folder / "first")
+    runs = Runs(records=[("mine", record), ("mine", record)])
+    assert ids(runs) == ["mine", "mine-2"]
+    assert of(runs, "mine")["name"] == "first run"
