@@ -97,18 +97,20 @@ Ask = Callable[..., http.client.HTTPResponse]
 @pytest.fixture
 def ask(serving: Serving) -> Iterator[Ask]:
     """Asks the server for a path, with the token unless other headers are given."""
-    open_ones: list[http.client.HTTPConnection] = []
+    open_ones: list[http.client.HTTPConnection | http.client.HTTPResponse] = []
 
     def asked(path: str, headers: dict[str, str] | None = None, method: str = "GET") -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=20)
         open_ones.append(connection)
         given = {"Authorization": f"Bearer {serving.token}"} if headers is None else headers
         connection.request(method, path, headers=given)
-        return connection.getresponse()
+        answer = connection.getresponse()
+        open_ones.append(answer)
+        return answer
 
     yield asked
-    for connection in open_ones:
-        connection.close()
+    for one in open_ones:
+        one.close()
 
 
 @pytest.fixture(scope="session")

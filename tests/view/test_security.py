@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -96,3 +98,58 @@ def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path):
 def test_a_port_that_is_taken(serving, folder, bundle):
     with pytest.raises(SettingError, match="choose another --port"):
         Serving(Runs([folder]), bundle, port=serving.port)
+
+
+def test_cookies_of_other_servers_do_no_harm(ask, serving):
+    own = f"stratoscope-{serving.port}={serving.token}"
+    for cookie in (
+        f"stratoscope-{serving.port}=old; {own}",
+        f"{own}; stratoscope-{serving.port}=old",
+        f'other={{"a": [1, 2]}}; {own}',
+        f"a,b; =; ;; {own}",
+    ):
+        assert ask("/api/runs", headers={"Cookie": cookie}).status == 200
+    assert ask("/api/runs", headers={"Cookie": f"stratoscope-{serving.port}0={serving.token}"}).status == 403
+
+
+def test_the_way_in_leads_to_no_other_host(ask, serving):
+    answer = ask(f"//evil.example/x?token={serving.token}", headers={})
+    assert (answer.status, answer.headers["location"]) == (303, "/evil.example/x")
+
+
+def test_a_link_on_another_site_is_followed_once_more_from_here(ask):
+    from_there = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    answer = ask("/", headers=from_there)
+    assert answer.status == 403
+    assert b'http-equiv="refresh"' in answer.read()
+    assert b"refresh" not in ask("/", headers=from_there | {"Sec-Fetch-Site": "same-origin"}).read()
+
+
+def test_a_query_that_is_huge(ask, serving):
+    assert ask("/api/runs?" + "a=b&" * 5000, headers={}).status == 403
+    assert ask("/api/runs?" + "a=b&" * 5000).status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("127.0.0.1", ["127.0.0.1", "localhost", "LOCALHOST"]),
+        ("127.0.0.2", ["127.0.0.2"]),
+        ("::1", ["[::1]", "localhost"]),
+        ("0.0.0.0", ["127.0.0.1"]),
+    ],
+)
+def test_a_server_answers_to_the_names_it_prints(folder, bundle, host, names):
+    try:
+        serving = Serving(Runs([folder]), bundle, host=host)
+    except SettingError as error:
+        pytest.skip(str(error))
+    with serving:
+        printed = urlsplit(serving.address)
+        for name in [printed.netloc.rsplit(":", 1)[0], *names]:
+            connection = http.client.HTTPConnection(printed.hostname, printed.port, timeout=20)
+            headers = {"Host": f"{name}:{serving.port}", "Authorization": f"Bearer {serving.token}"}
+            connection.request("GET", "/api/runs", headers=headers)
+            with connection.getresponse() as answer:
+                assert answer.status == 200, name
+            connection.close()

@@ -51,3 +51,7 @@ def test_numbers_alone_that_json_lacks_are_null():
 def test_something_else_is_refused():
     with pytest.raises(ValueError, match="no message"):
         unpack(b"GET / HTTP/1.1")
+
+
+def test_text_that_is_none_does_not_stop_the_rest():
+    assert unpack(pack({"a": "\ud800 名前", "b": 1})) == {"a": "? 名前", "b": 1}

@@ -39,18 +39,18 @@ class Contents:
 
     Attributes:
         seq: the last change that is shown.
-        state: differs between all states of all runs, so also where another run was put in the place of one.
+        state: of the record, see `state_of`.
     """
 
     def __init__(self, record: Record, run: str) -> None:
         self._record, self._run = record, run
         self.seq = record.seq
-        self.state = f"{digest(record.run_id)[:8]}-{record.seq}"
+        self.state = state_of(record)
         self._once: dict[str, Any] = {}
 
     def shows(self, record: Record) -> bool:
         """Whether these are the contents of a record as it is now."""
-        return self._record is record and self.seq == record.seq
+        return self._record is record and self.state == state_of(record)
 
     def index(self) -> dict[str, Any]:
         """Everything but the numbers of charts and variables."""
@@ -139,6 +139,12 @@ class Contents:
             "rows": [plain_row(table, row) for row in table.rows],
             "coverage": coverage_sentence(table.rows),
         }
+
+
+def state_of(record: Record) -> str:
+    """Differs between any two states of a run, and between runs of which one was put in the place of the other."""
+    run = digest(f"{record.run_id} {record.meta.get('created')}")
+    return f"{run[:8]}-{record.seq}"
 
 
 def _clock(record: Record) -> dict[str, Any]:
