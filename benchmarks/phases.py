@@ -67,12 +67,16 @@ def mean(values):
 
 def false_alarms(args, seeds):
     print(f"\n**False alarms, {'one run' if seeds == 1 else f'{seeds} seeds'}** (in brackets: a knot)\n")
-    print("| noise | " + " | ".join(f"T = {t}{kind}" for t in args.places for kind in ("", ", trend")) + " |")
-    print("|---" * (1 + 2 * len(args.places)) + "|")
+    print(
+        "| noise | "
+        + " | ".join(f"T = {t}{', trend' if trend else ''}" for t in args.places for trend in args.trends)
+        + " |"
+    )
+    print("|---" * (1 + len(args.trends) * len(args.places)) + "|")
     for kind in args.noises:
         cells = []
         for places in args.places:
-            for trend in (0.0, 5.0):
+            for trend in args.trends:
                 found = named(args.curves, seeds, trend * np.linspace(0, 1, places), kind, 1.0)
                 alarm, knot = mean((len(f.stretches) > 1, len(f.knots) + len(f.bends) > 0) for f in found)
                 cells.append(f"{alarm:.1%} ({knot:.1%})")
@@ -83,7 +87,8 @@ def power(args, seeds):
     print(f"\n**Power, {'one run' if seeds == 1 else f'{seeds} seeds'}** (in brackets: seen)\n")
     head = [f"T = {t}, {deviation:.0%}" for t in args.places for deviation in args.deviations]
     print("| curve | noise | " + " | ".join(head) + " |\n" + "|---" * (2 + len(head)) + "|")
-    for name, ((x, y), directions) in SHAPES.items():
+    for name in args.shapes:
+        (x, y), directions = SHAPES[name]
         for kind in ("white", "0.5"):
             cells = []
             for places in args.places:
@@ -119,7 +124,9 @@ def main() -> None:
     parser.add_argument("--places", type=int, nargs="+", default=[12, 20, 40])
     parser.add_argument("--deviations", type=float, nargs="+", default=[0.2, 0.1, 0.05])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 5, 8])
+    parser.add_argument("--trends", type=float, nargs="+", default=[0.0, 5.0], help="of the false alarms")
     parser.add_argument("--noises", nargs="+", default=NOISES, choices=NOISES, help="of the false alarms")
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, choices=SHAPES, help="of the power")
     parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES)
     args = parser.parse_args()
     start = time.process_time()
