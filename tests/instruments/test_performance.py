@@ -183,6 +183,13 @@ def test_a_loss_that_has_risen_again(saved, curve, speaks):
         assert found["PF004"].evidence["ratio"] == pytest.approx(1.5)
 
 
+def test_a_rise_within_the_standard_errors_is_none(saved):
+    curve = [0.02, 0.01, 0.01, 0.02]  # each with an error of 0.01
+    assert "PF004" not in said(saved("performance", {(s, "test"): skill(0.9, loss=v) for s, v in enumerate(curve)}))
+    curve = [0.2, 0.1, 0.1, 0.2]
+    assert "PF004" in said(saved("performance", {(s, "test"): skill(0.9, loss=v) for s, v in enumerate(curve)}))
+
+
 def test_splits_that_are_measured_at_other_steps_are_judged_too(saved):
     found = said(saved("performance", {(1, "train"): skill(0.9), (2, "test"): skill(0.05, majority=0.2)}))
     assert found["PF002"].split == "test"

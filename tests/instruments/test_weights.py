@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from stratoscope.instruments.weights import MATRIX_NAMES, PARAM_NAMES, WeightMat
 from stratoscope.network.layers import Layer, Matrix, Param
 from stratoscope.network.views import Adapter
 from stratoscope.numerics.matrices import singular_values
+from stratoscope.record import Entry, Record, RecordWriter
 
 
 class View:
@@ -45,17 +45,12 @@ def measure(tensors, **changes):
     return WeightMatrices().measure_layer(view_of(tensors, **changes))
 
 
-def recorded(*steps, names=range(100)):
-    """What several measurements look like when read back."""
-    group = {}
-    for name in {name for measured in steps for name in measured}:
-        parts = [m[name].to_xarray().expand_dims(step=[names[i]]) for i, m in enumerate(steps) if name in m]
-        group[name] = xr.concat(parts, "step", join="outer")
-    return group
-
-
-def judged(*steps, instrument=None, **kwargs):
-    return list((instrument or WeightMatrices()).judge(recorded(*steps, **kwargs)))
+def judged(*steps, instrument=None, names=range(100)):
+    """What is said of several measurements when they are read back."""
+    with RecordWriter.create(None) as writer:
+        for step, measured in zip(names, steps, strict=False):
+            writer.commit(step, [Entry("weights", name, value) for name, value in measured.items()])
+        return list((instrument or WeightMatrices()).judge(Record.from_writer(writer)["weights"]))
 
 
 def spoken(findings):
@@ -76,6 +71,7 @@ def test_numbers_equal_their_naive_twins(seed, rows, columns):
     assert numbers["frobenius_norm"] == pytest.approx(np.linalg.norm(plain), abs=1e-12)
     assert numbers["spectral_norm"] == pytest.approx(s[0], abs=1e-9)
     assert numbers["sv_min"] == pytest.approx(s[-1], abs=1e-9)
+    assert numbers["sv_median"] == pytest.approx(np.median(s), abs=1e-9)
     assert numbers["numerical_rank"] == np.linalg.matrix_rank(w.numpy())
     assert numbers["rank_share"] == numbers["numerical_rank"] / min(rows, columns)
     assert numbers["zero_share"] == pytest.approx(np.mean(plain == 0))
