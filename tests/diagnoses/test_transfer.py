@@ -422,3 +422,22 @@ def test_a_spike_is_taken_out_wherever_it_stands():
         spiked[place] += 100
         assert np.abs(without_spikes(spiked)).max() < 10
         assert (without_spikes(spiked) != spiked).sum() <= 2
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_where_running_statistics_lag_the_first_steps_are_left_out(norm):
+    def error(step):  # the untrained network seems to rebuild best, since its statistics are others
+        return 0.3 if step < 20 else fell_and_rose(step)
+
+    layers = dict(catalogue().layers)
+    if norm:
+        params = (Param("norm.running_mean", "norm", (10,), role="statistic"),)
+        layers["norm"] = Layer("norm", "norm", 9, params, ())
+    with RecordWriter.create(None, {"watched": True}) as writer:
+        writer.write_layers(Catalogue(layers))
+        for step in STEPS:
+            writer.commit(step, list(measured(step, error, learns)))
+        record = Record.from_writer(writer)
+        best = derived(record)["reconstruction_best"][-1]
+        assert best == (LEAST if norm else 0)
+        assert derived(record, settle=0)["reconstruction_best"][-1] == 0

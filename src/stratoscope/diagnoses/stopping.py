@@ -118,13 +118,14 @@ class Course:
     n: Float[np.ndarray, " steps"]
 
     @classmethod
-    def of(cls, groups: Mapping[str, Group], layers: Sequence[LayerRow], layer: str = "") -> Course:
+    def of(cls, groups: Mapping[str, Group], layers: Sequence[LayerRow], layer: str = "", settle: int = 0) -> Course:
         """Read it from what instruments measured.
 
         Args:
             groups: by the instrument's key; `reconstruction` is among them.
             layers: of the record.
             layer: the one to judge; chosen by `judged_layers` where it is empty.
+            settle: steps at the beginning whose error is left out where the network has running statistics.
 
         Raises:
             NotApplicable: if nothing was rebuilt from any layer that can be judged.
@@ -143,8 +144,11 @@ class Course:
         accuracy, said = _classifier(groups, steps, split, layer)
         nothing = np.full(len(steps), np.nan)
         there = TRANSFER in splits_of(group, "class_accuracy")
+        error = of_layer("error", split)
+        if any(param.get("role") == "statistic" for row in layers for param in row.spec.get("params", ())):
+            error = np.where(np.array(steps) < settle, np.nan, error)
         return cls(
-            layer, split, said, steps, of_layer("error", split), of_layer("error_floor", split), accuracy,
+            layer, split, said, steps, error, of_layer("error_floor", split), accuracy,
             of_layer("class_accuracy", TRANSFER) if there else nothing, of_layer("n", TRANSFER) if there else nothing,
         )._measured()  # fmt: skip
 

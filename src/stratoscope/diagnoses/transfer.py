@@ -50,8 +50,13 @@ output layer. `layer` names another one.
 
 **When it misleads.** Inputs that cannot be rebuilt are a sign of what was thrown away, not of what the other task needs: a
 task that needs the same classes loses nothing by training on. A decoder that is fitted to few examples underfits wide
-layers, at every step alike. With running statistics of batch norms that lag, the first steps show another network. One run
+layers, at every step alike. One run
 tells of one run: the steps of another seed differ by what `stop_low` and `stop_high` do not know of.
+
+**Running statistics.** A network with batch norms is measured as it would be used, with its running statistics. At torch's
+usual momentum these forget their initial values over about 30 steps, and until then show another network: in the study
+`learning-phases` they hid the three phases, which statistics of the present weights showed, and drew the advised step too
+early. So where there are running statistics, the errors of the first `settle` steps are left out.
 
 **What to do.** Take the weights of the step (`watch(..., best_transfer=True)` keeps them), and measure: give some data of
 the other task as `transfer=`, and believe the probe.
@@ -108,6 +113,7 @@ class Transfer(Diagnosis):
         layer: whose output the inputs are rebuilt from; by default the last before the head that gives a map.
         rise: a change of the reconstruction error by less than this share of its floor does not count.
         level: share of curves without a valley in which one may be seen.
+        settle: steps at the beginning that are left out where the network has running statistics, which lag there.
     """
 
     key: ClassVar[str] = "transfer"
@@ -125,6 +131,7 @@ class Transfer(Diagnosis):
     layer: str = ""
     rise: float = 0.01
     level: float = 0.05
+    settle: int = 30
 
     def derive(self, record: Record) -> Mapping[str, Quantity]:
         """The advice and what it rests on, as it was known at each step."""
@@ -137,7 +144,7 @@ class Transfer(Diagnosis):
             NotApplicable: if the inputs were not rebuilt from any layer.
             SettingError: if they were not rebuilt from the layer that the setting names.
         """
-        return Course.of(self.groups(record), record.layers, self.layer)
+        return Course.of(self.groups(record), record.layers, self.layer, self.settle)
 
     def judge(self, measured: Group) -> Iterator[Finding]:
         """When to stop, and whether a real probe agrees; at the last step that was measured."""
