@@ -9,22 +9,27 @@ import { Findings } from "./panels/Findings";
 import { Groups } from "./panels/Groups";
 import { Layers } from "./panels/Layers";
 import { Runs } from "./panels/Runs";
+import { Waiting } from "./panels/Waiting";
 import { cursorLayer, cursorStep, is, listen, shown } from "./state";
-import { begin, first, open, trouble } from "./store";
+import { again, begin, cancel, first, open, trouble } from "./store";
 
 function Page() {
   const index = first.value;
   return (
     <>
       <Bar />
-      {trouble.value && <p class="trouble" role="alert">{trouble.value}</p>}
+      {trouble.value && (
+        <p class="trouble" role="alert">
+          {trouble.value} <button onClick={again}>Try again</button>
+        </p>
+      )}
       <div class={`columns${is.layer.value || is.instrument.value ? " with-detail" : ""}`}>
         <div class="side">
           <Runs />
           <Groups />
         </div>
         <main>
-          {!index && !trouble.value && <p class="quiet">Loading the run.</p>}
+          {!index && !trouble.value && <Waiting what="the run" stop={cancel} />}
           {index && !is.chart.value && (
             <div class="overview">
               <Findings />

@@ -15,6 +15,8 @@ export interface Shown {
   x: Along;
   clip: boolean;
   log: boolean;
+  /** Charts whose values are logarithmic where those of the others are not, and the other way round. */
+  logs: string[];
   theme: "auto" | "light" | "dark";
   live: boolean;
   chart: string | null;
@@ -23,7 +25,7 @@ export interface Shown {
 const START: Shown = {
   runs: [], base: null, group: null, layer: null, step: null, instrument: null, split: null, search: "", smooth: 0,
   x: "step", clip: false,
-  log: false, theme: "auto", live: true, chart: null,
+  log: false, logs: [], theme: "auto", live: true, chart: null,
 }; // prettier-ignore
 
 export const MOST_RUNS = 8;
@@ -32,13 +34,14 @@ export const MOST_RUNS = 8;
 export function parse(hash: string): Shown {
   const given = new URLSearchParams(hash.replace(/^#/, ""));
   const text = (name: string): string | null => given.get(name) || null;
+  const list = (name: string): string[] => [...new Set((given.get(name) ?? "").split(",").filter(Boolean))];
   const theme = given.get("theme");
   const step = given.get("step");
   const x = given.get("x");
   const weight = Number(given.get("smooth") ?? 0);
   return {
     ...START,
-    runs: [...new Set((given.get("runs") ?? "").split(",").filter(Boolean))].slice(0, MOST_RUNS),
+    runs: list("runs").slice(0, MOST_RUNS),
     base: text("base"),
     group: text("group"),
     layer: text("layer"),
@@ -50,6 +53,7 @@ export function parse(hash: string): Shown {
     x: x === "epoch" || x === "seconds" ? x : "step",
     clip: given.get("clip") === "1",
     log: given.get("log") === "1",
+    logs: list("logs"),
     theme: theme === "light" || theme === "dark" ? theme : "auto",
     live: given.get("live") !== "0",
     chart: text("chart"),
@@ -68,6 +72,7 @@ export function write(state: Shown): string {
   if (state.x !== "step") said.set("x", state.x);
   if (state.clip) said.set("clip", "1");
   if (state.log) said.set("log", "1");
+  if (state.logs.length) said.set("logs", state.logs.join(","));
   if (state.theme !== "auto") said.set("theme", state.theme);
   if (!state.live) said.set("live", "0");
   return said.toString().replaceAll("%2C", ",");
@@ -106,6 +111,12 @@ function address(replacing: boolean): void {
   } catch {
     // a frame of a notebook has no address of its own
   }
+}
+
+/** Make the values of one chart logarithmic, or linear again. */
+export function toggledLog(id: string): void {
+  const { logs } = shown.peek();
+  show({ logs: logs.includes(id) ? logs.filter((one) => one !== id) : [...logs, id] });
 }
 
 export function point(change: Partial<{ step: number | null; layer: string | null }>): void {

@@ -1,5 +1,6 @@
 // What has been loaded, as signals: the list of runs, what the shown ones hold, and their charts.
 import { computed, effect, signal } from "@preact/signals";
+import { Requests } from "./requests";
 import { source } from "./source";
 import { is, show } from "./state";
 import type { Chart, Head, Index, RunSummary } from "./types";
@@ -19,41 +20,28 @@ export const first = computed<Index | null>(() => {
   return open.value.find((one) => one.id === base) ?? open.value[0] ?? null;
 });
 
-const charts = new Map<string, Promise<Chart>>();
-const waiting = new Map<string, Map<string, { done: (chart: Chart) => void; fail: (error: unknown) => void }>>();
+/** How runs are told apart where several are shown: each by itself, or those of one value of a config key together. */
+export const places = computed<Record<string, { place: number; group: string | null }>>(() => {
+  const key = is.group.value;
+  const shownRuns = is.runs.value;
+  const values = shownRuns.map((id) => groupOf(runs.value?.find((run) => run.id === id), key));
+  const groups = [...new Set(values)].sort(byValue);
+  return Object.fromEntries(shownRuns.map((id, at) => [id, key ? { place: groups.indexOf(values[at] as string), group: values[at] as string } : { place: at, group: null }]));
+});
 
-/** A chart of a run, in the state of its index; charts that are asked for together come in one answer. */
-export function chart(index: Index, head: Head): Promise<Chart> {
-  const key = `${index.id}/${index.seq}/${head.id}`;
-  const known = charts.get(key);
-  if (known) return known;
-  const made = new Promise<Chart>((done, fail) => {
-    const batch = waiting.get(index.id);
-    if (batch) batch.set(head.id, { done, fail });
-    else {
-      waiting.set(index.id, new Map([[head.id, { done, fail }]]));
-      setTimeout(() => void fetchCharts(index.id), 0);
-    }
-  });
-  if (charts.size > 600) charts.delete(charts.keys().next().value as string);
-  charts.set(key, made);
-  made.catch(() => charts.delete(key));
-  return made;
+/** The group of a run, as people read it. */
+export function groupOf(run: RunSummary | undefined, key: string | null): string {
+  const value = key === null ? undefined : run?.config?.[key];
+  return value === undefined ? `${key ?? ""} not noted` : `${key} ${String(value)}`;
 }
 
-async function fetchCharts(run: string): Promise<void> {
-  const asked = [...(waiting.get(run) ?? [])];
-  waiting.delete(run);
-  for (let begin = 0; begin < asked.length; begin += 24) {
-    const part = asked.slice(begin, begin + 24);
-    try {
-      const found = await from.charts(run, part.map(([id]) => id)); // prettier-ignore
-      part.forEach(([, { done }], place) => done(found[place] as Chart));
-    } catch (error) {
-      part.forEach(([, { fail }]) => fail(error));
-    }
-  }
-}
+/** Numbers within names by their size. */
+export const byValue = (one: string, other: string): number => one.localeCompare(other, "en", { numeric: true });
+
+const requests = new Requests((run, ids, stop) => from.charts(run, ids, stop));
+
+/** A chart of a run, in the state of its index. */
+export const chart = (index: Index, head: Head, stop: AbortSignal): Promise<Chart> => requests.chart(index, head.id, stop);
 
 export async function loadRuns(): Promise<void> {
   try {
@@ -65,29 +53,47 @@ export async function loadRuns(): Promise<void> {
   }
 }
 
-/** An address that names no run that is there shows one in training, else the first. */
+/** An address that names no run that is there shows one in training, else the first. What is shown already stays. */
 function choose(found: RunSummary[], asked: string[]): void {
   const readable = found.filter((run) => !run.error);
-  const chosen = asked.filter((name) => readable.some((run) => run.id === name));
+  const chosen = asked.filter((name) => indexes.peek()[name] || readable.some((run) => run.id === name));
   const other = readable.find((run) => run.status === "running") ?? readable[0];
   if (!chosen.length && other) chosen.push(other.id);
   if (chosen.join() !== asked.join()) show({ runs: chosen }, true);
 }
 
-const loading = new Set<string>();
+/** Runs on their way, and what stops them. */
+const loading = new Map<string, AbortController>();
+const latest = new Map<string, number>();
 
 async function load(run: string): Promise<void> {
   if (loading.has(run)) return;
-  loading.add(run);
+  const stop = new AbortController();
+  loading.set(run, stop);
   try {
-    const found = await from.index(run);
+    const found = await from.index(run, stop.signal);
     indexes.value = { ...indexes.peek(), [run]: found };
+    const now = { status: found.status, steps: found.steps.length, last_step: found.steps.at(-1) ?? null, seq: found.seq };
+    runs.value = runs.peek()?.map((one) => (one.id === run ? { ...one, ...now } : one)) ?? null;
     trouble.value = null;
   } catch (error) {
-    trouble.value = said(error);
+    trouble.value = stop.signal.aborted ? "The run was not loaded, as you wished." : said(error);
+    return;
   } finally {
     loading.delete(run);
   }
+  // it went on while it was loaded
+  if ((latest.get(run) ?? -1) > (indexes.peek()[run]?.seq ?? -1)) void load(run);
+}
+
+/** Stop loading the runs. */
+export const cancel = (): void => loading.forEach((stop) => stop.abort());
+
+/** Load again what is shown and did not come. */
+export function again(): void {
+  trouble.value = null;
+  void loadRuns();
+  for (const run of is.runs.peek()) if (!indexes.peek()[run]) void load(run);
 }
 
 const said = (error: unknown): string => (error instanceof Error ? error.message : String(error));
@@ -109,10 +115,13 @@ export function begin(): void {
       names,
       (now) => {
         for (const [run, seq] of Object.entries(now.seq)) {
+          latest.set(run, seq);
           const known = indexes.peek()[run];
-          if (known && seq > known.seq) void load(run);
+          if (known && seq >= 0 && seq !== known.seq) void load(run);
         }
-        if (runs.peek() && now.runs !== runs.peek()?.length) void loadRuns();
+        const listed = runs.peek();
+        const lost = listed?.some((run) => (now.seq[run.id] ?? 0) < 0 !== Boolean(run.error));
+        if (listed && (lost || now.runs !== listed.length)) void loadRuns();
       },
       (is) => (stale.value = is),
     );

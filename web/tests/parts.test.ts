@@ -75,7 +75,7 @@ describe("numbers", () => {
 
 describe("the address", () => {
   it("holds all that is shown", () => {
-    const state = parse("#runs=a,b&base=b&layer=conv1.weight&step=128&smooth=0.5&x=epoch&clip=1&log=1&theme=dark&live=0&search=loss%20x&chart=c&split=test&instrument=probe&group=rate");
+    const state = parse("#runs=a,b&base=b&layer=conv1.weight&step=128&smooth=0.5&x=epoch&clip=1&log=1&logs=a,b&theme=dark&live=0&search=loss%20x&chart=c&split=test&instrument=probe&group=rate");
     expect(parse(write(state))).toEqual(state);
     expect(state).toMatchObject({ runs: ["a", "b"], step: 128, theme: "dark", live: false, search: "loss x" });
   });
@@ -97,7 +97,7 @@ describe("charts", () => {
   });
   it("leave as the very numbers that are shown", () => {
     const chart = { ...head, marks: [{ mark: "line" as const, series: 0, x: grid(0, 1), y: grid(0.1, NaN), role: "main" as const }], colour: null };
-    const parts = [{ run: "r,1", name: "run", chart, place: 0, clock: null }];
+    const parts = [{ run: "r,1", name: "run", chart, place: 0, group: null, clock: null }];
     expect(csv(parts, head).split("\n").slice(0, 3)).toEqual(["run,series,what,step,loss", "\"r,1\",'=a,value,0,0.1", "\"r,1\",'=a,value,1,NaN"]);
     expect(JSON.parse(json(parts))[0].chart.marks[0].y).toEqual({ shape: [2], data: [0.1, "NaN"] });
   });

@@ -1,70 +1,32 @@
 // A chart in its frame: title, source, the numbers under the cursor, and ways to take it along.
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { unit } from "../format";
-import { is, show } from "../state";
-import { chart as load } from "../store";
-import type { Head, Index } from "../types";
-import { drawer, type Readout } from "./index";
-import { copyLink, copyPython, saveCsv, saveJson, savePng, saveSvg } from "./exports";
+import { useMemo, useRef, useState } from "preact/hooks";
 import { isDark } from "../colours";
+import { unit } from "../format";
+import { Waiting } from "../panels/Waiting";
+import { is, show, toggledLog } from "../state";
+import { first } from "../store";
+import type { Head, Index } from "../types";
+import { copyLink, copyPython, saveCsv, saveJson, savePng, saveSvg } from "./exports";
+import { drawer, type Readout } from "./index";
+import { useNear, useParts, useWidth } from "./loading";
 import { colourOf, type Part } from "./parts";
 
 export function Card({ head, open, large }: { head: Head; open: Index[]; large?: boolean }) {
   const home = useRef<HTMLElement>(null);
   const body = useRef<HTMLDivElement>(null);
-  const [near, setNear] = useState(false);
-  const [width, setWidth] = useState(0);
-  const [parts, setParts] = useState<Part[] | null>(null);
-  const [error, setError] = useState<string | null>(null);
   const [read, setRead] = useState<Readout | null>(null);
-  const [copied, setCopied] = useState("");
+  const near = useNear(home);
+  const width = useWidth(body);
   const drawn = drawer(head);
-  const here = drawn.overlays ? open : open.slice(0, 1);
-  const state = here.map((index) => `${index.id}:${index.seq}`).join();
-
-  useEffect(() => {
-    const seen = new IntersectionObserver((entries) => setNear(entries.some((entry) => entry.isIntersecting)), { rootMargin: "300px" });
-    const sized = new ResizeObserver(() => setWidth(Math.floor(body.current?.clientWidth ?? 0)));
-    seen.observe(home.current as HTMLElement);
-    sized.observe(body.current as HTMLElement);
-    return () => {
-      seen.disconnect();
-      sized.disconnect();
-    };
-  }, []);
-
-  useEffect(() => {
-    if (!near) return;
-    let gone = false;
-    const there = here.filter((index) => index.charts.some((one) => one.id === head.id));
-    Promise.all(there.map((index) => load(index, head)))
-      .then((charts) => {
-        if (gone) return;
-        setParts(charts.map((chart, i) => ({ run: there[i]?.id ?? "", name: there[i]?.name ?? "", chart, place: open.indexOf(there[i] as Index), clock: null })));
-        setError(null);
-      })
-      .catch((why: unknown) => !gone && setError(why instanceof Error ? why.message : String(why)));
-    return () => {
-      gone = true;
-    };
-  }, [near, state, head.id]);
-
-  const along = is.x.value;
-  const timed = useMemo(() => {
-    if (!parts || along === "step" || head.x.title !== "step") return parts;
-    return parts.map((part) => {
-      const index = here.find((one) => one.id === part.run);
-      const values = along === "epoch" ? index?.epochs : index?.seconds;
-      return { ...part, clock: index && values ? { steps: index.clock.data, values: values.data } : null };
-    });
-  }, [parts, along]);
-
+  const there = open.filter((index) => index.charts.some((one) => one.id === head.id));
+  // what cannot lie over each other is shown of the first run alone
+  const lead = there.find((index) => index.id === first.value?.id) ?? there[0];
+  const here = drawn.overlays ? there : lead ? [lead] : [];
+  const { parts, error, cancel, again } = useParts(head, here, near);
   const size = useMemo(() => ({ width, height: large ? Math.max(drawn.height, 460) : drawn.height }), [width, large, drawn.height]);
   const steps = head.x.title === "step" && head.x.scale !== "category";
-  const told = (what: string): void => {
-    setCopied(what);
-    setTimeout(() => setCopied(""), 1600);
-  };
+  const log = is.log.value !== is.logs.value.includes(head.id);
+  const smoothed = steps && is.smooth.value > 0 ? `Smoothed (${is.smooth.value}); the thin line is as measured. ` : "";
   return (
     <article class="card" ref={home} data-chart={head.id} id={`chart-${head.id}`} aria-label={head.title}>
       <header>
@@ -74,68 +36,105 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
           </button>
           {head.split && <span class="tag">{head.split}</span>}
           {unit(head.units) && <span class="tag">{head.units}</span>}
+          {open.length > 1 && here.length === 1 && <span class="tag">{lead?.name}</span>}
         </h3>
         <span class="source" dangerouslySetInnerHTML={{ __html: head.source_html }} />
-        <details class="menu">
-          <summary aria-label={`Take ${head.title} along`}>⤓</summary>
-          <div>
-            {parts && (
-              <>
-                <button onClick={() => void savePng(body.current as HTMLElement, head)}>PNG, twice the size</button>
-                <button onClick={() => saveSvg(body.current as HTMLElement, head, parts)}>SVG</button>
-                <button onClick={() => saveCsv(parts, head)}>CSV</button>
-                <button onClick={() => saveJson(parts, head)}>JSON</button>
-                <button onClick={() => void copyPython(parts, head).then(() => told("Python copied"))}>Copy as Python</button>
-              </>
-            )}
-            <button onClick={() => void copyLink(head).then(() => told("Link copied"))}>Copy link</button>
-          </div>
-        </details>
+        <button class="plain" aria-pressed={log} aria-label={`log scale of ${head.title}`} title="Logarithmic values, where they are above zero" onClick={() => toggledLog(head.id)}>log</button>
+        <Take head={head} parts={parts} body={() => body.current as HTMLElement} />
       </header>
       <div class="body" ref={body} style={{ minHeight: `${size.height}px` }}>
-        {error && <p class="trouble">{error}</p>}
-        {!error && !parts && <p class="quiet">{near ? "loading" : ""}</p>}
-        {timed && timed.length > 0 && width > 0 && near && (
-          <drawn.view parts={timed} size={size} weight={steps ? is.smooth.value : 0} log={is.log.value} clip={is.clip.value} readout={setRead} />
+        {error && <p class="trouble">{error} <button onClick={again}>Load again</button></p>}
+        {!error && !parts && near && <Waiting what={head.title} stop={cancel} />}
+        {parts && parts.length > 0 && width > 0 && near && (
+          <drawn.view parts={parts} size={size} weight={steps ? is.smooth.value : 0} log={log} clip={is.clip.value} readout={setRead} />
         )}
       </div>
-      <div class="readout" aria-live="off">
-        {!read && parts && <Legend parts={parts} most={large ? 40 : 8} />}
-        {read ? (
-          <>
-            <b>{read.head}</b>
-            {read.rows.slice(0, large ? 40 : 8).map(([name, value, colour]) => (
-              <span key={name}>
-                <i style={{ background: colour }} /> {name} <b>{value}</b>
-              </span>
-            ))}
-            {read.rows.length > (large ? 40 : 8) && <span>and {read.rows.length - (large ? 40 : 8)} more</span>}
-          </>
-        ) : (
-          <span class="quiet">{copied || (steps && is.smooth.value > 0 ? `Smoothed (${is.smooth.value}); the thin line is as measured. ` : "") + head.caption}</span>
-        )}
-      </div>
+      <Reading read={read} parts={parts} caption={smoothed + head.caption} most={large ? 40 : 8} />
     </article>
   );
 }
 
-/** What the colours mean: series of one run, or runs. */
-function Legend({ parts, most }: { parts: Part[]; most: number }) {
-  const { chart } = parts[0] as Part;
-  const coloured = chart.marks.some((mark) => ["line", "dots", "band"].includes(mark.mark));
-  const names = parts.length > 1 ? parts.map((part) => part.name) : chart.series;
-  if (!coloured || names.length < 2) return null;
-  void is.theme.value;
-  const dark = isDark();
-  const colour = (place: number): string => colourOf(parts.length > 1 ? (parts[place] as Part) : (parts[0] as Part), place, parts.length, dark);
+/** The menu by which a chart is taken along. */
+function Take({ head, parts, body }: { head: Head; parts: Part[] | null; body: () => HTMLElement }) {
+  const [told, setTold] = useState("");
+  const copied = (what: Promise<void>, which: string): void =>
+    void what.then(() => {
+      setTold(`${which} copied`);
+      setTimeout(() => setTold(""), 1600);
+    });
+  return (
+    <details class="menu">
+      <summary aria-label={`Take ${head.title} along`}>⤓</summary>
+      <div>
+        {parts && (
+          <>
+            <button onClick={() => void savePng(body(), head)}>PNG, twice the size</button>
+            <button onClick={() => saveSvg(body(), head, parts)}>SVG</button>
+            <button onClick={() => saveCsv(parts, head)}>CSV</button>
+            <button onClick={() => saveJson(parts, head)}>JSON</button>
+            <button onClick={() => copied(copyPython(parts, head), "Python")}>Copy as Python</button>
+          </>
+        )}
+        <button onClick={() => copied(copyLink(head), "Link")}>Copy link</button>
+        <span role="status">{told}</span>
+      </div>
+    </details>
+  );
+}
+
+/** The values under the cursor; without one, what the colours mean. */
+function Reading({ read, parts, caption, most }: { read: Readout | null; parts: Part[] | null; caption: string; most: number }) {
+  if (!read)
+    return (
+      <div class="readout">
+        {parts && parts.length > 0 && <Keys keys={legend(parts)} most={most} />}
+        <span class="quiet">{caption}</span>
+      </div>
+    );
+  return (
+    <div class="readout" aria-live="off">
+      <b>{read.head}</b>
+      <Keys keys={read.rows.map(([name, value, colour]) => ({ name, value, colour }))} most={most} />
+    </div>
+  );
+}
+
+interface Key {
+  name: string;
+  colour: string;
+  value?: string;
+}
+
+function Keys({ keys, most }: { keys: Key[]; most: number }) {
   return (
     <>
-      {names.slice(0, most).map((name, place) => (
+      {keys.slice(0, most).map(({ name, colour, value }, place) => (
         <span key={`${place} ${name}`}>
-          <i style={{ background: colour(place) }} /> {name}
+          <i style={{ background: colour }} /> {name} {value !== undefined && <b>{value}</b>}
         </span>
       ))}
-      {names.length > most && <span>and {names.length - most} more</span>}
+      {keys.length > most && <span>and {keys.length - most} more</span>}
     </>
   );
+}
+
+/** What the colours mean: series of one run, or runs, or groups of runs. */
+export function legend(parts: Part[]): Key[] {
+  const lead = parts[0] as Part;
+  void is.theme.value;
+  const dark = isDark();
+  const coloured = lead.chart.marks.some((mark) => ["line", "dots", "band"].includes(mark.mark));
+  if (!coloured) return [];
+  if (parts.length === 1) {
+    const names = lead.chart.series;
+    return names.length < 2 ? [] : names.map((name, series) => ({ name, colour: colourOf(lead, series, 1, dark) }));
+  }
+  const keys = new Map<string, Key & { runs: number }>();
+  for (const part of [...parts].sort((a, b) => a.place - b.place)) {
+    const name = part.group ?? part.name;
+    const known = keys.get(`${part.place} ${name}`);
+    if (known) known.runs++;
+    else keys.set(`${part.place} ${name}`, { name, colour: colourOf(part, 0, parts.length, dark), runs: 1 });
+  }
+  return [...keys.values()].map(({ name, colour, runs }) => ({ name: runs > 1 ? `${name} (${runs} runs)` : name, colour }));
 }

@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { css, isDark, ramp, seriesColour, token } from "../colours";
 import { number, stepOf } from "../format";
 import { cursorLayer, cursorStep, is, point, show } from "../state";
-import { marksOf, type Part } from "./parts";
+import { marksOf, type Part, summary } from "./parts";
 import type { View } from "./index";
 
 const LEFT = 110;
@@ -29,7 +29,7 @@ export function Cells({ parts, size, log, readout }: View) {
   const each = Math.max(cells?.strips.length ?? 0, 1);
 
   useEffect(() => {
-    if (!cells || !canvas.current) return;
+    if (!cells || !canvas.current || !rows || !columns) return;
     draw(canvas.current, size, cells, chart, log);
   }, [parts, size.width, size.height, log, is.theme.value]);
 
@@ -89,7 +89,7 @@ export function Cells({ parts, size, log, readout }: View) {
   };
   return (
     <div class="cells" onPointerMove={move} onPointerLeave={leave} onClick={click}>
-      <canvas ref={canvas} role="img" aria-label={chart.caption} />
+      <canvas ref={canvas} role="img" aria-label={summary(parts)} />
       <div class="cursor-line" ref={line} hidden style={{ height: `${height}px` }} />
       <div class="cursor-row" ref={mark} hidden style={{ left: `${LEFT}px`, width: `${width}px` }} />
     </div>

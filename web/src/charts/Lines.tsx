@@ -6,7 +6,7 @@ import { DASHES, isDark, token } from "../colours";
 import { along, keptPoints, middle, smooth } from "../curves";
 import { nearest, number } from "../format";
 import { cursorLayer, cursorStep, is, point, show } from "../state";
-import { colourOf, marksOf, type Part } from "./parts";
+import { colourOf, marksOf, type Part, summary } from "./parts";
 import type { View } from "./index";
 
 interface Drawn {
@@ -151,7 +151,7 @@ export function Lines({ parts, size, weight, log, clip, readout }: View) {
       plot.destroy();
     };
   }, [parts, size.width, size.height, weight, log, clip, is.theme.value]);
-  return <div class="plot" ref={home} role="img" aria-label={first.chart.caption} />;
+  return <div class="plot" ref={home} role="img" aria-label={summary(parts)} />;
 }
 
 function values(plot: uPlot, drawn: Drawn[], at: number): { head: string; rows: [string, string, string][] } {
@@ -176,7 +176,7 @@ function drawRules(plot: uPlot, parts: Part[]): void {
   pen.save();
   pen.strokeStyle = pen.fillStyle = token("quiet");
   pen.setLineDash([5 * devicePixelRatio, 4 * devicePixelRatio]);
-  pen.font = `${11 * devicePixelRatio}px system-ui`;
+  pen.font = `${12 * devicePixelRatio}px system-ui`;
   for (const rule of marksOf((parts[0] as Part).chart, "rule")) {
     if (rule.value === null) continue;
     const at = plot.valToPos(rule.value, rule.upright ? "x" : "y", true);

@@ -6,7 +6,7 @@ import { placeAt, valuesOf } from "../at";
 import { cursorLayer, cursorStep, is, point, show } from "../state";
 import type { Axis } from "../types";
 import type { Numbers } from "../wire";
-import { colourOf, marksOf, numbersOf, type Part } from "./parts";
+import { colourOf, marksOf, numbersOf, type Part, summary } from "./parts";
 import { scale } from "./scale";
 import type { View } from "./index";
 
@@ -44,7 +44,7 @@ export function Plane({ parts, size, log, readout }: View) {
     if (layers && chosen) show({ layer: chosen });
   };
   return (
-    <svg class="plane" width={size.width} height={size.height} role="img" aria-label={first.caption} onPointerMove={move} onPointerLeave={leave} onClick={click}>
+    <svg class="plane" width={size.width} height={size.height} role="img" aria-label={summary(parts)} onPointerMove={move} onPointerLeave={leave} onClick={click}>
       <g class="grid">
         {y.ticks.map((tick) => (
           <g key={tick.at}>

@@ -1,5 +1,6 @@
 // Take a chart along: as a picture, as the very numbers that are shown, as Python that makes it again.
 import { token } from "../colours";
+import { shown, write } from "../state";
 import type { Head, Mark } from "../types";
 import type { Grid } from "../wire";
 import type { Part } from "./parts";
@@ -69,8 +70,8 @@ function* rowsOf(mark: Mark, name: (series: number) => string, x: (value: number
 
 // a leading sign could be taken for a formula
 const quoted = (cell: string): string => {
-  const safe = /^[=+@]|^-(?![\d.]|Infinity)/.test(cell) ? `'${cell}` : cell;
-  return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  const safe = /^[=+@\t\r]|^-(?![\d.]|Infinity)/.test(cell) ? `'${cell}` : cell;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 };
 
 export const csv = (parts: Part[], head: Head): string => rows(parts, head).map((row) => row.map(quoted).join(",")).join("\n") + "\n";
@@ -112,9 +113,7 @@ export const copyPython = (parts: Part[], head: Head): Promise<void> => copy(pyt
 
 export const copyLink = (head: Head): Promise<void> => {
   const link = new URL(location.href);
-  const state = new URLSearchParams(link.hash.slice(1));
-  state.set("chart", head.id);
-  link.hash = state.toString();
+  link.hash = write({ ...shown.peek(), chart: head.id }); // the address itself may be a little behind
   return copy(link.href);
 };
 

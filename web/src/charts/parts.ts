@@ -1,5 +1,6 @@
 // One chart of several runs, laid out for drawing: which runs, which marks, which colours.
 import { seriesColour } from "../colours";
+import { number, unit } from "../format";
 import type { Chart, Mark } from "../types";
 import type { Numbers } from "../wire";
 
@@ -8,8 +9,10 @@ export interface Part {
   run: string;
   name: string;
   chart: Chart;
-  /** Which of the shown runs it is. */
+  /** Which of the shown runs it is, or of their groups. */
   place: number;
+  /** Its group, where runs are grouped. */
+  group: string | null;
   /** Steps of the run, and what is at them on the chosen horizontal axis; null where steps run along it. */
   clock: { steps: Numbers; values: Numbers } | null;
 }
@@ -23,6 +26,22 @@ export const marksOf = <K extends Mark["mark"]>(chart: Chart, kind: K): Of<K>[] 
 export function colourOf(part: Part, series: number, parts: number, dark: boolean): string {
   if (parts > 1) return seriesColour(part.place, parts, false, dark);
   return seriesColour(series, part.chart.series.length, part.chart.ordered, dark);
+}
+
+/** What a chart shows, for those who do not see it. */
+export function summary(parts: Part[]): string {
+  const { chart } = parts[0] as Part;
+  const cells = marksOf(chart, "cells")[0];
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of cells ? (cells.meanings.length ? [] : cells.values.data) : numbersOf(parts, "y")) {
+    if (!Number.isFinite(value)) continue;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  const series = chart.series.length > 1 ? `${chart.series.length} series. ` : "";
+  const runs = parts.length > 1 ? `Runs: ${parts.map((part) => part.name).join(", ")}. ` : "";
+  const values = low <= high ? `Values from ${number(low)} to ${number(high)}${unit(chart.units)}.` : cells?.meanings.length ? "" : "No value is a number.";
+  return `${chart.title}${chart.split ? `, ${chart.split}` : ""}. ${chart.caption} ${series}${runs}${values}`.trim();
 }
 
 export function* numbersOf(parts: Part[], axis: "x" | "y"): Generator<number> {

@@ -5,6 +5,7 @@ import { valueAt, valuesOf } from "../at";
 import { cursorLayer, cursorStep, is, point, show } from "../state";
 import { first, open } from "../store";
 import type { Column, Index, Row } from "../types";
+import { seen } from "./window";
 
 const ROW = 30;
 const TALL = 420;
@@ -31,8 +32,7 @@ export function Layers() {
   const matching = index.table.rows.filter((row) => row.name.toLowerCase().includes(words));
   const rows = order(matching.length ? matching : index.table.rows, sort);
   rowsNow.current = rows;
-  const begin = Math.max(0, Math.floor(top / ROW) - 6);
-  const seen = rows.slice(begin, begin + Math.ceil(TALL / ROW) + 12);
+  const { begin, end, before, after } = seen(rows.map(() => ROW), top, TALL);
   const chosen = is.layer.value;
   const step = cursorStep.value;
 
@@ -67,11 +67,11 @@ export function Layers() {
             </tr>
           </thead>
           <tbody>
-            <tr class="spacer" style={{ height: `${begin * ROW}px` }} />
-            {seen.map((row) => (
+            <tr class="spacer" style={{ height: `${before}px` }} />
+            {rows.slice(begin, end).map((row) => (
               <LayerRow key={row.name} row={row} columns={columns} run={index.id} step={step} others={others} pinned={pinned} />
             ))}
-            <tr class="spacer" style={{ height: `${Math.max(rows.length - begin - seen.length, 0) * ROW}px` }} />
+            <tr class="spacer" style={{ height: `${after}px` }} />
           </tbody>
         </table>
       </div>

@@ -1,83 +1,116 @@
 // The list of runs: filtered, sorted, drawn only where it is seen; up to eight are shown over each other.
-import { useRef, useState } from "preact/hooks";
-import { seriesColour, isDark } from "../colours";
-import { is, MOST_RUNS, show } from "../state";
-import { runs } from "../store";
+import { useState } from "preact/hooks";
+import { isDark, seriesColour } from "../colours";
+import { is, MOST_RUNS, show, shown } from "../state";
+import { byValue, groupOf, places, runs } from "../store";
 import type { RunSummary } from "../types";
+import { seen } from "./window";
 
 const ROW = 52;
+const HEADING = 30;
+const TALL = 320;
 type Order = "name" | "started" | "steps" | "findings";
+type Item = { run: RunSummary } | { heading: string; count: number };
 
 export function Runs() {
   const [filter, setFilter] = useState("");
   const [order, setOrder] = useState<Order>("started");
   const [top, setTop] = useState(0);
-  const list = useRef<HTMLUListElement>(null);
   const every = runs.value ?? [];
-  const state = { runs: is.runs.value, base: is.base.value, group: is.group.value };
-  const keys = [...new Set(every.flatMap((run) => Object.keys(run.config ?? {})))].sort();
-  const found = sorted(every.filter((run) => `${run.name} ${run.folder} ${run.status}`.toLowerCase().includes(filter.toLowerCase())), order, state.group);
-  const height = Math.min(found.length * ROW, 320);
-  const begin = Math.max(0, Math.floor(top / ROW) - 4);
-  const seen = found.slice(begin, begin + Math.ceil(height / ROW) + 8);
-  const toggle = (run: RunSummary): void => {
-    const there = state.runs.includes(run.id);
-    const next = there ? state.runs.filter((id) => id !== run.id) : [...state.runs, run.id].slice(-MOST_RUNS);
-    if (next.length) show({ runs: next, base: next.includes(state.base ?? "") ? state.base : null });
-  };
+  const key = is.group.value;
+  const said = filter.toLowerCase();
+  const found = sorted(every.filter((run) => `${run.name} ${run.folder} ${run.status}`.toLowerCase().includes(said)), order, key);
+  const items = withHeadings(found, key);
+  const heights = items.map((item) => ("run" in item ? ROW : HEADING));
+  const height = Math.min(heights.reduce((a, b) => a + b, 0), TALL);
+  const { begin, end, before, after } = seen(heights, top, height);
   return (
     <section class="runs" aria-label="Runs">
       <h2>
-        Runs <small>{state.runs.length} of {every.length}</small>
+        Runs <small>{is.runs.value.length} of {every.length}</small>
       </h2>
-      {every.length > 1 && (
-        <div class="tools">
-          <input type="search" placeholder="Filter runs" aria-label="Filter runs" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
-          <select aria-label="Sort runs by" value={order} onChange={(event) => setOrder(event.currentTarget.value as Order)}>
-            <option value="started">newest</option>
-            <option value="name">name</option>
-            <option value="steps">steps</option>
-            <option value="findings">issues</option>
-          </select>
-          {keys.length > 0 && (
-            <select aria-label="Group runs by" value={state.group ?? ""} onChange={(event) => show({ group: event.currentTarget.value || null })}>
-              <option value="">no groups</option>
-              {keys.map((key) => <option key={key}>{key}</option>)}
-            </select>
-          )}
-        </div>
-      )}
-      <ul ref={list} style={{ height: `${height}px` }} onScroll={(event) => setTop(event.currentTarget.scrollTop)}>
-        <li aria-hidden="true" class="spacer" style={{ height: `${begin * ROW}px` }} />
-        {seen.map((run) => (
-          <Entry key={run.id} run={run} toggle={toggle} />
-        ))}
-        <li aria-hidden="true" class="spacer" style={{ height: `${Math.max(found.length - begin - seen.length, 0) * ROW}px` }} />
+      {every.length > 1 && <Tools filter={filter} setFilter={setFilter} order={order} setOrder={setOrder} every={every} />}
+      <ul style={{ height: `${height}px` }} onScroll={(event) => setTop(event.currentTarget.scrollTop)}>
+        <li aria-hidden="true" class="spacer" style={{ height: `${before}px` }} />
+        {items.slice(begin, end).map((item) =>
+          "run" in item ? (
+            <Entry key={item.run.id} run={item.run} />
+          ) : (
+            <li class="heading" key={`group ${item.heading}`}>
+              <h3>{item.heading}</h3> <small>{item.count}</small>
+            </li>
+          ),
+        )}
+        <li aria-hidden="true" class="spacer" style={{ height: `${after}px` }} />
       </ul>
     </section>
   );
 }
 
-function Entry({ run, toggle }: { run: RunSummary; toggle: (run: RunSummary) => void }) {
-  const state = { runs: is.runs.value, base: is.base.value, group: is.group.value };
-  const place = state.runs.indexOf(run.id);
-  const issues = run.findings?.["issue"] ?? 0;
-  const group = state.group ? run.config?.[state.group] : undefined;
+interface Choice {
+  filter: string;
+  setFilter: (text: string) => void;
+  order: Order;
+  setOrder: (order: Order) => void;
+  every: RunSummary[];
+}
+
+function Tools({ filter, setFilter, order, setOrder, every }: Choice) {
+  const keys = [...new Set(every.flatMap((run) => Object.keys(run.config ?? {})))].sort();
   return (
-    <li class={place >= 0 ? "on" : ""}>
-      <label>
-        <input type="checkbox" checked={place >= 0} disabled={Boolean(run.error)} onChange={() => toggle(run)} />
-        <i class="swatch" style={{ background: place >= 0 ? seriesColour(place, state.runs.length, false, isDark()) : "transparent" }} />
+    <div class="tools">
+      <input type="search" placeholder="Filter runs" aria-label="Filter runs" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
+      <select aria-label="Sort runs by" value={order} onChange={(event) => setOrder(event.currentTarget.value as Order)}>
+        <option value="started">newest</option>
+        <option value="name">name</option>
+        <option value="steps">steps</option>
+        <option value="findings">issues</option>
+      </select>
+      {keys.length > 0 && (
+        <select aria-label="Group runs by" value={is.group.value ?? ""} onChange={(event) => show({ group: event.currentTarget.value || null })}>
+          <option value="">no groups</option>
+          {keys.map((key) => <option key={key}>{key}</option>)}
+        </select>
+      )}
+    </div>
+  );
+}
+
+/** Show a run beside the others, or no longer; the last one stays. */
+function toggle(run: RunSummary): void {
+  const { runs: now, base } = shown.peek();
+  const next = now.includes(run.id) ? now.filter((id) => id !== run.id) : [...now, run.id].slice(-MOST_RUNS);
+  if (next.length) show({ runs: next, base: base !== null && next.includes(base) ? base : null });
+}
+
+/** Runs under the heading of their group. */
+export function withHeadings(found: RunSummary[], key: string | null): Item[] {
+  if (key === null) return found.map((run) => ({ run }));
+  const groups = new Map<string, RunSummary[]>();
+  for (const run of found) groups.set(groupOf(run, key), [...(groups.get(groupOf(run, key)) ?? []), run]);
+  return [...groups].flatMap(([heading, members]) => [{ heading, count: members.length }, ...members.map((run) => ({ run }))]);
+}
+
+function Entry({ run }: { run: RunSummary }) {
+  const on = is.runs.value.includes(run.id);
+  const pinned = is.base.value === run.id;
+  const issues = run.findings?.["issue"] ?? 0;
+  const told = run.error ?? `${run.status}, ${run.steps ?? 0} steps${issues ? `, ${issues} issue${issues > 1 ? "s" : ""}` : ""}`;
+  void is.theme.value;
+  const colour = on ? seriesColour(places.value[run.id]?.place ?? 0, is.runs.value.length, false, isDark()) : "transparent";
+  return (
+    <li class={on ? "on" : ""}>
+      <label title={run.error ?? run.folder}>
+        <input type="checkbox" checked={on} disabled={Boolean(run.error) && !on} onChange={() => toggle(run)} />
+        <i class="swatch" style={{ background: colour }} />
         <span>
-          <b title={run.folder}>{run.name}</b>
-          <small>
-            {run.error ?? `${run.status}, ${run.steps ?? 0} steps${issues ? `, ${issues} issue${issues > 1 ? "s" : ""}` : ""}${group === undefined ? "" : `, ${state.group} ${String(group)}`}`}
-          </small>
+          <b>{run.name}</b>
+          <small>{told}</small>
         </span>
       </label>
-      {place >= 0 && state.runs.length > 1 && (
-        <button class="plain" aria-pressed={state.base === run.id} title="Compare the others with this one" onClick={() => show({ base: state.base === run.id ? null : run.id })}>
-          {state.base === run.id ? "★" : "☆"}
+      {on && is.runs.value.length > 1 && (
+        <button class="plain" aria-pressed={pinned} aria-label={`Compare the others with ${run.name}`} title="Compare the others with this one" onClick={() => show({ base: pinned ? null : run.id })}>
+          {pinned ? "★" : "☆"}
         </button>
       )}
     </li>
@@ -91,9 +124,9 @@ function sorted(found: RunSummary[], order: Order, group: string | null): RunSum
     steps: (run) => -(run.steps ?? 0),
     findings: (run) => -(run.findings?.["issue"] ?? 0),
   };
-  const key = (run: RunSummary): [string, string | number] => [group ? String(run.config?.[group] ?? "") : "", by[order](run)];
   return [...found].sort((a, b) => {
-    const [one, two] = [key(a), key(b)];
-    return one[0] < two[0] ? -1 : one[0] > two[0] ? 1 : one[1] < two[1] ? -1 : one[1] > two[1] ? 1 : 0;
+    const groups = group ? byValue(groupOf(a, group), groupOf(b, group)) : 0;
+    const [one, two] = [by[order](a), by[order](b)];
+    return groups || (one < two ? -1 : one > two ? 1 : 0);
   });
 }
