@@ -29,6 +29,15 @@ export const places = computed<Record<string, { place: number; group: string | n
   return Object.fromEntries(shownRuns.map((id, at) => [id, key ? { place: groups.indexOf(values[at] as string), group: values[at] as string } : { place: at, group: null }]));
 });
 
+/** What runs are called: by their folder where several have one name. */
+export const names = computed<Record<string, string>>(() => called(runs.value ?? []));
+
+export function called(every: RunSummary[]): Record<string, string> {
+  const times = new Map<string, number>();
+  for (const run of every) times.set(run.name, (times.get(run.name) ?? 0) + 1);
+  return Object.fromEntries(every.map((run) => [run.id, times.get(run.name) === 1 ? run.name : run.folder]));
+}
+
 /** The group of a run, as people read it. */
 export function groupOf(run: RunSummary | undefined, key: string | null): string {
   const value = key === null ? undefined : run?.config?.[key];

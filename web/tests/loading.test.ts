@@ -3,7 +3,7 @@ import { summary } from "../src/charts/parts";
 import { withHeadings } from "../src/panels/Runs";
 import { seen } from "../src/panels/window";
 import { Requests } from "../src/requests";
-import { groupOf } from "../src/store";
+import { called, groupOf } from "../src/store";
 import type { Chart, RunSummary } from "../src/types";
 
 const soon = (): Promise<void> => new Promise((done) => setTimeout(done, 5));
@@ -109,6 +109,13 @@ describe("groups", () => {
     const items = withHeadings(list, "rate").map((item) => ("run" in item ? item.run.id : `${item.heading}: ${item.count}`));
     expect(items).toEqual(["rate 0.1: 2", "a", "c", "rate not noted: 1", "b"]);
     expect(withHeadings(list, null)).toHaveLength(3);
+  });
+});
+
+describe("names", () => {
+  it("that several runs have are told apart by the folder", () => {
+    const every = [["a", "same"], ["b", "same"], ["c", "own"]].map(([id, name]) => ({ id, name, folder: `in/${id}` })) as RunSummary[];
+    expect(called(every)).toEqual({ a: "in/a", b: "in/b", c: "own" });
   });
 });
 

@@ -4,7 +4,7 @@ import { isDark } from "../colours";
 import { unit } from "../format";
 import { Waiting } from "../panels/Waiting";
 import { is, show, toggledLog } from "../state";
-import { first } from "../store";
+import { first, names } from "../store";
 import type { Head, Index } from "../types";
 import { copyLink, copyPython, saveCsv, saveJson, savePng, saveSvg } from "./exports";
 import { drawer, type Readout } from "./index";
@@ -36,11 +36,13 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
           </button>
           {head.split && <span class="tag">{head.split}</span>}
           {unit(head.units) && <span class="tag">{head.units}</span>}
-          {open.length > 1 && here.length === 1 && <span class="tag">{lead?.name}</span>}
+          {open.length > 1 && here.length === 1 && lead && <span class="tag">{names.value[lead.id]}</span>}
         </h3>
         <span class="source" dangerouslySetInnerHTML={{ __html: head.source_html }} />
-        <button class="plain" aria-pressed={log} aria-label={`log scale of ${head.title}`} title="Logarithmic values, where they are above zero" onClick={() => toggledLog(head.id)}>log</button>
-        <Take head={head} parts={parts} body={() => body.current as HTMLElement} />
+        {drawn.scaled && (
+          <button class="plain" aria-pressed={log} aria-label={`log scale of ${head.title}`} title="Logarithmic values, where they are above zero" onClick={() => toggledLog(head.id)}>log</button>
+        )}
+        <Take head={head} parts={parts} weight={steps ? is.smooth.value : 0} body={() => body.current as HTMLElement} />
       </header>
       <div class="body" ref={body} style={{ minHeight: `${size.height}px` }}>
         {error && <p class="trouble">{error} <button onClick={again}>Load again</button></p>}
@@ -49,13 +51,13 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
           <drawn.view parts={parts} size={size} weight={steps ? is.smooth.value : 0} log={log} clip={is.clip.value} readout={setRead} />
         )}
       </div>
-      <Reading read={read} parts={parts} caption={smoothed + head.caption} most={large ? 40 : 8} />
+      <Reading read={read} parts={parts} caption={smoothed + (here.length > 1 ? "" : head.caption)} most={large ? 40 : 8} />
     </article>
   );
 }
 
 /** The menu by which a chart is taken along. */
-function Take({ head, parts, body }: { head: Head; parts: Part[] | null; body: () => HTMLElement }) {
+function Take({ head, parts, weight, body }: { head: Head; parts: Part[] | null; weight: number; body: () => HTMLElement }) {
   const [told, setTold] = useState("");
   const copied = (what: Promise<void>, which: string): void =>
     void what.then(() => {
@@ -70,7 +72,7 @@ function Take({ head, parts, body }: { head: Head; parts: Part[] | null; body: (
           <>
             <button onClick={() => void savePng(body(), head)}>PNG, twice the size</button>
             <button onClick={() => saveSvg(body(), head, parts)}>SVG</button>
-            <button onClick={() => saveCsv(parts, head)}>CSV</button>
+            <button onClick={() => saveCsv(parts, head, weight)}>CSV</button>
             <button onClick={() => saveJson(parts, head)}>JSON</button>
             <button onClick={() => copied(copyPython(parts, head), "Python")}>Copy as Python</button>
           </>

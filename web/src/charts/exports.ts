@@ -1,5 +1,6 @@
 // Take a chart along: as a picture, as the very numbers that are shown, as Python that makes it again.
 import { token } from "../colours";
+import { smooth } from "../curves";
 import { shown, write } from "../state";
 import type { Head, Mark } from "../types";
 import type { Grid } from "../wire";
@@ -15,13 +16,21 @@ function save(content: Blob, name: string): void {
 
 const text = (content: string, kind: string): Blob => new Blob([content], { type: kind });
 
-/** A row for each number that is drawn. */
-export function rows(parts: Part[], head: Head): string[][] {
+/**
+ * A row for each number that is drawn.
+ *
+ * @param weight of the past, where curves are smoothed: they stand beside what was measured.
+ */
+export function rows(parts: Part[], head: Head, weight = 0): string[][] {
   const found: string[][] = [["run", "series", "what", head.x.title || "x", head.y.title || "y"]];
   for (const { run, chart } of parts) {
     const name = (series: number): string => chart.series[series] ?? "";
     const x = (value: number): string => (chart.x.scale === "category" ? (chart.x.labels[value] ?? String(value)) : String(value));
-    for (const mark of chart.marks) for (const row of rowsOf(mark, name, x, chart)) found.push([run, ...row]);
+    for (const mark of chart.marks) {
+      for (const row of rowsOf(mark, name, x, chart)) found.push([run, ...row]);
+      if (weight > 0 && mark.mark === "line" && mark.role !== "raw")
+        smooth(mark.y.data, weight).forEach((value, i) => found.push([run, name(mark.series), `smoothed ${weight}`, x(mark.x.data[i] as number), String(value)]));
+    }
   }
   return found;
 }
@@ -74,9 +83,9 @@ const quoted = (cell: string): string => {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 };
 
-export const csv = (parts: Part[], head: Head): string => rows(parts, head).map((row) => row.map(quoted).join(",")).join("\n") + "\n";
+export const csv = (parts: Part[], head: Head, weight = 0): string => rows(parts, head, weight).map((row) => row.map(quoted).join(",")).join("\n") + "\n";
 
-export const saveCsv = (parts: Part[], head: Head): void => save(text(csv(parts, head), "text/csv"), `${head.id}.csv`);
+export const saveCsv = (parts: Part[], head: Head, weight: number): void => save(text(csv(parts, head, weight), "text/csv"), `${head.id}.csv`);
 
 /** The charts with plain arrays; NaN and the infinities as words, since JSON has none. */
 export function json(parts: Part[]): string {

@@ -26,14 +26,16 @@ export interface Drawer {
   height: number;
   /** Whether several runs fit into one picture. */
   overlays: boolean;
+  /** Whether its values stand on a scale, which may be logarithmic. */
+  scaled: boolean;
 }
 
 export function drawer(chart: { marks: string[] | { mark: string }[]; x: { scale: string }; kind?: string }): Drawer {
   const marks = chart.marks.map((mark) => (typeof mark === "string" ? mark : mark.mark));
   const only = (...known: string[]): boolean => marks.every((mark) => known.includes(mark));
-  if (chart.kind === "timeline") return { view: Cells, height: 480, overlays: false };
-  if (marks.includes("cells")) return { view: Cells, height: 260, overlays: false };
-  if (only("number")) return { view: Numbers, height: 84, overlays: true };
-  if (chart.x.scale !== "category" && only("line", "band", "rule")) return { view: Lines, height: 240, overlays: true };
-  return { view: Plane, height: 280, overlays: true };
+  if (chart.kind === "timeline") return { view: Cells, height: 480, overlays: false, scaled: false };
+  if (marks.includes("cells")) return { view: Cells, height: 260, overlays: false, scaled: true };
+  if (only("number")) return { view: Numbers, height: 84, overlays: true, scaled: false };
+  if (chart.x.scale !== "category" && only("line", "band", "rule")) return { view: Lines, height: 240, overlays: true, scaled: true };
+  return { view: Plane, height: 280, overlays: true, scaled: true };
 }

@@ -2,7 +2,7 @@
 import { type RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { is } from "../state";
-import { chart as load, places } from "../store";
+import { chart as load, names, places } from "../store";
 import type { Chart, Head, Index } from "../types";
 import type { Part } from "./parts";
 
@@ -60,15 +60,15 @@ export function useParts(head: Head, here: Index[], near: boolean): Loaded {
     setTurn(turn + 1);
   };
   const along = head.x.title === "step" ? is.x.value : "step";
-  const told = places.value;
+  const [told, called] = [places.value, names.value];
   const parts = useMemo(
     () =>
       charts?.map(({ index, chart }) => {
         const values = along === "epoch" ? index.epochs : index.seconds;
         const clock = along !== "step" && values ? { steps: index.clock.data, values: values.data } : null;
-        return { run: index.id, name: index.name, chart, clock, ...(told[index.id] ?? { place: 0, group: null }) };
+        return { run: index.id, name: called[index.id] ?? index.name, chart, clock, ...(told[index.id] ?? { place: 0, group: null }) };
       }) ?? null,
-    [charts, along, told],
+    [charts, along, told, called],
   );
   return { parts, error, cancel, again };
 }

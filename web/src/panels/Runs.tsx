@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { isDark, seriesColour } from "../colours";
 import { is, MOST_RUNS, show, shown } from "../state";
-import { byValue, groupOf, places, runs } from "../store";
+import { byValue, groupOf, names, places, runs } from "../store";
 import type { RunSummary } from "../types";
 import { seen } from "./window";
 
@@ -104,12 +104,12 @@ function Entry({ run }: { run: RunSummary }) {
         <input type="checkbox" checked={on} disabled={Boolean(run.error) && !on} onChange={() => toggle(run)} />
         <i class="swatch" style={{ background: colour }} />
         <span>
-          <b>{run.name}</b>
+          <b>{names.value[run.id]}</b>
           <small>{told}</small>
         </span>
       </label>
       {on && is.runs.value.length > 1 && (
-        <button class="plain" aria-pressed={pinned} aria-label={`Compare the others with ${run.name}`} title="Compare the others with this one" onClick={() => show({ base: pinned ? null : run.id })}>
+        <button class="plain" aria-pressed={pinned} aria-label={`Compare the others with ${names.value[run.id]}`} title="Compare the others with this one" onClick={() => show({ base: pinned ? null : run.id })}>
           {pinned ? "★" : "☆"}
         </button>
       )}
