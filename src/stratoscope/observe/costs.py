@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from stratoscope.observe.schedule import median
+
 LATEST = 3
-"""So many of the last measurements tell what the next one takes: as much as the dearest of them."""
+"""So many of the last measurements tell what the next one takes: the middle one, so that a busy moment counts for little."""
 
 
 @dataclass
@@ -52,12 +54,12 @@ class Costs:
 
     def of(self, name: str) -> float:
         """What the next measurement of an instrument takes, apart from the pass; 0 where it was never measured."""
-        return max(self._own.get(name, ()), default=0.0)
+        return median(self._own.get(name) or (0.0,))
 
     def passing(self, names: Iterable[str]) -> float:
         """What the pass takes that these instruments need; 0 if they need none."""
         shared = any(name in self.sharing for name in names)
-        return max(self._passing, default=0.0) if shared else 0.0
+        return median(self._passing or (0.0,)) if shared else 0.0
 
     def round(self, names: Collection[str]) -> float:
         """What a round of these instruments takes.
