@@ -40,6 +40,17 @@ def test_the_token_is_exchanged_for_a_strict_cookie_and_leaves_the_address(ask, 
     assert ask("/api/runs", headers={"Cookie": held}).status == 200
 
 
+def test_the_address_of_the_opened_browser_works_once(ask, serving):
+    path = serving.address_for_once().split(str(serving.port))[1]
+    assert serving.token not in path
+    first = ask(path, headers={})
+    assert first.status == 303
+    assert ask("/api/runs", headers={"Cookie": first.headers["set-cookie"].split(";")[0]}).status == 200
+    assert ask(path, headers={}).status == 403
+    assert ask("/api/runs", headers={"Authorization": f"Bearer {path.split('=')[1]}"}).status == 403
+    assert ask(serving.address_for_once().split(str(serving.port))[1], headers={}).status == 303
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1:1", "", "127.0.0.1.evil.example"])
 def test_another_host_is_refused(ask, serving, host):
     headers = {"Host": host, "Authorization": f"Bearer {serving.token}"}

@@ -7,12 +7,15 @@ with an `Origin` has to come from the server's own page. The page may load nothi
 
 A browser does not send a strict cookie when a page of another site leads here, as a link in a notebook's or a mailbox's
 page does. Such a visitor is told to load the page again, which then comes from here.
+
+The browser that is opened for you gets an address with a code that works once in place of the token: what a program is
+started with can be read by everybody on the machine.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode
 
@@ -57,12 +60,20 @@ class Guard:
         token: the secret.
         port: where the server listens.
         hosts: names under which it may be called, without port.
+        codes: further secrets, each of which lets somebody in once.
     """
 
     app: ASGIApp
     token: str
     port: int
     hosts: tuple[str, ...] = LOOPBACK
+    codes: set[str] = field(default_factory=set, repr=False)
+
+    def new_code(self) -> str:
+        """A secret that lets somebody in once."""
+        code = new_token()
+        self.codes.add(code)
+        return code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -103,7 +114,7 @@ class Guard:
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
         given = query.pop("token", [None])[0]
         if given is not None:
-            if not self._fits(given):
+            if not (self._fits(given) or self._spends(given)):
                 return PlainTextResponse(
                     "The token in this address is not this server's; use the address it printed.", 403
                 )
@@ -125,6 +136,12 @@ class Guard:
         """Every value under the cookie's name: cookies of other servers of this machine come as well, whatever is in them."""
         parts = [part.partition("=") for line in headers.getlist("cookie") for part in line.split(";")]
         return [value.strip() for name, _, value in parts if name.strip() == self.cookie]
+
+    def _spends(self, given: str) -> bool:
+        """Whether it is one of the codes, which then works no more."""
+        found = [code for code in list(self.codes) if secrets.compare_digest(given.encode(), code.encode())]
+        self.codes.difference_update(found)
+        return bool(found)
 
     def _fits(self, given: str) -> bool:
         return secrets.compare_digest(given.encode(), self.token.encode())

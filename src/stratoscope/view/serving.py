@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratoscope.errors import SettingError
-from stratoscope.view.security import LOOPBACK, new_token
+from stratoscope.view.security import LOOPBACK, Guard, new_token
 from stratoscope.view.server import View
 
 if TYPE_CHECKING:
@@ -47,13 +47,18 @@ class Serving:
         self.token, self.host = new_token(), host
         self._socket = _listening(host, port)
         self.port: int = self._socket.getsockname()[1]
-        self._server = self._uvicorn(runs, bundle)
+        self._app = self._guarded(runs, bundle)
+        self._server = self._uvicorn()
         self._thread = threading.Thread(target=self.run, name="view", daemon=True)
 
     @property
     def address(self) -> str:
         """Where the page is, with the token."""
-        return f"http://{_name(self.host)}:{self.port}/?token={self.token}"
+        return self._address(self.token)
+
+    def address_for_once(self) -> str:
+        """Where the page is, with a secret that can be used once; another one each time."""
+        return self._address(self._app.new_code())
 
     @property
     def open_to_others(self) -> bool:
@@ -72,14 +77,19 @@ class Serving:
         self._server.should_exit = True
         self._thread.join(10)
 
-    def _uvicorn(self, runs: Runs, bundle: Path) -> uvicorn.Server:
-        import uvicorn
+    def _address(self, secret: str) -> str:
+        return f"http://{_name(self.host)}:{self.port}/?token={secret}"
 
+    def _guarded(self, runs: Runs, bundle: Path) -> Guard:
         hosts = (*LOOPBACK, *(_own_names(self.host) if self.open_to_others else [_name(self.host)]))
         view = View(runs, bundle, stopping=lambda: self._server.should_exit)
-        app = view.app(token=self.token, port=self.port, hosts=hosts)
+        return view.app(token=self.token, port=self.port, hosts=hosts)
+
+    def _uvicorn(self) -> uvicorn.Server:
+        import uvicorn
+
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", server_header=False, date_header=False,
+            self._app, log_level="warning", access_log=False, lifespan="off", server_header=False, date_header=False,
             timeout_graceful_shutdown=3, ws="none",
         )  # fmt: skip
         return uvicorn.Server(config)
@@ -106,7 +116,7 @@ def serve(
         tell(f"Everybody who can reach {host} and has the token can read these runs.")
     tell(f"View: {serving.address}\nCtrl-C ends it.")
     if open_it:
-        threading.Timer(0.5, webbrowser.open, [serving.address]).start()
+        threading.Timer(0.5, webbrowser.open, [serving.address_for_once()]).start()
     serving.run()
 
 

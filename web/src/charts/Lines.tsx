@@ -57,100 +57,124 @@ export function table(parts: Part[], weight: number, dark: boolean): { data: uPl
   return { data: uPlot.join(tables, tables.map(() => [2, 2])), drawn, bands };
 }
 
+type Column = (number | null | undefined)[];
+
+/** Everything that one drawing of curves needs to know. */
+interface Drawing extends ReturnType<typeof table> {
+  parts: Part[];
+  size: View["size"];
+  log: boolean;
+  clip: boolean;
+}
+
+/** The scale of the values: logarithmic where that is asked for and possible, and without the outermost ones if clipped. */
+function scaleY({ data, drawn, parts, log, clip }: Drawing): uPlot.Scale {
+  const columns = data.slice(1) as Column[];
+  const numbers = (column: Column): number[] => column.filter((value): value is number => typeof value === "number");
+  const there = columns.some((column) => numbers(column).length > 0);
+  const positive = there && columns.every((column) => numbers(column).every((value) => value > 0));
+  const wanted = (parts[0] as Part).chart.y.scale === "log" || log;
+  const kept = clip ? middle(columns.flatMap((column, i) => (drawn[i]?.role === "main" ? numbers(column) : []))) : null;
+  return { distr: positive && wanted ? 3 : 1, ...(kept ? { range: () => kept } : {}) };
+}
+
+function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
+  const { size, data, drawn, bands, parts } = drawing;
+  const grid = { stroke: token("hair"), width: 1 };
+  const few = (data[0]?.length ?? 0) <= 40;
+  const axis = (room: number): uPlot.Axis => ({
+    stroke: token("quiet"),
+    grid,
+    ticks: grid,
+    font: "12px system-ui",
+    size: room,
+    values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))),
+  });
+  return {
+    ...size,
+    padding: [8, 8, 0, 0],
+    legend: { show: false },
+    cursor: { drag: { x: true, y: false }, points: { size: 6 }, focus: { prox: 24 } },
+    focus: { alpha: 0.25 },
+    scales: { x: { time: false, distr: (parts[0] as Part).chart.x.scale === "log" ? 3 : 1 }, y: scaleY(drawing) },
+    axes: [axis(34), axis(58)],
+    series: [
+      {},
+      ...drawn.map(({ label, colour, width, dash, role }) => ({
+        label,
+        stroke: colour,
+        width,
+        dash,
+        alpha: role === "raw" ? 0.35 : 1,
+        points: { show: role === "main" && few, size: 4 },
+        spanGaps: true,
+      })),
+    ],
+    bands: bands.map(([high, low, fill]) => ({ series: [high, low] as [number, number], fill })),
+    hooks: { ...hooks, draw: [(plot) => drawRules(plot, parts)] },
+  };
+}
+
+/** Draw curves into an element, and tie their cursor to that of the page; gives a way to take them away. */
+function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]): () => void {
+  const { data, drawn, parts } = drawing;
+  const { chart, clock } = parts[0] as Part;
+  const steps = chart.x.title === "step";
+  let own = false; // whether the pointer is over these very curves
+  const xs = data[0] as number[];
+  const stepAt = (x: number): number => (clock ? (clock.steps[nearest(clock.values, x)] as number) : x);
+  const placeOf = (step: number): number => nearest(xs, clock ? along(clock.steps, clock.values, step) : step);
+  const moved = (plot: uPlot): void => {
+    if (!own) return;
+    const at = plot.cursor.idx ?? null;
+    const x = at === null ? null : (xs[at] ?? null);
+    if (steps) point({ step: x === null ? null : stepAt(x) });
+    readout(at === null || x === null ? null : values(plot, drawn, at));
+  };
+  const focused = (_: uPlot, place: number | null): void => {
+    if (own) point({ layer: place === null ? null : (drawn[place - 1]?.series ?? null) });
+  };
+  const plot = new uPlot(options(drawing, { setCursor: [moved], setSeries: [focused] }), data, root);
+  root.onpointerenter = () => (own = true);
+  root.onpointerleave = () => {
+    own = false;
+    if (steps) point({ step: null, layer: null });
+    readout(null);
+  };
+  let down = 0;
+  root.onpointerdown = (event) => (down = event.clientX);
+  root.onclick = (event) => {
+    const at = plot.cursor.idx ?? null;
+    const dragged = Math.abs(event.clientX - down) > 3; // a stretch was chosen to be shown larger, not a step
+    if (steps && at !== null && !dragged) show({ step: stepAt(xs[at] as number) });
+  };
+  const stop = effect(() => {
+    const step = cursorStep.value;
+    if (own || !steps) return;
+    const at = step === null ? -1 : placeOf(step);
+    const spot = at < 0 ? { left: -10, top: -10 } : { left: plot.valToPos(xs[at] as number, "x"), top: plot.bbox.height / devicePixelRatio / 2 };
+    plot.setCursor(spot, false);
+    readout(at < 0 ? null : values(plot, drawn, at));
+  });
+  const stopLayer = effect(() => {
+    const layer = cursorLayer.value;
+    if (own) return;
+    const place = layer === null ? -1 : drawn.findIndex((one) => one.role === "main" && one.series === layer);
+    plot.setSeries(place < 0 ? null : place + 1, { focus: true }, false);
+  });
+  return () => {
+    stop();
+    stopLayer();
+    plot.destroy();
+  };
+}
+
 export function Lines({ parts, size, weight, log, clip, readout }: View) {
   const home = useRef<HTMLDivElement>(null);
-  const first = parts[0] as Part;
-  const steps = first.chart.x.title === "step";
-  useEffect(() => {
-    const root = home.current as HTMLDivElement;
-    const dark = isDark();
-    const { data, drawn, bands } = table(parts, weight, dark);
-    const ink = token("quiet");
-    const grid = { stroke: token("hair"), width: 1 };
-    const positive = (data.slice(1) as (number | null)[][]).every((column) => column.every((value) => value === null || value === undefined || value > 0));
-    const logY = positive && (first.chart.y.scale === "log" || log);
-    let own = false;
-    const lead = first.clock;
-    const stepAt = (x: number): number => (lead ? (lead.steps[nearest(lead.values, x)] as number) : x);
-    const placeOf = (step: number): number => nearest(plot.data[0] as number[], lead ? along(lead.steps, lead.values, step) : step);
-    const kept = clip ? middle((data.slice(1) as (number | null)[][]).flatMap((column, i) => (drawn[i]?.role === "main" ? column.filter((v): v is number => typeof v === "number") : []))) : null;
-    const plot = new uPlot(
-      {
-        width: size.width,
-        height: size.height,
-        padding: [8, 8, 0, 0],
-        legend: { show: false },
-        cursor: { drag: { x: true, y: false }, points: { size: 6 }, focus: { prox: 24 } },
-        focus: { alpha: 0.25 },
-        scales: { x: { time: false, distr: first.chart.x.scale === "log" ? 3 : 1 }, y: { distr: logY ? 3 : 1, ...(kept ? { range: () => kept } : {}) } },
-        axes: [
-          { stroke: ink, grid, ticks: grid, font: "12px system-ui", size: 34, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
-          { stroke: ink, grid, ticks: grid, font: "12px system-ui", size: 58, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
-        ],
-        series: [
-          {},
-          ...drawn.map((one) => ({
-            label: one.label,
-            stroke: one.colour,
-            width: one.width,
-            dash: one.dash,
-            alpha: one.role === "raw" ? 0.35 : 1,
-            points: { show: one.role === "main" && (data[0]?.length ?? 0) <= 40, size: 4 },
-            spanGaps: true,
-          })),
-        ],
-        bands: bands.map(([high, low, fill]) => ({ series: [high, low] as [number, number], fill })),
-        hooks: {
-          draw: [(u) => drawRules(u, parts)],
-          setCursor: [
-            (u) => {
-              if (!own) return;
-              const at = u.cursor.idx;
-              const x = at === null || at === undefined ? null : ((u.data[0] as number[])[at] ?? null);
-              if (steps) point({ step: x === null ? null : stepAt(x) });
-              readout(x === null ? null : values(u, drawn, at as number));
-            },
-          ],
-          setSeries: [(_, place) => own && point({ layer: place === null ? null : (drawn[place - 1]?.series ?? null) })],
-        },
-      },
-      data,
-      root,
-    );
-    root.onpointerenter = () => (own = true);
-    root.onpointerleave = () => {
-      own = false;
-      if (steps) point({ step: null, layer: null });
-      readout(null);
-    };
-    root.onclick = () => {
-      const at = plot.cursor.idx;
-      if (steps && at !== null && at !== undefined && !root.dataset["zoomed"]) show({ step: stepAt((plot.data[0] as number[])[at] as number) });
-    };
-    const stop = effect(() => {
-      const step = cursorStep.value;
-      if (own || !steps) return;
-      const at = step === null ? -1 : placeOf(step);
-      if (at < 0) {
-        plot.setCursor({ left: -10, top: -10 }, false);
-        readout(null);
-        return;
-      }
-      plot.setCursor({ left: plot.valToPos((plot.data[0] as number[])[at] as number, "x"), top: plot.bbox.height / devicePixelRatio / 2 }, false);
-      readout(values(plot, drawn, at));
-    });
-    const stopLayer = effect(() => {
-      const layer = cursorLayer.value;
-      if (own) return;
-      const place = layer === null ? -1 : drawn.findIndex((one) => one.role === "main" && one.series === layer);
-      plot.setSeries(place < 0 ? null : place + 1, { focus: true }, false);
-    });
-    return () => {
-      stop();
-      stopLayer();
-      plot.destroy();
-    };
-  }, [parts, size.width, size.height, weight, log, clip, is.theme.value]);
+  useEffect(
+    () => plotted(home.current as HTMLDivElement, { ...table(parts, weight, isDark()), parts, size, log, clip }, readout),
+    [parts, size.width, size.height, weight, log, clip, is.theme.value],
+  );
   return <div class="plot" ref={home} role="img" aria-label={summary(parts)} />;
 }
 

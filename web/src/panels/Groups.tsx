@@ -1,4 +1,4 @@
-// The instruments and diagnoses, to look at one alone; and the splits.
+// The instruments and diagnoses, to look at one alone; the splits; and what is known of the run.
 import { is, show } from "../state";
 import { first } from "../store";
 
@@ -27,6 +27,17 @@ export function Groups() {
           ))}
         </>
       )}
+      <details class="facts">
+        <summary>About this run</summary>
+        <dl>
+          {index.facts.map(([name, value]) => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd>{value}</dd>
+            </div>
+          ))}
+        </dl>
+      </details>
     </nav>
   );
 }
