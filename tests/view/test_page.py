@@ -420,15 +420,23 @@ def test_names_from_a_record_are_text(page):
     assert said.locator("summary b").count() == 1
 
 
-def test_axe_finds_nothing_serious(page):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "shown", ["", "&layer=conv2.weight&instrument=probe&step=2&log=1", "&group=rate&chart=training-loss-lines"]
+)
+def test_axe_finds_nothing_serious(page, scheme, shown):
     script = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
     if not script.is_file():
         pytest.skip("axe-core is not installed in web/")
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        page.evaluate(script.read_text(encoding="utf-8"))
-        found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.impact, v.id, v.nodes[0].html])")
-        assert [one for one in found if one[0] in ("serious", "critical")] == []
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("hash => { location.hash = hash }", f"runs=first,deep-second{shown}")
+    until(page, "() => window.__view.state().runs.length === 2")
+    drawn(page)
+    if shown:
+        page.keyboard.press("?")
+    page.evaluate(script.read_text(encoding="utf-8"))
+    found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.impact, v.id, v.nodes[0].html])")
+    assert [one for one in found if one[0] in ("serious", "critical")] == []
 
 
 def test_one_file_opens_from_disk(browser, built, folder, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -123,6 +124,19 @@ def test_a_file_that_has_not_changed_is_not_opened_again(folder, monkeypatch):
     before = [run.summary() for run in runs.scan()]
     monkeypatch.setattr(Record, "open", lambda path: pytest.fail(f"opened {path}"))
     assert [run.summary() for run in runs.scan()] == before
+
+
+def test_a_run_that_is_being_read_does_not_hold_up_the_list(tmp_path, build):
+    make_run, write_step = build
+    writer = make_run(tmp_path / "live", "live", 3, running=True)
+    run = Runs([tmp_path])["live"]
+    before = run.summary()
+    write_step(writer, 3)
+    with ThreadPoolExecutor(1) as other:
+        with run.lock:
+            assert other.submit(run.summary).result(20) == before
+        assert other.submit(run.summary).result(20)["last_step"] == 3
+    writer.close("finished")
 
 
 def test_a_list_keeps_no_file_open(tmp_path, build):

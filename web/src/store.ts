@@ -2,7 +2,7 @@
 import { computed, effect, signal } from "@preact/signals";
 import { Requests } from "./requests";
 import { source } from "./source";
-import { is, show } from "./state";
+import { is, MOST_RUNS, show } from "./state";
 import type { Chart, Head, Index, RunSummary } from "./types";
 
 export const from = source();
@@ -81,7 +81,7 @@ async function load(run: string): Promise<void> {
   loading.set(run, stop);
   try {
     const found = await from.index(run, stop.signal);
-    indexes.value = { ...indexes.peek(), [run]: found };
+    indexes.value = { ...recent(indexes.peek()), [run]: found };
     const now = { status: found.status, steps: found.steps.length, last_step: found.steps.at(-1) ?? null, seq: found.seq };
     runs.value = runs.peek()?.map((one) => (one.id === run ? { ...one, ...now } : one)) ?? null;
     trouble.value = null;
@@ -93,6 +93,13 @@ async function load(run: string): Promise<void> {
   }
   // it went on while it was loaded
   if ((latest.get(run) ?? -1) > (indexes.peek()[run]?.seq ?? -1)) void load(run);
+}
+
+/** The runs that are shown, and some that were shown last: not all that somebody ever clicked on. */
+function recent(loaded: Record<string, Index>): Record<string, Index> {
+  const wanted = is.runs.peek();
+  const others = Object.keys(loaded).filter((run) => !wanted.includes(run));
+  return Object.fromEntries([...others.slice(-MOST_RUNS), ...wanted].flatMap((run) => (loaded[run] ? [[run, loaded[run]]] : [])));
 }
 
 /** Stop loading the runs. */

@@ -26,6 +26,9 @@ MOST = 2000
 LONGEST = 56
 """Characters of an id that come from the name."""
 
+WAIT = 0.5
+"""Seconds that the list waits for a run which is being read."""
+
 PATIENCE = 10
 """After a look for new runs it rests for so many times as long as that took."""
 
@@ -85,18 +88,18 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """What the list of runs says of it; `error` in place of numbers where it cannot be read.
 
-        A file that has not changed is not opened again, and one that nobody looks at does not stay open.
+        A file that has not changed is not opened again, one that nobody looks at does not stay open, and while much of it
+        is being read the list says what it said before.
         """
-        with self._lock:
-            stamp = self._stamp()
-            if self._told is not None and self._told[0] == stamp and self.path is not None:
-                return self._told[1]
-            idle = self._record is None
-            found = self._summary()
-            if idle:
-                self.rest()
-            self._told = None if "error" in found else (stamp, found)
-            return found
+        told = self._told
+        if told is not None and not self._lock.acquire(timeout=WAIT):
+            return told[1]
+        if told is None:
+            self._lock.acquire()
+        try:
+            return self._summary_now()
+        finally:
+            self._lock.release()
 
     def seq(self) -> int:
         """Another one after every change of its record; -1 where it cannot be read."""
@@ -105,6 +108,17 @@ class Run:
     def said(self, error: Exception) -> str:
         """What an error says, without the folder."""
         return str(error) if self.path is None else str(error).replace(str(self.path), self.name)
+
+    def _summary_now(self) -> dict[str, Any]:
+        stamp = self._stamp()
+        if self._told is not None and self._told[0] == stamp and self.path is not None:
+            return self._told[1]
+        idle = self._record is None
+        found = self._summary()
+        if idle:
+            self.rest()
+        self._told = None if "error" in found else (stamp, found)
+        return found
 
     def _summary(self) -> dict[str, Any]:
         try:
