@@ -422,7 +422,7 @@ def test_names_from_a_record_are_text(page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "shown", ["", "&layer=conv2.weight&instrument=probe&step=2&log=1", "&group=rate&chart=training-loss-lines"]
+    "shown", ["", "&layer=conv2.weight&instrument=probe&step=2&log=1", "&group=rate&chart=training-loss-steps"]
 )
 def test_axe_finds_nothing_serious(page, scheme, shown):
     script = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
@@ -432,6 +432,7 @@ def test_axe_finds_nothing_serious(page, scheme, shown):
     page.evaluate("hash => { location.hash = hash }", f"runs=first,deep-second{shown}")
     until(page, "() => window.__view.state().runs.length === 2")
     drawn(page)
+    assert page.locator(".charts.one").count() == ("chart=" in shown)
     if shown:
         page.keyboard.press("?")
     page.evaluate(script.read_text(encoding="utf-8"))

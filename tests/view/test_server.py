@@ -5,9 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -174,6 +178,33 @@ def test_a_server_with_open_streams_ends_soon(folder, bundle):
             assert all(lines(answer, 1) for answer in answers)
         assert not [thread for thread in threading.enumerate() if thread.name == "view"]
         assert all(answer.read().strip() == b"" for answer in answers)
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from stratoscope.view.runs import Runs
+from stratoscope.view.serving import serve
+serve(Runs([Path(sys.argv[1])]), Path(sys.argv[2]), open_it=False, tell=lambda what: print(what, flush=True))
+print("over")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent to one process there")
+def test_ctrl_c_ends_it_without_a_word(folder, bundle):
+    command = [sys.executable, "-c", SERVE, str(folder), str(bundle)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = urlsplit(process.stdout.readline().split()[-1])
+        assert address.query.startswith("token=")
+        assert process.stdout.readline() == "Ctrl-C ends it.\n"
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
+        connection.request("GET", "/")  # answered once it serves
+        with connection.getresponse() as answer:
+            assert answer.status == 403
+        connection.close()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "over\n", "")
 
 
 def test_a_damaged_run_and_one_that_vanished_are_said_without_their_place(ask, folder):

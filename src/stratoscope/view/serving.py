@@ -117,7 +117,8 @@ def serve(
     tell(f"View: {serving.address}\nCtrl-C ends it.")
     if open_it:
         threading.Timer(0.5, webbrowser.open, [serving.address_for_once()]).start()
-    serving.run()
+    with suppress(KeyboardInterrupt):  # the way in which it is ended, and no trouble
+        serving.run()
 
 
 def _listening(host: str, port: int) -> socket.socket:
