@@ -228,6 +228,19 @@ def test_exports_give_the_numbers_that_are_shown(page, tmp_path):
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
 
+def test_a_film_shows_the_steps_and_leaves_the_page_as_it_was(page, tmp_path):
+    chart = card(page, "probe-share-map")
+    chart.scroll_into_view_if_needed()
+    chart.locator("summary").click()
+    with page.expect_download() as coming:
+        chart.get_by_role("button", name="Film").click()
+    coming.value.save_as(tmp_path / "share.webm")
+    film = (tmp_path / "share.webm").read_bytes()
+    assert film[:4] == b"\x1a\x45\xdf\xa3"  # the head of Matroska, of which WebM is a part
+    assert len(film) > 2000
+    assert state(page)["step"] is None
+
+
 def test_a_run_in_training_appears_without_reload(browser, built, tmp_path, build):
     make_run, write_step = build
     writer = make_run(tmp_path / "live", "live run", steps=3, running=True)

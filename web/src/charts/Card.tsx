@@ -7,6 +7,7 @@ import { is, show, toggledLog } from "../state";
 import { first, names } from "../store";
 import type { Head, Index } from "../types";
 import { copyLink, copyPython, saveCsv, saveJson, savePng, saveSvg } from "./exports";
+import { canFilm, saveFilm } from "./film";
 import { drawer, type Readout } from "./index";
 import { useNear, useParts, useWidth } from "./loading";
 import { colourOf, type Part } from "./parts";
@@ -59,6 +60,15 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
 /** The menu by which a chart is taken along. */
 function Take({ head, parts, weight, body }: { head: Head; parts: Part[] | null; weight: number; body: () => HTMLElement }) {
   const [told, setTold] = useState("");
+  const [filming, setFilming] = useState(false);
+  const going = useRef(false);
+  const follows = head.x.title === "step" || head.kind === "profile" || head.kind === "plane";
+  const film = async (): Promise<void> => {
+    going.current = true;
+    setFilming(true);
+    await saveFilm(body(), head, () => going.current);
+    setFilming(false);
+  };
   const copied = (what: Promise<void>, which: string): void =>
     void what.then(() => {
       setTold(`${which} copied`);
@@ -75,6 +85,9 @@ function Take({ head, parts, weight, body }: { head: Head; parts: Part[] | null;
             <button onClick={() => saveCsv(parts, head, weight)}>CSV</button>
             <button onClick={() => saveJson(parts, head)}>JSON</button>
             <button onClick={() => copied(copyPython(parts, head), "Python")}>Copy as Python</button>
+            {follows && canFilm() && (
+              <button onClick={() => (filming ? (going.current = false) : void film())}>{filming ? "Stop the film" : "Film of the steps (WebM)"}</button>
+            )}
           </>
         )}
         <button onClick={() => copied(copyLink(head), "Link")}>Copy link</button>

@@ -6,7 +6,10 @@ import type { Head, Mark } from "../types";
 import type { Grid } from "../wire";
 import type { Part } from "./parts";
 
-function save(content: Blob, name: string): void {
+/** Pixels above a drawing, for its title. */
+const TITLE = 28;
+
+export function save(content: Blob, name: string): void {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(content);
   link.download = name;
@@ -164,25 +167,37 @@ export function saveSvg(body: HTMLElement, head: Head, parts: Part[]): void {
   save(text(`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">${inside}</svg>`, "image/svg+xml"), `${head.id}.svg`);
 }
 
-export async function savePng(body: HTMLElement, head: Head): Promise<void> {
+/** What a chart shows now, with its title, at twice the size. */
+export async function painted(body: HTMLElement, head: Head, whole: HTMLCanvasElement, also = ""): Promise<void> {
   const [width, height] = [body.clientWidth, body.clientHeight];
-  const whole = document.createElement("canvas");
-  whole.width = 2 * width;
-  whole.height = 2 * (height + 28);
+  if (whole.width !== 2 * width) whole.width = 2 * width;
+  if (whole.height !== 2 * (height + TITLE)) whole.height = 2 * (height + TITLE);
   const pen = whole.getContext("2d") as CanvasRenderingContext2D;
-  pen.scale(2, 2);
-  pen.fillStyle = token("ground");
-  pen.fillRect(0, 0, width, height + 28);
-  pen.fillStyle = token("ink");
-  pen.font = "600 13px system-ui";
-  pen.fillText(`${head.title}${head.split ? `, ${head.split}` : ""}`, 8, 18);
+  pen.setTransform(2, 0, 0, 2, 0, 0);
   const drawing = body.querySelector("svg");
+  const image = new Image();
   if (drawing) {
-    const image = new Image();
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standalone(drawing))}`;
     await image.decode();
-    pen.drawImage(image, 0, 28, width, drawing.clientHeight);
-  } else for (const canvas of body.querySelectorAll("canvas")) pen.drawImage(canvas, 0, 28, canvas.clientWidth, canvas.clientHeight);
+  }
+  pen.fillStyle = token("ground");
+  pen.fillRect(0, 0, width, height + TITLE);
+  pen.fillStyle = token("ink");
+  pen.font = "600 13px system-ui";
+  pen.fillText(`${head.title}${head.split ? `, ${head.split}` : ""}${also}`, 8, 18);
+  if (drawing) pen.drawImage(image, 0, TITLE, width, drawing.clientHeight);
+  else for (const canvas of body.querySelectorAll("canvas")) pen.drawImage(canvas, 0, TITLE, canvas.clientWidth, canvas.clientHeight);
+  for (const line of body.querySelectorAll<HTMLElement>(".cursor-line, .u-cursor-x")) {
+    // the page's step, which lies over the drawing
+    if (line.hidden || line.classList.contains("u-off")) continue;
+    const [own, frame] = [line.getBoundingClientRect(), body.getBoundingClientRect()];
+    pen.fillRect(own.left - frame.left, TITLE + own.top - frame.top, 1.5, own.height);
+  }
+}
+
+export async function savePng(body: HTMLElement, head: Head): Promise<void> {
+  const whole = document.createElement("canvas");
+  await painted(body, head, whole);
   const blob = await new Promise<Blob | null>((done) => whole.toBlob(done));
   if (blob) save(blob, `${head.id}.png`);
 }
