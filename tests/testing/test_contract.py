@@ -552,7 +552,7 @@ class Travel(LayerInstrument):
     key: ClassVar[str] = "travel"
     title: ClassVar[str] = "Travel"
     source: ClassVar[str] = "arXiv:1234.56789"
-    codes: ClassVar[Mapping[str, str]] = {"TL001": "a layer has not moved"}
+    codes: ClassVar[Mapping[str, str]] = {"TV001": "a layer has not moved"}
     least: float = 1e-9
 
     @property
@@ -578,7 +578,7 @@ class Travel(LayerInstrument):
             way = float(last.sel(layer=name).values.reshape(-1)[0])
             if way < self.least:
                 yield self.finding(
-                    "TL001", Outcome.TIP, f"{name} stands still", layer=str(name), do="wait", way=way, limit=self.least
+                    "TV001", Outcome.TIP, f"{name} stands still", layer=str(name), do="wait", way=way, limit=self.least
                 )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float
@@ -15,10 +15,10 @@ from stratoscope.findings import Evidence, Finding, Outcome
 from stratoscope.network.layers import ROOT
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from stratoscope.instruments.base import Judge
-    from stratoscope.record.axis import Axis
     from stratoscope.record.group import Group
-    from stratoscope.record.variables import Variable
 
 
 class Place(TypedDict):
@@ -47,11 +47,11 @@ class At:
         return {"layer": self.layer, "step": self.step, "split": self.split}
 
 
-def last_of(measured: Group, *names: str, dim: str | None = "layer") -> Iterator[At]:
+def last_of(measured: Group | Mapping[str, xr.DataArray], *names: str, dim: str | None = "layer") -> Iterator[At]:
     """For each place along `dim` (and split), the values at the last step at which the first name was measured.
 
     Args:
-        measured: an instrument's variables.
+        measured: an instrument's variables: its group of a record, or labelled arrays by name.
         *names: variables with the dims `step`, `split` where there are splits, and `dim`. Those that the record does
             not hold are NaN.
         dim: `"layer"`, `"matrix"`, `"param"`, or `None` for the whole network.
@@ -59,7 +59,7 @@ def last_of(measured: Group, *names: str, dim: str | None = "layer") -> Iterator
     if names[0] not in measured:
         return
     # plain numbers: of a whole run there are thousands of places, and finding each by its labels in xarray takes long
-    found = {name: _Numbers.of(measured.variable(name), dim) for name in names if name in measured}
+    found = {name: _numbers(measured, name, dim) for name in names if name in measured}
     first = found[names[0]]
     steps = list(first.steps)
     for split in first.splits:
@@ -82,13 +82,14 @@ class _Numbers:
     places: Mapping[str | None, int]
 
     @classmethod
-    def of(cls, variable: Variable, dim: str | None) -> _Numbers:
-        axes = dict(zip(variable.dims, variable.axes, strict=True))
-        wanted = ["step", *(one for one in ("split", dim) if one in axes)]
-        values = np.asarray(variable.values, float).transpose([variable.dims.index(one) for one in wanted])
-        splits, places = _places(axes.get("split")), _places(None if dim is None else axes.get(dim))
-        steps = {int(step): place for place, step in enumerate(axes["step"].labels())}
-        return cls(values.reshape(len(steps), len(splits), len(places)), steps, splits, places)
+    def of(
+        cls, values: np.ndarray, dims: Sequence[Hashable], labels: Mapping[str, Sequence[Any]], dim: str | None
+    ) -> _Numbers:
+        wanted = ["step", *(one for one in ("split", dim) if one in labels)]
+        ordered = np.asarray(values, float).transpose([list(dims).index(one) for one in wanted])
+        splits, places = _places(labels.get("split")), _places(None if dim is None else labels.get(dim))
+        steps = {int(step): place for place, step in enumerate(labels["step"])}
+        return cls(ordered.reshape(len(steps), len(splits), len(places)), steps, splits, places)
 
     def table(self, split: str | None) -> Float[np.ndarray, "steps places"]:
         return self.values[:, self.splits[split]]
@@ -101,8 +102,18 @@ class _Numbers:
         return float(self.values[self.steps[step], self.splits[own], self.places[place]])
 
 
-def _places(axis: Axis | None) -> dict[str | None, int]:
-    return {None: 0} if axis is None else {str(label): place for place, label in enumerate(axis.labels())}
+def _numbers(measured: Group | Mapping[str, xr.DataArray], name: str, dim: str | None) -> _Numbers:
+    read = getattr(measured, "variable", None)
+    if read is None:  # no record: plain arrays
+        array = measured[name]
+        return _Numbers.of(array.values, array.dims, {str(one): array.coords[one].values for one in array.dims}, dim)
+    variable = read(name)
+    labels = {one: axis.labels() for one, axis in zip(variable.dims, variable.axes, strict=True)}
+    return _Numbers.of(variable.values, variable.dims, labels, dim)
+
+
+def _places(labels: Sequence[Any] | None) -> dict[str | None, int]:
+    return {None: 0} if labels is None else {str(label): place for place, label in enumerate(labels)}
 
 
 def by_split(measured: Group, *names: str) -> Iterator[list[At]]:
