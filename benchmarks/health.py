@@ -337,7 +337,10 @@ def frozen(seed: int) -> Setup:
 
 def left_out(seed: int) -> Setup:
     """The middle layer was forgotten."""
-    optimizer = lambda model: torch.optim.SGD([*model[0].parameters(), *model[4].parameters()], 0.05, momentum=0.9)  # noqa: E731
+
+    def optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD([*model[0].parameters(), *model[4].parameters()], 0.05, momentum=0.9)
+
     return replace(perceptron(seed), optimizer=optimizer)
 
 

@@ -9,10 +9,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
-import code_pages  # noqa: E402
-import docstrings  # noqa: E402
-import pages  # noqa: E402
-import study_pages  # noqa: E402
+import code_pages  # noqa: E402 - found only once its folder is on the path, as the three below
+import docstrings  # noqa: E402 - the same
+import pages  # noqa: E402 - the same
+import study_pages  # noqa: E402 - the same
 
 from stratoscope import __version__  # noqa: E402
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stratoscope.cli.output import Muted
+
 if TYPE_CHECKING:
     from stratoscope.observe.overrides import Override
     from stratoscope.record.record import Record
@@ -28,9 +30,7 @@ def command(
             help="Judge with this setting, as units.dead_limit=0.3 (may be repeated).",
         ),
     ] = [],  # noqa: B006 - typer copies it for each call
-    mute: Annotated[
-        list[str], typer.Option(help="Leave out findings of this code, as UN002 or UN* (may be repeated).")
-    ] = [],  # noqa: B006 - typer copies it for each call
+    mute: Muted = [],  # noqa: B006 - typer copies it for each call
     only: Annotated[list[str], typer.Option(help="Show findings of this code only (may be repeated).")] = [],  # noqa: B006 - typer copies it for each call
     html: Annotated[Path | None, typer.Option(help="Write the report, judged so, to this file.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if issues are found.")] = False,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from stratoscope.cli.output import Muted
+
 if TYPE_CHECKING:
     from stratoscope.record.record import Record
 
@@ -65,9 +67,7 @@ def command(
     html: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
     config: Annotated[Path | None, typer.Option(help="A settings file instead of ./stratoscope.toml.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every row, those that were not measured too.")] = False,
-    mute: Annotated[
-        list[str], typer.Option(help="Leave out findings of this code, as UN002 or UN* (may be repeated).")
-    ] = [],  # noqa: B006 - typer copies it for each call
+    mute: Muted = [],  # noqa: B006 - typer copies it for each call
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if issues are found.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

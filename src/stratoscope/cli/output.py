@@ -10,12 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from stratoscope.record.record import Record
+
+Muted = Annotated[
+    list[str], typer.Option("--mute", help="Leave out findings of this code, as UN002 or UN* (may be repeated).")
+]
+"""The option by which several subcommands leave findings out."""
 
 PATIENCE = 1.0
 """Seconds after which something that is still running shows how far it is."""

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stratoscope.cli.output import Muted
+
 
 def register(app: typer.Typer) -> None:
     """Add the subcommand."""
@@ -17,9 +19,7 @@ def command(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     html: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
     config: Annotated[Path | None, typer.Option(help="Judge again with this settings file.")] = None,
-    mute: Annotated[
-        list[str], typer.Option(help="Leave out findings of this code, as UN002 or UN* (may be repeated).")
-    ] = [],  # noqa: B006 - typer copies it for each call
+    mute: Muted = [],  # noqa: B006 - typer copies it for each call
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if issues are found.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -402,7 +402,8 @@ def memorising(told: Told) -> Iterator[Finding]:
                 f"while that on the training data rose by {at['train_gain']:.1%}",
                 do="look for wrong labels, which are learned by heart after the right ones; keep the weights of that step, "
                 "stop earlier, or regularise",
-                step=told.read.last_step, split=split, limit=told.settings.accuracy_fall, **at,
+                step=told.read.last_step, split=split,
+                **{"fall": at["fall"], "limit": told.settings.accuracy_fall} | at,
             )  # fmt: skip
 
 

@@ -228,7 +228,7 @@ class TransferKeeper:
         """Training goes on whatever comes of this."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # a full disk, or weights that cannot be written: a training must not end by it
             self._broken = str(error) or type(error).__name__
             message = f"The weights for transfer could not be {what} ({self._broken}); training goes on."
             with suppress(UserWarning):  # where warnings are errors, training goes on all the same

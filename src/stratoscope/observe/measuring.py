@@ -91,7 +91,7 @@ class Measurements:
             if any(isinstance(need, Previous) for need in needs):
                 # of those that were not measured now, the previous measurement is an earlier one
                 self._previous |= capture.remember()
-        except Exception as error:
+        except Exception as error:  # the user's own data and model run here, and may raise anything
             warnings.warn(f"Measuring step {step} failed and training goes on: {error}", stacklevel=4)
             writer.commit(step, [], findings=[_capture_failed(step, error)])
         if capture.passes:

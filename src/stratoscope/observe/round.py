@@ -269,7 +269,7 @@ class Round:
                         f"{prefix_of(instrument)}000", Outcome.NOT_APPLICABLE, says, step=self.step, split=split
                     )
                 )
-        except Exception as error:
+        except Exception as error:  # other people's instruments may raise anything; the others go on
             known = isinstance(error, StratoscopeError)
             status, reason = "failed", str(error) if known else f"{type(error).__name__}: {error}"
             where = f" at {layer.name}" if layer else ""

@@ -49,7 +49,7 @@ class Stepwise:
                 coverage += self._new_coverage(step, instrument, labels)
             except NotApplicable:
                 continue
-            except Exception as error:
+            except Exception as error:  # other people's instruments may raise anything; training goes on
                 self._failed.add(instrument)
                 findings.append(_failed(instrument, step, error))
         # all of a step in one transaction, or after a kill a step would be there by half

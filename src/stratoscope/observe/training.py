@@ -366,7 +366,7 @@ class RecordedTraining(Watch):
         start, record = time.perf_counter(), self.record
         try:
             found = self._adviser.advise(record, self._measurements.last)
-        except Exception as error:
+        except Exception as error:  # other people's rules speak here; a training must not end by them
             warnings.warn(
                 f"The advice of step {self._measurements.last} could not be worked out: {error}", stacklevel=3
             )
@@ -378,7 +378,7 @@ class RecordedTraining(Watch):
     def _conclude(self, writer: RecordWriter) -> None:
         try:
             conclude(writer, self._chosen, self._settings)
-        except Exception as error:
+        except Exception as error:  # what was measured is kept whatever judging it raises
             warnings.warn(f"The findings of this run could not be written: {error}", stacklevel=3)
 
     def _note_spending(self, writer: RecordWriter) -> None:
