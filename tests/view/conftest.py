@@ -6,15 +6,18 @@ import http.client
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from browsing import drawn, until
 
 from stratoscope.findings import Finding, Outcome
 from stratoscope.network.layers import Catalogue, Layer, Param
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import quantity
 from stratoscope.record.writer import RecordWriter
+from stratoscope.view import bundle as page_bundle
 from stratoscope.view.runs import Runs
 from stratoscope.view.serving import Serving
 
@@ -117,3 +120,36 @@ def ask(serving: Serving) -> Iterator[Ask]:
 def build() -> tuple[Callable[..., RecordWriter], Callable[..., None]]:
     """`make_run` and `write_step`, for tests that need other runs."""
     return make_run, write_step
+
+
+@pytest.fixture(scope="session")
+def built():
+    """The built page, or a skip."""
+    try:
+        return page_bundle.bundle()
+    except page_bundle.BundleError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def server(folder, built):
+    with Serving(Runs([folder]), built) as serving:
+        yield serving
+
+
+@pytest.fixture
+def page(browser, server):
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme="light", accept_downloads=True)
+    page = context.new_page()
+    page.trouble, page.loaded = [], []
+    page.on("console", lambda message: page.trouble.append(message.text) if message.type != "info" else None)
+    page.on("pageerror", lambda error: page.trouble.append(str(error)))
+    page.on("request", lambda request: page.loaded.append(request.url))
+    page.goto(server.address)
+    until(page, "() => window.__view && window.__view.ready()")
+    drawn(page)
+    yield page
+    assert page.trouble == []
+    own = f"127.0.0.1:{server.port}"
+    assert {urlsplit(url).netloc for url in page.loaded if not url.startswith(("data:", "blob:"))} == {own}
+    context.close()
