@@ -5,6 +5,7 @@ import pytest
 
 from stratoscope.record import Entry, Record, RecordWriter
 from stratoscope.record.quantity import quantity
+from stratoscope.record.rows import Passed
 
 
 def layers(*names, value=1.0):
@@ -29,10 +30,11 @@ def test_a_group_is_forgotten_and_written_anew(tmp_path, on_disk):
         writer.forget("never written")
 
 
-def test_the_epoch_of_a_step_is_the_one_that_was_given():
+def test_epochs_and_tokens_of_a_step_are_those_that_were_given():
     with RecordWriter.create(None) as writer:
         entry = [Entry("a", "x", layers("p"))]
         writer.commit(0, entry)
-        writer.commit(1, entry, epoch=0.5)
+        writer.commit(1, entry, epoch=0.5, tokens=3)
         writer.append(2, entry, epoch=0.75)
-        assert [writer.epoch_of(step) for step in (0, 1, 2, 3)] == [None, 0.5, 0.75, None]
+        found = [writer.passed_at(step) for step in (0, 1, 2, 3)]
+    assert found == [Passed(), Passed(0.5, 3), Passed(0.75), Passed()]

@@ -203,7 +203,9 @@ def test_a_record_older_than_any_migration_is_refused(folder):
 
 def test_an_older_record_is_migrated(folder, monkeypatch):
     """Reading migrates a copy; resuming migrates the file."""
-    change(folder, "PRAGMA user_version = 0", "ALTER TABLE meta RENAME TO about")
+    change(
+        folder, "PRAGMA user_version = 0", "ALTER TABLE meta RENAME TO about", "ALTER TABLE frame DROP COLUMN tokens"
+    )
     monkeypatch.setitem(schema.MIGRATIONS, 0, lambda connection: connection.execute("ALTER TABLE about RENAME TO meta"))
     record = Record.open(folder)
     assert record["a"]["x"].values.tolist() == [[1.0, 2.0]]

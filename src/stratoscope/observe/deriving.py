@@ -102,7 +102,8 @@ def write(writer: RecordWriter, derived: Sequence[Derived], last: int) -> None:
     coverage = [Coverage(one.diagnosis.key, one.label, "", "", "", last, one.status, one.reason) for one in derived]
     for step, entries in sorted(by_step.items()):
         covered = coverage if step == last else ()
-        writer.commit(step, entries, coverage=covered, epoch=writer.epoch_of(step), cost_ms=0.0)
+        passed = writer.passed_at(step)
+        writer.commit(step, entries, coverage=covered, epoch=passed.epoch, tokens=passed.tokens, cost_ms=0.0)
 
 
 def _naming(value: Quantity, reads: tuple[str, ...]) -> Quantity:

@@ -31,16 +31,25 @@ class Watch(ABC):
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None: ...
 
     @abstractmethod
-    def step(self, i: int | None = None, *, loss: Tensor | float | None = None, epoch: float | None = None) -> None:
+    def step(
+        self,
+        i: int | None = None,
+        *,
+        loss: Tensor | float | None = None,
+        epoch: float | None = None,
+        tokens: float | None = None,
+    ) -> None:
         """Say that an optimizer step is done.
 
         Args:
             i: the loop's count of steps; counted here where it is left out.
             loss: the mini-batch loss.
-            epoch: epochs so far, for people.
+            epoch: passes over the training data so far.
+            tokens: tokens seen so far in the whole training, a whole number; examples, where those are what counts.
 
         Raises:
-            SettingError: if the count goes backwards, or the loss is not one number.
+            SettingError: if the count of steps or tokens goes backwards, tokens are no count, or the loss or the epoch
+                is not one number.
             RecordError: if the watch has ended.
         """
 
@@ -106,7 +115,14 @@ class SilentWatch(Watch):
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         return
 
-    def step(self, i: int | None = None, *, loss: Tensor | float | None = None, epoch: float | None = None) -> None:
+    def step(
+        self,
+        i: int | None = None,
+        *,
+        loss: Tensor | float | None = None,
+        epoch: float | None = None,
+        tokens: float | None = None,
+    ) -> None:
         """Nothing: the first process records."""
 
     def log(self, name: str, value: Tensor | float) -> None:

@@ -23,6 +23,7 @@ from stratoscope.observe.examine import data_meta
 from stratoscope.observe.plan import Plan, cadence_of
 from stratoscope.observe.round import Round, foreign_of, needs_of, wants_data
 from stratoscope.observe.schedule import Budget
+from stratoscope.record.rows import NOTHING_SAID, Passed
 from stratoscope.record.writer import RecordWriter
 
 
@@ -60,7 +61,12 @@ class Measurements:
 
     @on_host()
     def measure(
-        self, names: Sequence[str], step: int, writer: RecordWriter, epoch: float | None = None, planned: bool = True
+        self,
+        names: Sequence[str],
+        step: int,
+        writer: RecordWriter,
+        passed: Passed = NOTHING_SAID,
+        planned: bool = True,
     ) -> None:
         """Measure these at this step, the network as it is now. What fails becomes a finding, and a warning.
 
@@ -68,7 +74,7 @@ class Measurements:
             names: of the instruments, as groups of the record.
             step: of the training.
             writer: of the record.
-            epoch: passes over the training data so far.
+            passed: how much the training has seen so far.
             planned: whether the plan chose them; the first and last measurement are made in any case.
         """
         if not names:
@@ -84,7 +90,7 @@ class Measurements:
         )  # fmt: skip
         structure = not self.rounds or not self.costs.sharing or any(name in self.costs.sharing for name in names)
         measured = Round(
-            capture, instruments, writer, step, by_layer=False, epoch=epoch, labels=self._labels, structure=structure
+            capture, instruments, writer, step, by_layer=False, passed=passed, labels=self._labels, structure=structure
         )
         try:
             measured.run()

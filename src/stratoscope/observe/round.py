@@ -20,7 +20,7 @@ from stratoscope.observe.entries import entries_of, group_of, labels_of, quantit
 from stratoscope.record.assemble import assemble
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import Quantity
-from stratoscope.record.rows import Coverage
+from stratoscope.record.rows import NOTHING_SAID, Coverage, Passed
 from stratoscope.record.writer import RecordWriter
 
 _LOG = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Round:
             whole round is one transaction.
         deadline: clock time (`time.monotonic`) after which what is left is skipped.
         progress: told how far it is.
-        epoch: passes over the training data so far.
+        passed: how much the training has seen so far.
         done: layers, from the first on, that an earlier attempt has committed at this step; not measured again.
         among: the layers of the whole record, where this subject is one of several; those that it lacks are not
             applicable, with that reason.
@@ -82,7 +82,7 @@ class Round:
     by_layer: bool = True
     deadline: float | None = None
     progress: Progress | None = None
-    epoch: float | None = None
+    passed: Passed = NOTHING_SAID
     done: int = 0
     among: Catalogue | None = None
     labels: Mapping[Instrument, str] | None = None
@@ -298,7 +298,13 @@ class Round:
     def _commit(self, cost_ms: float | None = None) -> int:
         findings = self.findings[self._told :]
         sequence = self.writer.commit(
-            self.step, self._entries, findings=findings, coverage=self._coverage, epoch=self.epoch, cost_ms=cost_ms
+            self.step,
+            self._entries,
+            findings=findings,
+            coverage=self._coverage,
+            epoch=self.passed.epoch,
+            tokens=self.passed.tokens,
+            cost_ms=cost_ms,
         )
         self._told = len(self.findings)
         self._entries, self._coverage = [], []

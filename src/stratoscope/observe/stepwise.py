@@ -16,7 +16,7 @@ from stratoscope.network.subject import Subject
 from stratoscope.observe.entries import entries_of
 from stratoscope.observe.round import needs_of, status_of
 from stratoscope.record.entry import Entry
-from stratoscope.record.rows import Coverage
+from stratoscope.record.rows import Coverage, Passed
 from stratoscope.record.writer import RecordWriter
 
 
@@ -36,7 +36,7 @@ class Stepwise:
         self._covered: dict[Instrument, tuple[list[Any], frozenset[Any]]] = {}
         self.gradient_needs = [need for need in needs_of(self._labels) if isinstance(need, TrainingGradients)]
 
-    def record(self, writer: RecordWriter, step: int, live: Mapping[Need, Any], epoch: float | None) -> None:
+    def record(self, writer: RecordWriter, step: int, live: Mapping[Need, Any], passed: Passed) -> None:
         """Measure one step. An instrument that fails says so once; training and the others go on."""
         entries: list[Entry] = []
         findings: list[Finding] = []
@@ -54,9 +54,9 @@ class Stepwise:
                 findings.append(_failed(instrument, step, error))
         # all of a step in one transaction, or after a kill a step would be there by half
         if findings or coverage:
-            writer.commit(step, entries, findings=findings, coverage=coverage, epoch=epoch)
+            writer.commit(step, entries, findings=findings, coverage=coverage, epoch=passed.epoch, tokens=passed.tokens)
         elif entries:
-            writer.append(step, entries, epoch=epoch)
+            writer.append(step, entries, epoch=passed.epoch, tokens=passed.tokens)
 
     def _measure(self, instrument: NetworkInstrument, live: Mapping[Need, Any]) -> Any:
         if instrument in self._failed:

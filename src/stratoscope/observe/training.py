@@ -34,9 +34,11 @@ from stratoscope.observe.recorder import StepRecorder, names_of, state_of, toget
 from stratoscope.observe.schedule import Budget
 from stratoscope.observe.settings import Settings
 from stratoscope.observe.stepwise import Stepwise
+from stratoscope.observe.tally import Tally
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import quantity
 from stratoscope.record.record import Record
+from stratoscope.record.rows import NOTHING_SAID, Passed
 from stratoscope.record.writer import RecordWriter
 
 _LOG = logging.getLogger(__name__)
@@ -90,7 +92,7 @@ class RecordedTraining(Watch):
         self._measurements = Measurements(
             subject, chosen.without_training().instruments, self._budget, memory, every, cadence
         )
-        self._step = 0
+        self._step, self._tally = 0, Tally()
         self._offset: int | None = None
         self._optimizers = subject.optimizers
         self._recorders: list[StepRecorder] = []
@@ -154,13 +156,22 @@ class RecordedTraining(Watch):
         writer.close(status)
         _LOG.info("%s", self.summary)
 
-    def step(self, i: int | None = None, *, loss: Tensor | float | None = None, epoch: float | None = None) -> None:
+    def step(
+        self,
+        i: int | None = None,
+        *,
+        loss: Tensor | float | None = None,
+        epoch: float | None = None,
+        tokens: float | None = None,
+    ) -> None:
         """Say that an optimizer step is done."""
         self._check_open()
         start = time.perf_counter()
         value = None if loss is None else _number(loss, "loss")
+        passed = self._tally.checked(epoch, tokens)
         self._count(i)
-        self._record_step(value, epoch)
+        self._tally.keep(passed)
+        self._record_step(value, passed)
         self._budget.within_steps = sum(recorder.seconds for recorder in self._recorders)
         self._budget.passed(self._step, self._elapsed)
         names = self._measurements.plan.choose(self._step, self._elapsed)
@@ -168,7 +179,7 @@ class RecordedTraining(Watch):
         self._aside["steps"] += taken
         self._budget.add(taken)
         if names:
-            self._measure(names, epoch)
+            self._measure(names, passed)
 
     def log(self, name: str, value: Tensor | float) -> None:
         """Keep a number of your own at this step, in the record's group `logged`."""
@@ -253,6 +264,7 @@ class RecordedTraining(Watch):
             raise SettingError(f"resume={self._resume} is no step of this run, which ends at {last - self._offset}.")
         self._writer = RecordWriter.resume(folder, begin + 1)
         self._step = begin
+        self._tally.tokens = max((when.tokens or 0 for step, when in kept.clock.items() if step <= begin), default=0)
         self._measurements.resume(begin, kept.meta)
         self._aside |= kept.meta.get("seconds_aside", {})
         # the earlier attempts are a part of this training, and so is what they spent
@@ -302,7 +314,7 @@ class RecordedTraining(Watch):
         self._budget.within_steps = sum(recorder.seconds for recorder in self._recorders)
         return self._step < ALWAYS or self._budget.allows_step(self._elapsed, STEPS_PART)
 
-    def _record_step(self, loss: Coming[float] | None, epoch: float | None) -> None:
+    def _record_step(self, loss: Coming[float] | None, passed: Passed) -> None:
         """Hand the step over to be recorded, as soon as its numbers have come from the device."""
         latest: list[Coming[StepStatistics]] = []
         for recorder in self._recorders:
@@ -311,7 +323,7 @@ class RecordedTraining(Watch):
                 recorder.latest = None
         state = state_of(self._optimizers) if self._recorders else None
         numbers = latest if loss is None else [*latest, loss]
-        record = partial(self._record_now, self._step, latest, loss, state, epoch)
+        record = partial(self._record_now, self._step, latest, loss, state, passed)
         self._in_order.add(numbers, record)
 
     def _record_now(
@@ -320,7 +332,7 @@ class RecordedTraining(Watch):
         latest: list[Coming[StepStatistics]],
         loss: Coming[float] | None,
         state: OptimizerState | None,
-        epoch: float | None,
+        passed: Passed,
     ) -> None:
         live: dict[Need, Any] = {}
         if state is not None:
@@ -331,10 +343,12 @@ class RecordedTraining(Watch):
         if taken is not None:
             for need in self._stepwise.gradient_needs:
                 live[need] = taken
-        self._stepwise.record(self._open_writer(), step, live, epoch)
+        self._stepwise.record(self._open_writer(), step, live, passed)
 
     @on_host()
-    def _measure(self, names: Sequence[str] | None = None, epoch: float | None = None, *, planned: bool = True) -> None:
+    def _measure(
+        self, names: Sequence[str] | None = None, passed: Passed = NOTHING_SAID, *, planned: bool = True
+    ) -> None:
         """Measure those that the plan chose, or all that were not yet measured at this step."""
         start = time.perf_counter()
         # in the record, too, one step comes after the other
@@ -345,7 +359,7 @@ class RecordedTraining(Watch):
             names = measured.plan.left(self._step)
         if not names:
             return
-        measured.measure(names, self._step, writer, epoch, planned)
+        measured.measure(names, self._step, writer, passed, planned)
         self._advice = None
         if self._keeper is not None and self.subject.module is not None:
             start = time.perf_counter()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stratoscope.record.group import Group
     from stratoscope.record.quantity import Quantity
     from stratoscope.record.record import Record
-    from stratoscope.record.rows import Coverage, Edge, LayerRow
+    from stratoscope.record.rows import Coverage, Edge, LayerRow, Moment
     from stratoscope.record.writer import RecordWriter
 
 _HOME = {
@@ -22,6 +22,7 @@ _HOME = {
     "Entry": "entry",
     "Group": "group",
     "LayerRow": "rows",
+    "Moment": "rows",
     "Quantity": "quantity",
     "Record": "record",
     "RecordWriter": "writer",
@@ -39,6 +40,7 @@ __all__ = [
     "Entry",
     "Group",
     "LayerRow",
+    "Moment",
     "Quantity",
     "Record",
     "RecordWriter",

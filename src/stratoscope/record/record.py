@@ -12,7 +12,7 @@ from stratoscope.errors import RecordError
 from stratoscope.findings import Finding, Outcome
 from stratoscope.record import html
 from stratoscope.record.group import Group
-from stratoscope.record.rows import Coverage, Edge, LayerRow
+from stratoscope.record.rows import Coverage, Edge, LayerRow, Moment
 from stratoscope.record.store import Store, find
 from stratoscope.record.variables import NotRecordedError
 
@@ -24,6 +24,9 @@ _FINDINGS = """SELECT code, instrument, layer, step, outcome, says, "do", eviden
 
 _COVERAGE = """SELECT instrument, label, layer, param, split, max(step), status, reason FROM coverage
   WHERE step <= ? GROUP BY instrument, label, layer, param, split"""
+
+_CLOCK = """SELECT step, min(wall_time), max(epoch), max(tokens) FROM frame
+  WHERE seq <= ? GROUP BY step ORDER BY step"""
 
 _LAYERS = """SELECT layer.name, layer.kind, layer.depth, layer.n_params, parent.name, layer.spec
   FROM layer LEFT JOIN layer AS parent ON parent.id = layer.parent ORDER BY layer.depth, layer.id"""
@@ -103,12 +106,10 @@ class Record(Mapping[str, Group]):
         return tuple(step for (step,) in rows)
 
     @property
-    def clock(self) -> dict[int, tuple[float | None, float]]:
-        """For each step the passes over the training data, where they were given, and the seconds since the first step."""
-        rows = self._store.query(
-            "SELECT step, max(epoch), min(wall_time) FROM frame WHERE seq <= ? GROUP BY step ORDER BY step", self.seq
-        )
-        return {step: (epoch, time - rows[0][2]) for step, epoch, time in rows}
+    def clock(self) -> dict[int, Moment]:
+        """For each step the seconds since the first one, and the epochs and tokens that its training said."""
+        rows = self._store.query(_CLOCK, self.seq)
+        return {step: Moment(time - rows[0][1], epoch, tokens) for step, time, epoch, tokens in rows}
 
     @property
     def parts(self) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""What a record says beside numbers: which parts were measured, the layers, and how they are linked."""
+"""What a record says beside numbers: what was measured and when, the layers, and how they are linked."""
 
 from __future__ import annotations
 
@@ -32,6 +32,38 @@ class Coverage:
     step: int
     status: str
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """How much of its data a training has seen at a step, as its loop counts it.
+
+    Attributes:
+        epoch: passes over the training data.
+        tokens: tokens (or examples, or whatever the loop counts), a whole number.
+    """
+
+    epoch: float | None = None
+    tokens: int | None = None
+
+
+NOTHING_SAID = Passed()
+"""Where the loop says nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a step was: by the clock, and by how much the training had seen.
+
+    Attributes:
+        seconds: since the first step was written.
+        epoch: passes over the training data; `None` where they were not given.
+        tokens: tokens seen; `None` where they were not given.
+    """
+
+    seconds: float
+    epoch: float | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)

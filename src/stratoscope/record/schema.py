@@ -10,8 +10,8 @@ from stratoscope.errors import RecordError
 APPLICATION_ID = 0x53545243
 """Marks the file as ours ("STRC"), for `file` and for every reader."""
 
-VERSION = 1
-"""The schema that this release writes (`PRAGMA user_version`)."""
+VERSION = 2
+"""The schema that this release writes (`PRAGMA user_version`). Version 2 added `frame.tokens`."""
 
 BUSY_MS = 10_000
 """How long one connection waits for another, in milliseconds."""
@@ -35,7 +35,7 @@ CREATE TABLE series (id INTEGER PRIMARY KEY, instrument TEXT NOT NULL, label TEX
   attrs TEXT NOT NULL, settings TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL UNIQUE);
 CREATE INDEX series_name ON series (instrument, label, name);
 CREATE TABLE frame (seq INTEGER PRIMARY KEY AUTOINCREMENT, step INTEGER NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
-  epoch REAL, samples INTEGER, wall_time REAL NOT NULL, cost_ms REAL);
+  epoch REAL, samples INTEGER, tokens INTEGER, wall_time REAL NOT NULL, cost_ms REAL);
 CREATE INDEX frame_step ON frame (step);
 CREATE TABLE point (series INTEGER NOT NULL REFERENCES series, step INTEGER NOT NULL,
   seq INTEGER NOT NULL REFERENCES frame, data BLOB, file TEXT, tensor TEXT, PRIMARY KEY (series, step),
@@ -52,7 +52,12 @@ CREATE INDEX finding_seq ON finding (seq);
 COMMIT;
 """
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+
+def _add_tokens(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE frame ADD COLUMN tokens INTEGER")
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _add_tokens}
 """For each older version that can still be read: the function that turns it into the next one.
 
 It runs inside one transaction, which also sets the new `user_version`.

@@ -14,9 +14,9 @@ from stratoscope.errors import RecordError
 from stratoscope.findings import Finding
 from stratoscope.record.arrays import file_name, write_arrays
 from stratoscope.record.entry import Row, Series
-from stratoscope.record.rows import STATUSES, Coverage, Edge
+from stratoscope.record.rows import STATUSES, Coverage, Edge, Passed
 from stratoscope.record.schema import ARRAYS
-from stratoscope.record.values import digest, to_json
+from stratoscope.record.values import count, digest, to_json
 
 if TYPE_CHECKING:
     from stratoscope.network.layers import Catalogue, Layer
@@ -31,6 +31,7 @@ class Frame:
     wall_time: float
     epoch: float | None = None
     samples: int | None = None
+    tokens: int | None = None
     cost_ms: float | None = None
     findings: Sequence[tuple[Any, ...]] = ()
     coverage: Sequence[Coverage] = ()
@@ -93,8 +94,8 @@ class Tables:
             Its sequence number.
         """
         cursor = connection.execute(
-            "INSERT INTO frame (step, attempt, epoch, samples, wall_time, cost_ms) VALUES (?, ?, ?, ?, ?, ?)",
-            (frame.step, self.attempt, frame.epoch, frame.samples, frame.wall_time, frame.cost_ms),
+            "INSERT INTO frame (step, attempt, epoch, samples, tokens, wall_time, cost_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (frame.step, self.attempt, frame.epoch, frame.samples, frame.tokens, frame.wall_time, frame.cost_ms),
         )
         seq = int(cursor.lastrowid or 0)
         connection.executemany(
@@ -184,6 +185,24 @@ def checked_coverage(rows: Iterable[Coverage]) -> list[Coverage]:
         ):
             raise RecordError(f"Coverage of {row.instrument} holds what is no text ({row}); use '' for none.")
     return rows
+
+
+def checked_tokens(tokens: Any) -> int | None:
+    """The tokens of a frame, if they are a count.
+
+    Raises:
+        RecordError: otherwise.
+    """
+    found = None if tokens is None else count(tokens)
+    if tokens is not None and found is None:
+        raise RecordError(f"tokens={tokens!r:.40} is no count; give a whole number, not below 0.")
+    return found
+
+
+def passed_at(connection: sqlite3.Connection, step: int) -> Passed:
+    """What was given with a step of epochs and tokens."""
+    row = connection.execute("SELECT max(epoch), max(tokens) FROM frame WHERE step = ?", (step,)).fetchone()
+    return Passed(*row)
 
 
 def replace_layers(connection: sqlite3.Connection, catalogue: Catalogue) -> None:

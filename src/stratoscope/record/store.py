@@ -83,7 +83,8 @@ class Store:
     meta: dict[str, Any] = field(default_factory=dict)
     series: dict[int, SeriesInfo] = field(default_factory=dict)
     _axes: dict[int, Axis] = field(default_factory=dict)
-    _inode: tuple[int, int] | None = None
+    _stamp: tuple[int, ...] = ()
+    _telling: int | None = 2  # how much of a stamp says that it is another file
     _finalizer: Any = None
 
     @classmethod
@@ -93,9 +94,9 @@ class Store:
         Raises:
             RecordError: if it is no record, damaged, or of a newer version.
         """
+        stamp = _stamp(path)
         store = cls(path, _connect(path))
-        store._finalizer = weakref.finalize(store, store.connection.close)
-        store._inode = _inode(path)
+        store._hold(stamp)
         store.refresh()
         return store
 
@@ -213,15 +214,23 @@ class Store:
         return read_array(self.folder, file, tensor, dtype, shape)
 
     def _follow(self) -> None:
-        """Open the file anew if another was put in its place, as for runs on a network file system."""
-        if self.path is None or _inode(self.path) == self._inode:
+        """Open the file anew if another was put in its place, as for runs on a network file system.
+
+        An older record is read from a copy in memory, so it is opened anew whenever its file has changed.
+        """
+        stamp = () if self.path is None else _stamp(self.path)
+        if self.path is None or stamp[: self._telling] == self._stamp[: self._telling]:
             return
         with self.lock:
             self._finalizer()
             self.connection = _connect(self.path)
-            self._finalizer = weakref.finalize(self, self.connection.close)
-            self._inode = _inode(self.path)
+            self._hold(stamp)
             self._axes.clear()
+
+    def _hold(self, stamp: tuple[int, ...]) -> None:
+        """Keep the connection, which was opened when the file had this stamp."""
+        self._finalizer = weakref.finalize(self, self.connection.close)
+        self._stamp, self._telling = stamp, None if _is_in_memory(self.connection) else 2
 
 
 _SERIES = (
@@ -269,12 +278,20 @@ def _from_bytes(blobs: list[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]
     return np.frombuffer(b"".join(blobs), dtype).reshape(len(blobs), *shape)
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Which file it is (the first two numbers), and its state and that of its log; empty where there is none."""
+    found: list[int] = []
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        try:
+            status = os.stat(file)
+        except OSError:
+            continue
+        found += (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return tuple(found)
+
+
+def _is_in_memory(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("PRAGMA database_list").fetchone()[2]
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -283,8 +300,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise RecordError(f"{path} cannot be read as a record ({error}); use a copy that is whole.") from error
     try:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_TEXT)
+        _guard(connection)
         version = schema.version_of(connection, str(path))
         if version < schema.VERSION:
             connection = _migrated_copy(connection, version)
@@ -296,6 +312,11 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _guard(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_TEXT)
 
 
 def _try_modes(path: Path) -> sqlite3.Connection:
@@ -326,7 +347,12 @@ def _attempt(path: Path, how: str) -> sqlite3.Connection:
 
 def _migrated_copy(connection: sqlite3.Connection, version: int) -> sqlite3.Connection:
     copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    connection.backup(copy)
-    connection.close()
-    schema.migrate(copy, version)
+    try:
+        connection.backup(copy)
+        connection.close()
+        _guard(copy)
+        schema.migrate(copy, version)
+    except BaseException:
+        copy.close()
+        raise
     return copy

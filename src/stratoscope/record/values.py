@@ -11,6 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stratoscope.errors import RecordError
 
 
@@ -39,6 +41,21 @@ def to_json(value: Any, what: str, *, in_order: bool = False) -> str:
 def digest(text: str) -> str:
     """A short name for a text that differs where the text differs."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def count(value: Any) -> int | None:
+    """A count as an `int`, also where it comes as a float without a fraction; `None` for everything else.
+
+    >>> count(3e6), count(np.int64(5)), count(0.5), count(float("nan")), count(-1), count(True)
+    (3000000, 5, None, None, None, None)
+    """
+    if isinstance(value, bool | np.bool_ | str | bytes) or getattr(value, "ndim", None):
+        return None
+    try:
+        whole = int(value) if float(value).is_integer() else -1
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's, for complex numbers
+        return None
+    return whole if 0 <= whole < 2**63 else None
 
 
 PLAIN = (str, int, float, bool, type(None))

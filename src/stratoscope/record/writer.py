@@ -26,7 +26,7 @@ from stratoscope.record.buffer import Buffer
 from stratoscope.record.entry import Encoder, Entry
 from stratoscope.record.folder import is_run_id, new_run_id
 from stratoscope.record.hot import Hot
-from stratoscope.record.rows import Coverage, Edge
+from stratoscope.record.rows import NOTHING_SAID, Coverage, Edge, Passed
 from stratoscope.record.ship import Shipper
 from stratoscope.record.statements import Frame, Tables
 from stratoscope.record.values import to_json
@@ -141,6 +141,7 @@ class RecordWriter:
         coverage: Iterable[Coverage] = (),
         epoch: float | None = None,
         samples: int | None = None,
+        tokens: int | None = None,
         cost_ms: float | None = None,
     ) -> int:
         """Write what was measured at a step, in one transaction together with all that was appended before.
@@ -155,6 +156,7 @@ class RecordWriter:
             coverage: what was and was not measured.
             epoch: passes over the training data so far.
             samples: examples seen so far.
+            tokens: tokens seen so far.
             cost_ms: what measuring took, in milliseconds.
 
         Returns:
@@ -166,10 +168,17 @@ class RecordWriter:
         rows = [self._encoder.encode(entry) for entry in entries]
         texts = [statements.finding_row(finding) for finding in findings]
         covered = statements.checked_coverage(coverage)
-        return self._write(Frame(int(step), rows, time.time(), epoch, samples, cost_ms, texts, covered))
+        seen = statements.checked_tokens(tokens)
+        return self._write(Frame(int(step), rows, time.time(), epoch, samples, seen, cost_ms, texts, covered))
 
     def append(
-        self, step: int, entries: Iterable[Entry], *, epoch: float | None = None, samples: int | None = None
+        self,
+        step: int,
+        entries: Iterable[Entry],
+        *,
+        epoch: float | None = None,
+        samples: int | None = None,
+        tokens: int | None = None,
     ) -> None:
         """Hand over a few numbers of a step without waiting; they are on disk within a second.
 
@@ -178,12 +187,14 @@ class RecordWriter:
             entries: what was measured; the numbers are copied at once.
             epoch: passes over the training data so far.
             samples: examples seen so far.
+            tokens: tokens seen so far.
 
         Raises:
             RecordError: if an entry has no form on disk, or the writer is closed.
         """
         self._refuse_closed()
-        frame = Frame(int(step), [self._encoder.encode(entry) for entry in entries], time.time(), epoch, samples)
+        rows, seen = [self._encoder.encode(entry) for entry in entries], statements.checked_tokens(tokens)
+        frame = Frame(int(step), rows, time.time(), epoch, samples, seen)
         if self.broken is not None:
             self._buffer.lose(frame.step)
             return
@@ -237,14 +248,13 @@ class RecordWriter:
 
         self._change(change)
 
-    def epoch_of(self, step: int) -> float | None:
-        """The passes over the training data that were given with a step; `None` where none were, or writing has stopped."""
+    def passed_at(self, step: int) -> Passed:
+        """What was given with a step of epochs and tokens; `None` where none were, or writing has stopped."""
         with self._hot.lock:
             self.flush()
             if self._closed or self.broken is not None:
-                return None
-            row = self._hot.connection.execute("SELECT max(epoch) FROM frame WHERE step = ?", (int(step),)).fetchone()
-            return None if row[0] is None else float(row[0])
+                return NOTHING_SAID
+            return statements.passed_at(self._hot.connection, int(step))
 
     def forget(self, instrument: str, label: str = "") -> None:
         """Delete everything that was written of one group, as when what follows from other groups is derived anew.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -148,16 +148,23 @@ def state_of(record: Record) -> str:
 
 
 def _clock(record: Record) -> dict[str, Any]:
-    """What else may run along the horizontal axis: passes over the data and seconds at each step; null where unknown."""
+    """What else may run along the horizontal axis, at each step: epochs, tokens and seconds; NaN where it is not known."""
     clock = record.clock
-    epochs = np.array([np.nan if epoch is None else epoch for epoch, _ in clock.values()], dtype=np.float64)
-    seconds = np.array([time for _, time in clock.values()], dtype=np.float64)
-    known = len(epochs) > 1 and bool(np.isfinite(epochs).sum() > 1)
+    when = list(clock.values())
     return {
         "clock": np.array(list(clock), dtype=np.float64),
-        "epochs": epochs if known else None,
-        "seconds": seconds if len(seconds) > 1 else None,
+        "epochs": _axis([moment.epoch for moment in when]),
+        "tokens": _axis([moment.tokens for moment in when]),
+        "seconds": _axis([moment.seconds for moment in when]),
     }
+
+
+def _axis(values: Sequence[float | None]) -> np.ndarray | None:
+    """The same, if it can be an axis: known at two places at least, and never falling."""
+    found = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    known = found[np.isfinite(found)]
+    rises = known.size > 1 and known[-1] > known[0] and bool((np.diff(known) >= 0).all())
+    return np.where(np.isfinite(found), found, np.nan) if rises else None
 
 
 def _said(findings: list[Finding]) -> list[dict[str, Any]]:
