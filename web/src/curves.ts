@@ -29,15 +29,20 @@ export function keptPoints(y: ArrayLike<number>, limit: number): number[] {
   return [...kept].sort((a, b) => a - b);
 }
 
-/** A monotone map between two lists of the same length, linear in between and beyond as at the nearest end. */
+/** A map from one ascending list to another of the same length, linear in between; NaN before the first and after the last. */
 export function along(from: ArrayLike<number>, to: ArrayLike<number>, value: number): number {
   const n = from.length;
-  if (n < 2) return value;
-  let high = 1;
-  while (high < n - 1 && (from[high] as number) < value) high++;
-  const [a, b] = [from[high - 1] as number, from[high] as number];
-  const [c, d] = [to[high - 1] as number, to[high] as number];
-  return b === a ? d : c + ((value - a) / (b - a)) * (d - c);
+  if (!n || !(value >= (from[0] as number) && value <= (from[n - 1] as number))) return NaN;
+  let [low, high] = [0, n - 1];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((from[middle] as number) < value) low = middle + 1;
+    else high = middle;
+  }
+  const [b, d] = [from[high] as number, to[high] as number];
+  if (b === value) return d;
+  const [a, c] = [from[high - 1] as number, to[high - 1] as number];
+  return c + ((value - a) / (b - a)) * (d - c);
 }
 
 /** The least and the largest value but for one in a hundred on each side. */

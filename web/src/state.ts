@@ -50,7 +50,7 @@ export function parse(hash: string): Shown {
     split: text("split"),
     search: given.get("search") ?? "",
     smooth: weight > 0 && weight < 1 ? weight : 0,
-    x: x === "epoch" || x === "seconds" ? x : "step",
+    x: x === "epoch" || x === "tokens" || x === "seconds" ? x : "step",
     clip: given.get("clip") === "1",
     log: given.get("log") === "1",
     logs: list("logs"),

@@ -2,7 +2,7 @@
 import type { Grid } from "./wire";
 
 /** What runs along the horizontal axis of curves. */
-export type Along = "step" | "epoch" | "seconds";
+export type Along = "step" | "epoch" | "tokens" | "seconds";
 
 export interface RunSummary {
   id: string;
@@ -137,9 +137,10 @@ export interface Index {
   status: string;
   live: boolean;
   steps: number[];
-  /** Steps with a time, and the passes over the data and the seconds at them. */
+  /** Steps with a time, and the passes over the data, the tokens and the seconds at them; NaN where it is not known. */
   clock: Grid;
   epochs: Grid | null;
+  tokens: Grid | null;
   seconds: Grid | null;
   facts: [string, string][];
   layers: Layer[];

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { csv, json } from "../src/charts/exports";
 import { drawer } from "../src/charts";
-import { along, keptPoints, middle, smooth } from "../src/curves";
+import { keptPoints, middle, smooth } from "../src/curves";
 import { nearest, number, stepOf } from "../src/format";
 import { parse, write } from "../src/state";
 import type { Head } from "../src/types";
@@ -52,10 +52,6 @@ describe("curves", () => {
 });
 
 describe("axes", () => {
-  it("turn steps into epochs and seconds", () => {
-    expect([0, 5, 10, 15, 20].map((step) => along([0, 10, 20], [0, 1, 4], step))).toEqual([0, 0.5, 1, 2.5, 4]);
-    expect(along([1], [2], 7)).toBe(7);
-  });
   it("leave out the outermost values only when asked", () => {
     expect(middle([...Array.from({ length: 1000 }, (_, i) => i), 1e9, NaN])).toEqual([10, 990]);
     expect(middle([1, NaN])).toBeNull();

@@ -28,10 +28,10 @@ export function table(parts: Part[], weight: number, dark: boolean): { data: uPl
   const bands: [number, number, string][] = [];
   let clock: Part["clock"] = null;
   const add = (x: ArrayLike<number>, y: ArrayLike<number>, about: Drawn): number => {
-    const kept = keptPoints(y, POINTS);
-    const at = (step: number): number => (clock ? along(clock.steps, clock.values, step) : step);
+    const at = (place: number): number => (clock ? along(clock.steps, clock.values, x[place] as number) : (x[place] as number));
+    const kept = keptPoints(y, POINTS).filter((place) => Number.isFinite(at(place))); // a curve has no place for the others
     const values = kept.map((place) => (Number.isFinite(y[place]) ? (y[place] as number) : null));
-    tables.push([Float64Array.from(kept, (place) => at(x[place] as number)), values]);
+    tables.push([Float64Array.from(kept, at), values]);
     return drawn.push(about);
   };
   for (const part of parts) {
@@ -123,7 +123,10 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
   let own = false; // whether the pointer is over these very curves
   const xs = data[0] as number[];
   const stepAt = (x: number): number => (clock ? (clock.steps[nearest(clock.values, x)] as number) : x);
-  const placeOf = (step: number): number => nearest(xs, clock ? along(clock.steps, clock.values, step) : step);
+  const placeOf = (step: number): number => {
+    const x = clock ? along(clock.steps, clock.values, step) : step;
+    return Number.isFinite(x) ? nearest(xs, x) : -1;
+  };
   const moved = (plot: uPlot): void => {
     if (!own) return;
     const at = plot.cursor.idx ?? null;

@@ -1,7 +1,7 @@
 // What a card needs to know: whether it is near the screen, how wide it is, and its charts once they have come.
 import { type RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { is } from "../state";
+import { axis, clockOf } from "../axes";
 import { chart as load, names, places } from "../store";
 import type { Chart, Head, Index } from "../types";
 import type { Part } from "./parts";
@@ -59,13 +59,12 @@ export function useParts(head: Head, here: Index[], near: boolean): Loaded {
     setError(null);
     setTurn(turn + 1);
   };
-  const along = head.x.title === "step" ? is.x.value : "step";
+  const along = head.x.title === "step" ? axis.value : "step";
   const [told, called] = [places.value, names.value];
   const parts = useMemo(
     () =>
       charts?.map(({ index, chart }) => {
-        const values = along === "epoch" ? index.epochs : index.seconds;
-        const clock = along !== "step" && values ? { steps: index.clock.data, values: values.data } : null;
+        const clock = clockOf(index, along);
         return { run: index.id, name: called[index.id] ?? index.name, chart, clock, ...(told[index.id] ?? { place: 0, group: null }) };
       }) ?? null,
     [charts, along, told, called],

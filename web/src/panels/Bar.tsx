@@ -1,5 +1,6 @@
 // What holds for the whole page: search, step, smoothing, scale, theme, keys.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { axes, axis, CALLED } from "../axes";
 import { nearest, number } from "../format";
 import { go, KEYS, useKeys } from "../keys";
 import { cursorStep, is, show, shown } from "../state";
@@ -71,14 +72,11 @@ function Smoothing() {
 }
 
 function Axes() {
-  const index = first.value;
   return (
     <>
-      {index && (index.epochs || index.seconds) && (
-        <select aria-label="Along the horizontal axis" value={is.x.value} onChange={(event) => show({ x: event.currentTarget.value as "step" })}>
-          <option value="step">steps</option>
-          {index.epochs && <option value="epoch">epochs</option>}
-          {index.seconds && <option value="seconds">seconds</option>}
+      {first.value && axes.value.length > 1 && (
+        <select aria-label="Along the horizontal axis" value={axis.value} onChange={(event) => show({ x: event.currentTarget.value as "step" })}>
+          {axes.value.map((one) => <option key={one} value={one}>{CALLED[one]}</option>)}
         </select>
       )}
       <button aria-pressed={is.clip.value} title="Leave one value in a hundred on each side out of sight (c)" onClick={() => show({ clip: !is.clip.value })}>clip</button>
