@@ -1,7 +1,7 @@
 // The keys of the page: what each does, and the list that is shown of them.
 import { useEffect } from "preact/hooks";
 import { nearest } from "./format";
-import { show, shown } from "./state";
+import { fit, show, shown } from "./state";
 import { first } from "./store";
 
 export const KEYS: [string, string][] = [
@@ -11,7 +11,9 @@ export const KEYS: [string, string][] = [
   ["Space", "play the steps, pause"],
   ["[ ]", "the layer before, the next one"],
   ["l", "logarithmic values, where they are above zero"],
+  ["x", "logarithmic steps"],
   ["c", "clip one value in a hundred on each side"],
+  ["f", "show charts whole again that a drag made larger"],
   ["d", "dark, light"],
   ["p", "follow a run in training, pause"],
   ["Ctrl Z", "undo what was shown last"],
@@ -77,7 +79,7 @@ function actOf(event: KeyboardEvent, acts: Acts): (() => void) | undefined {
 }
 
 function plain(key: string, acts: Acts): (() => void) | undefined {
-  const flip = (name: "log" | "clip" | "live") => (): void => show({ [name]: !shown.peek()[name] });
+  const flip = (name: "log" | "logx" | "clip" | "live") => (): void => show({ [name]: !shown.peek()[name] });
   const steps = (): number[] => first.peek()?.steps ?? [];
   const known: Record<string, () => void> = {
     "/": acts.search,
@@ -89,7 +91,9 @@ function plain(key: string, acts: Acts): (() => void) | undefined {
     "[": () => walk(-1),
     "]": () => walk(1),
     l: flip("log"),
+    x: flip("logx"),
     c: flip("clip"),
+    f: fit,
     d: () => show({ theme: shown.peek().theme === "dark" ? "light" : "dark" }),
     p: flip("live"),
     "?": acts.help,

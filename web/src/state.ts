@@ -2,6 +2,9 @@
 import type { Along } from "./types";
 import { computed, type ReadonlySignal, signal } from "@preact/signals";
 
+export type Order = "started" | "name" | "steps" | "findings";
+export type Range = [number, number];
+
 export interface Shown {
   runs: string[];
   base: string | null;
@@ -20,12 +23,26 @@ export interface Shown {
   theme: "auto" | "light" | "dark";
   live: boolean;
   chart: string | null;
+  /** What the list of runs is filtered by, and its order. */
+  filter: string;
+  order: Order;
+  /** The column by which the table of layers is sorted; with a hyphen before it downwards. */
+  sort: string | null;
+  /** Steps along a logarithmic axis. */
+  logx: boolean;
+  /** The steps that are shown large in all charts of steps. */
+  within: Range | null;
+  /** What is shown large of other charts, by their ids. */
+  zooms: Record<string, Range>;
 }
+
+const ORDERS: Order[] = ["started", "name", "steps", "findings"];
 
 const START: Shown = {
   runs: [], base: null, group: null, layer: null, step: null, instrument: null, split: null, search: "", smooth: 0,
   x: "step", clip: false,
-  log: false, logs: [], theme: "auto", live: true, chart: null,
+  log: false, logs: [], theme: "auto", live: true, chart: null, filter: "", order: "started", sort: null, logx: false,
+  within: null, zooms: {},
 }; // prettier-ignore
 
 export const MOST_RUNS = 8;
@@ -57,13 +74,31 @@ export function parse(hash: string): Shown {
     theme: theme === "light" || theme === "dark" ? theme : "auto",
     live: given.get("live") !== "0",
     chart: text("chart"),
+    filter: given.get("filter") ?? "",
+    order: ORDERS.find((one) => one === given.get("order")) ?? "started",
+    sort: text("sort"),
+    logx: given.get("logx") === "1",
+    within: range(given.get("within") ?? ""),
+    zooms: Object.fromEntries(given.getAll("zoom").flatMap((one) => zoom(one))),
   };
+}
+
+/** Two ascending numbers with two dots between them. */
+function range(said: string): Range | null {
+  const ends = said.split("..");
+  const [from, to] = ends.map(Number);
+  return ends.length === 2 && ends.every(Boolean) && from !== undefined && to !== undefined && from < to ? [from, to] : null;
+}
+
+function zoom(said: string): [string, Range][] {
+  const found = range(said.slice(said.lastIndexOf(":") + 1));
+  return found ? [[said.slice(0, said.lastIndexOf(":")), found]] : [];
 }
 
 export function write(state: Shown): string {
   const said = new URLSearchParams();
   if (state.runs.length) said.set("runs", state.runs.join(","));
-  for (const name of ["base", "group", "layer", "instrument", "split", "search", "chart"] as const) {
+  for (const name of ["base", "group", "layer", "instrument", "split", "search", "chart", "filter", "sort"] as const) {
     const value = state[name];
     if (value) said.set(name, value);
   }
@@ -75,6 +110,10 @@ export function write(state: Shown): string {
   if (state.logs.length) said.set("logs", state.logs.join(","));
   if (state.theme !== "auto") said.set("theme", state.theme);
   if (!state.live) said.set("live", "0");
+  if (state.order !== "started") said.set("order", state.order);
+  if (state.logx) said.set("logx", "1");
+  if (state.within) said.set("within", state.within.join(".."));
+  for (const [chart, ends] of Object.entries(state.zooms)) said.append("zoom", `${chart}:${ends.join("..")}`);
   return said.toString().replaceAll("%2C", ",");
 }
 
@@ -118,6 +157,16 @@ export function toggledLog(id: string): void {
   const { logs } = shown.peek();
   show({ logs: logs.includes(id) ? logs.filter((one) => one !== id) : [...logs, id] });
 }
+
+/** Show a range of a chart large, or all of it; charts of steps go together. */
+export function zoomed(id: string, stepwise: boolean, ends: Range | null): void {
+  if (stepwise) return show({ within: ends });
+  const { [id]: _, ...others } = shown.peek().zooms;
+  show({ zooms: ends ? { ...others, [id]: ends } : others });
+}
+
+/** Show all charts whole again. */
+export const fit = (): void => show({ within: null, zooms: {} });
 
 export function point(change: Partial<{ step: number | null; layer: string | null }>): void {
   const now = hover.peek();

@@ -1,10 +1,7 @@
-// Who draws which chart: by its kind where a file claims it, else by its marks, so that a new kind of chart needs nothing here.
+// Who draws which chart: each file of kinds/ says which charts it draws, and the one that says most of a chart draws it.
 import type { ComponentType } from "preact";
-import { Cells } from "./Cells";
-import { Lines } from "./Lines";
-import { Numbers } from "./Numbers";
+import type { Range } from "../state";
 import type { Part } from "./parts";
-import { Plane } from "./Plane";
 
 export interface Readout {
   head: string;
@@ -14,28 +11,49 @@ export interface Readout {
 export interface View {
   parts: Part[];
   size: { width: number; height: number };
+  /** Weight of the past by which curves are smoothed; 0 for none. */
   weight: number;
   log: boolean;
+  /** Steps along a logarithmic axis. */
+  logx: boolean;
+  /** What is shown large, on the chart's own horizontal axis; null for all of it. */
+  zoom: Range | null;
+  /** Show another range large. */
+  zoomed: (ends: Range | null) => void;
   /** Leave one value in a hundred on each side out of sight. */
   clip: boolean;
   readout: (what: Readout | null) => void;
 }
 
-export interface Drawer {
+/** What a picture is made of. */
+export type Shot = Omit<View, "readout" | "zoomed">;
+
+export interface Kind {
+  /** How much this file knows of a chart: 0 for one that it cannot draw; the largest draws it. */
+  claims: (chart: Sketch) => number;
   view: ComponentType<View>;
   height: number;
   /** Whether several runs fit into one picture. */
   overlays: boolean;
   /** Whether its values stand on a scale, which may be logarithmic. */
   scaled: boolean;
+  /** What is shown as SVG in text, where the drawing on the screen is none; null for nothing. */
+  svg?: (view: Shot) => string | null;
 }
 
-export function drawer(chart: { marks: string[] | { mark: string }[]; x: { scale: string }; kind?: string }): Drawer {
-  const marks = chart.marks.map((mark) => (typeof mark === "string" ? mark : mark.mark));
-  const only = (...known: string[]): boolean => marks.every((mark) => known.includes(mark));
-  if (chart.kind === "timeline") return { view: Cells, height: 480, overlays: false, scaled: false };
-  if (marks.includes("cells")) return { view: Cells, height: 260, overlays: false, scaled: true };
-  if (only("number")) return { view: Numbers, height: 84, overlays: true, scaled: false };
-  if (chart.x.scale !== "category" && only("line", "band", "rule")) return { view: Lines, height: 240, overlays: true, scaled: true };
-  return { view: Plane, height: 280, overlays: true, scaled: true };
+/** What a file of kinds/ is told of a chart. */
+export interface Sketch {
+  kind: string;
+  /** Its marks' names. */
+  marks: string[];
+  x: { scale: string };
 }
+
+export const only = (chart: Sketch, ...known: string[]): boolean => chart.marks.every((mark) => known.includes(mark));
+
+// a new kind of chart is a new file
+const every = Object.values(import.meta.glob<{ kind: Kind }>("./kinds/*.tsx", { eager: true })).map((file) => file.kind);
+
+/** The kind that draws a chart. */
+export const drawer = (chart: Sketch): Kind =>
+  every.reduce((best, kind) => (kind.claims(chart) > best.claims(chart) ? kind : best));

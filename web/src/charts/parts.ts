@@ -1,8 +1,10 @@
 // One chart of several runs, laid out for drawing: which runs, which marks, which colours.
 import { seriesColour } from "../colours";
+import { along, smooth } from "../curves";
 import { number, unit } from "../format";
+import type { Range } from "../state";
 import type { Chart, Mark } from "../types";
-import type { Numbers } from "../wire";
+import type { Grid, Numbers } from "../wire";
 
 export interface Part {
   /** Its run, by the id and the name. */
@@ -26,6 +28,26 @@ export const marksOf = <K extends Mark["mark"]>(chart: Chart, kind: K): Of<K>[] 
 export function colourOf(part: Part, series: number, parts: number, dark: boolean): string {
   if (parts > 1) return seriesColour(part.place, parts, false, dark);
   return seriesColour(series, part.chart.series.length, part.chart.ordered, dark);
+}
+
+/** A part as it is drawn: along the chosen axis, with what was measured thinly behind what was smoothed. */
+export function asShown(part: Part, weight: number): Part {
+  const { clock, chart } = part;
+  const x = ({ data, shape }: Grid): Grid => (clock ? { data: Float64Array.from(data, (step) => along(clock.steps, clock.values, step)), shape } : { data, shape });
+  const marks = chart.marks.flatMap((mark): Mark[] => {
+    if (mark.mark === "band") return [{ ...mark, x: x(mark.x) }];
+    if (mark.mark !== "line") return [mark];
+    const line = { ...mark, x: x(mark.x) };
+    if (weight <= 0 || mark.role === "raw") return [line];
+    return [{ ...line, role: "raw" }, { ...line, y: { data: smooth(mark.y.data, weight), shape: mark.y.shape } }];
+  });
+  return { ...part, clock: null, chart: { ...chart, marks } };
+}
+
+/** A range of a chart's own horizontal axis, on the axis that is shown. */
+export function rangeShown(part: Part, ends: Range | null): Range | null {
+  const { clock } = part;
+  return clock && ends ? [along(clock.steps, clock.values, ends[0]), along(clock.steps, clock.values, ends[1])] : ends;
 }
 
 /** What a chart shows, for those who do not see it. */

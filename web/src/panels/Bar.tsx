@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { axes, axis, CALLED } from "../axes";
 import { nearest, number } from "../format";
 import { go, KEYS, useKeys } from "../keys";
-import { cursorStep, is, show, shown } from "../state";
+import { cursorStep, fit, is, show, shown } from "../state";
 import { first, from, open, stale } from "../store";
 
 export function Bar() {
@@ -79,8 +79,10 @@ function Axes() {
           {axes.value.map((one) => <option key={one} value={one}>{CALLED[one]}</option>)}
         </select>
       )}
+      {(is.within.value || Object.keys(is.zooms.value).length > 0) && <button title="Show the charts whole again (f)" onClick={fit}>fit</button>}
+      <button aria-pressed={is.logx.value} title="Steps along a logarithmic axis (x)" onClick={() => show({ logx: !is.logx.value })}>log x</button>
       <button aria-pressed={is.clip.value} title="Leave one value in a hundred on each side out of sight (c)" onClick={() => show({ clip: !is.clip.value })}>clip</button>
-      <button aria-pressed={is.log.value} title="Logarithmic values, where they are above zero (l)" onClick={() => show({ log: !is.log.value })}>log</button>
+      <button aria-pressed={is.log.value} title="Logarithmic values, where they are above zero (l)" onClick={() => show({ log: !is.log.value })}>log y</button>
     </>
   );
 }

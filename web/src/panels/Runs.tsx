@@ -1,7 +1,7 @@
 // The list of runs: filtered, sorted, drawn only where it is seen; up to eight are shown over each other.
 import { useState } from "preact/hooks";
 import { isDark, seriesColour } from "../colours";
-import { is, MOST_RUNS, show, shown } from "../state";
+import { is, MOST_RUNS, type Order, show, shown } from "../state";
 import { byValue, groupOf, names, places, runs } from "../store";
 import type { RunSummary } from "../types";
 import { seen } from "./window";
@@ -9,17 +9,14 @@ import { seen } from "./window";
 const ROW = 52;
 const HEADING = 30;
 const TALL = 320;
-type Order = "name" | "started" | "steps" | "findings";
 type Item = { run: RunSummary } | { heading: string; count: number };
 
 export function Runs() {
-  const [filter, setFilter] = useState("");
-  const [order, setOrder] = useState<Order>("started");
   const [top, setTop] = useState(0);
   const every = runs.value ?? [];
   const key = is.group.value;
-  const said = filter.toLowerCase();
-  const found = sorted(every.filter((run) => `${run.name} ${run.folder} ${run.status}`.toLowerCase().includes(said)), order, key);
+  const said = is.filter.value.toLowerCase();
+  const found = sorted(every.filter((run) => `${run.name} ${run.folder} ${run.status}`.toLowerCase().includes(said)), is.order.value, key);
   const items = withHeadings(found, key);
   const heights = items.map((item) => ("run" in item ? ROW : HEADING));
   const height = Math.min(heights.reduce((a, b) => a + b, 0), TALL);
@@ -29,7 +26,7 @@ export function Runs() {
       <h2>
         Runs <small>{is.runs.value.length} of {every.length}</small>
       </h2>
-      {every.length > 1 && <Tools filter={filter} setFilter={setFilter} order={order} setOrder={setOrder} every={every} />}
+      {every.length > 1 && <Tools every={every} />}
       <ul style={{ height: `${height}px` }} onScroll={(event) => setTop(event.currentTarget.scrollTop)}>
         <li aria-hidden="true" class="spacer" style={{ height: `${before}px` }} />
         {items.slice(begin, end).map((item) =>
@@ -47,20 +44,12 @@ export function Runs() {
   );
 }
 
-interface Choice {
-  filter: string;
-  setFilter: (text: string) => void;
-  order: Order;
-  setOrder: (order: Order) => void;
-  every: RunSummary[];
-}
-
-function Tools({ filter, setFilter, order, setOrder, every }: Choice) {
+function Tools({ every }: { every: RunSummary[] }) {
   const keys = [...new Set(every.flatMap((run) => Object.keys(run.config ?? {})))].sort();
   return (
     <div class="tools">
-      <input type="search" placeholder="Filter runs" aria-label="Filter runs" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
-      <select aria-label="Sort runs by" value={order} onChange={(event) => setOrder(event.currentTarget.value as Order)}>
+      <input type="search" placeholder="Filter runs" aria-label="Filter runs" value={is.filter.value} onInput={(event) => show({ filter: event.currentTarget.value }, true)} />
+      <select aria-label="Sort runs by" value={is.order.value} onChange={(event) => show({ order: event.currentTarget.value as Order })}>
         <option value="started">newest</option>
         <option value="name">name</option>
         <option value="steps">steps</option>

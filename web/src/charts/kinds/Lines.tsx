@@ -2,12 +2,13 @@
 import { effect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
-import { DASHES, isDark, token } from "../colours";
-import { along, keptPoints, middle, smooth } from "../curves";
-import { nearest, number } from "../format";
-import { cursorLayer, cursorStep, is, point, show } from "../state";
-import { colourOf, marksOf, type Part, summary } from "./parts";
-import type { View } from "./index";
+import { DASHES, isDark, token } from "../../colours";
+import { along, keptPoints, middle } from "../../curves";
+import { nearest, number } from "../../format";
+import { cursorLayer, cursorStep, fit, is, point, type Range, show } from "../../state";
+import { type Kind, only, type View } from "../index";
+import { asShown, colourOf, marksOf, type Part, rangeShown, summary } from "../parts";
+import { planeSvg } from "./Plane";
 
 interface Drawn {
   label: string;
@@ -16,55 +17,66 @@ interface Drawn {
   dash: number[];
   width: number;
   role: "main" | "raw" | "band";
-  fill?: string;
 }
 
 const POINTS = 2000;
 
-/** Everything as uPlot wants it: one x for all, a column for each curve. */
-export function table(parts: Part[], weight: number, dark: boolean): { data: uPlot.AlignedData; drawn: Drawn[]; bands: [number, number, string][] } {
+interface Table {
+  data: uPlot.AlignedData;
+  drawn: Drawn[];
+  /** Which columns are the upper and the lower end of a band, and what fills it. */
+  bands: [number, number, string][];
+}
+
+/** Everything as uPlot wants it: one x for all, a column for each curve; of a range that is shown large, as much as elsewhere of all. */
+export function table(parts: Part[], weight: number, dark: boolean, zoom: Range | null = null): Table {
   const tables: uPlot.AlignedData[] = [];
   const drawn: Drawn[] = [];
   const bands: [number, number, string][] = [];
-  let clock: Part["clock"] = null;
   const add = (x: ArrayLike<number>, y: ArrayLike<number>, about: Drawn): number => {
-    const at = (place: number): number => (clock ? along(clock.steps, clock.values, x[place] as number) : (x[place] as number));
-    const kept = keptPoints(y, POINTS).filter((place) => Number.isFinite(at(place))); // a curve has no place for the others
+    const [from, to] = zoom ? around(x, zoom) : [0, y.length];
+    const kept = keptPoints(Array.prototype.slice.call(y, from, to) as number[], POINTS).map((place) => place + from);
     const values = kept.map((place) => (Number.isFinite(y[place]) ? (y[place] as number) : null));
-    tables.push([Float64Array.from(kept, at), values]);
+    tables.push([Float64Array.from(kept, (place) => x[place] as number), values]);
     return drawn.push(about);
   };
   for (const part of parts) {
-    clock = part.clock;
-    for (const band of marksOf(part.chart, "band")) {
+    const { chart } = asShown(part, weight);
+    for (const band of marksOf(chart, "band")) {
       const colour = colourOf(part, band.series, parts.length, dark);
       const about: Drawn = { label: "", series: "", colour: "transparent", dash: [], width: 0, role: "band" };
       const low = add(band.x.data, band.low.data, about);
       const high = add(band.x.data, band.high.data, { ...about });
       bands.push([high, low, `color-mix(in srgb, ${colour} 18%, transparent)`]);
     }
-    for (const line of marksOf(part.chart, "line")) {
-      const name = part.chart.series[line.series] ?? part.chart.title;
+    for (const line of marksOf(chart, "line")) {
+      const name = chart.series[line.series] ?? chart.title;
       const colour = colourOf(part, line.series, parts.length, dark);
       const dash = parts.length > 1 ? (DASHES[line.series % DASHES.length] as number[]) : line.role === "reference" ? [4, 4] : [];
       const label = parts.length > 1 ? `${part.name}: ${name}` : name;
       const about: Drawn = { label, series: name, colour, dash, width: 1.6, role: "main" };
-      if (line.role === "raw" || weight > 0) add(line.x.data, line.y.data, { ...about, width: 0.8, role: "raw" });
-      if (line.role !== "raw") add(line.x.data, weight > 0 ? smooth(line.y.data, weight) : line.y.data, about);
+      add(line.x.data, line.y.data, line.role === "raw" ? { ...about, width: 0.8, role: "raw" } : about);
     }
   }
   if (!tables.length) return { data: [[]], drawn, bands };
   return { data: uPlot.join(tables, tables.map(() => [2, 2])), drawn, bands };
 }
 
+/** The places of a range in an ascending list, with one beyond each end, so that curves go on to the edge. */
+function around(x: ArrayLike<number>, [low, high]: Range): [number, number] {
+  let from = 0;
+  let to = x.length;
+  while (from + 1 < to && (x[from + 1] as number) < low) from++;
+  while (to - 1 > from + 1 && (x[to - 2] as number) > high) to--;
+  return [from, to];
+}
+
 type Column = (number | null | undefined)[];
 
 /** Everything that one drawing of curves needs to know. */
-interface Drawing extends ReturnType<typeof table> {
-  parts: Part[];
-  size: View["size"];
-  log: boolean;
-  clip: boolean;
+interface Drawing extends Table, Omit<View, "readout" | "weight"> {
+  /** The range that is shown large, as it is drawn. */
+  ends: Range | null;
 }
 
 /** The scale of the values: logarithmic where that is asked for and possible, and without the outermost ones if clipped. */
@@ -76,6 +88,13 @@ function scaleY({ data, drawn, parts, log, clip }: Drawing): uPlot.Scale {
   const wanted = (parts[0] as Part).chart.y.scale === "log" || log;
   const kept = clip ? middle(columns.flatMap((column, i) => (drawn[i]?.role === "main" ? numbers(column) : []))) : null;
   return { distr: positive && wanted ? 3 : 1, ...(kept ? { range: () => kept } : {}) };
+}
+
+/** The horizontal scale: logarithmic where the chart's own is, and of steps where that is asked for, which begin at zero. */
+function scaleX({ parts, logx, ends }: Drawing): uPlot.Scale {
+  const { x } = (parts[0] as Part).chart;
+  const kind = x.scale === "log" ? { distr: 3 as const } : logx && x.title === "step" ? { distr: 4 as const, asinh: 1 } : { distr: 1 as const };
+  return { time: false, ...kind, ...(ends ? { range: () => ends } : {}) };
 }
 
 function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
@@ -94,9 +113,9 @@ function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
     ...size,
     padding: [8, 8, 0, 0],
     legend: { show: false },
-    cursor: { drag: { x: true, y: false }, points: { size: 6 }, focus: { prox: 24 } },
+    cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 6 }, focus: { prox: 24 }, bind: { dblclick: () => () => (fit(), null) } },
     focus: { alpha: 0.25 },
-    scales: { x: { time: false, distr: (parts[0] as Part).chart.x.scale === "log" ? 3 : 1 }, y: scaleY(drawing) },
+    scales: { x: scaleX(drawing), y: scaleY(drawing) },
     axes: [axis(34), axis(58)],
     series: [
       {},
@@ -122,22 +141,25 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
   const steps = chart.x.title === "step";
   let own = false; // whether the pointer is over these very curves
   const xs = data[0] as number[];
-  const stepAt = (x: number): number => (clock ? (clock.steps[nearest(clock.values, x)] as number) : x);
-  const placeOf = (step: number): number => {
-    const x = clock ? along(clock.steps, clock.values, step) : step;
-    return Number.isFinite(x) ? nearest(xs, x) : -1;
-  };
+  const stepAt = (x: number): number => (clock ? along(clock.values, clock.steps, x) : x);
+  const placeOf = (step: number): number => nearest(xs, clock ? along(clock.steps, clock.values, step) : step);
   const moved = (plot: uPlot): void => {
     if (!own) return;
     const at = plot.cursor.idx ?? null;
     const x = at === null ? null : (xs[at] ?? null);
-    if (steps) point({ step: x === null ? null : stepAt(x) });
+    if (steps) point({ step: x === null ? null : Math.round(stepAt(x)) });
     readout(at === null || x === null ? null : values(plot, drawn, at));
   };
   const focused = (_: uPlot, place: number | null): void => {
     if (own) point({ layer: place === null ? null : (drawn[place - 1]?.series ?? null) });
   };
-  const plot = new uPlot(options(drawing, { setCursor: [moved], setSeries: [focused] }), data, root);
+  const dragged = (plot: uPlot): void => {
+    const { left, width } = plot.select;
+    if (width < 4) return;
+    const [from, to] = [left, left + width].map((at) => stepAt(plot.posToVal(at, "x"))) as Range;
+    drawing.zoomed(steps ? [Math.max(Math.floor(from), 0), Math.ceil(to)] : [rounded(from), rounded(to)]);
+  };
+  const plot = new uPlot(options(drawing, { setCursor: [moved], setSeries: [focused], setSelect: [dragged] }), data, root);
   root.onpointerenter = () => (own = true);
   root.onpointerleave = () => {
     own = false;
@@ -148,15 +170,16 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
   root.onpointerdown = (event) => (down = event.clientX);
   root.onclick = (event) => {
     const at = plot.cursor.idx ?? null;
-    const dragged = Math.abs(event.clientX - down) > 3; // a stretch was chosen to be shown larger, not a step
-    if (steps && at !== null && !dragged) show({ step: stepAt(xs[at] as number) });
+    const still = Math.abs(event.clientX - down) <= 3; // else a stretch was chosen to be shown large, not a step
+    if (steps && at !== null && still) show({ step: Math.round(stepAt(xs[at] as number)) });
   };
   const stop = effect(() => {
     const step = cursorStep.value;
     if (own || !steps) return;
     const at = step === null ? -1 : placeOf(step);
-    const spot = at < 0 ? { left: -10, top: -10 } : { left: plot.valToPos(xs[at] as number, "x"), top: plot.bbox.height / devicePixelRatio / 2 };
-    plot.setCursor(spot, false);
+    const left = at < 0 ? -10 : plot.valToPos(xs[at] as number, "x");
+    const seen = left >= 0 && left <= plot.over.clientWidth;
+    plot.setCursor(seen ? { left, top: plot.over.clientHeight / 2 } : { left: -10, top: -10 }, false);
     readout(at < 0 ? null : values(plot, drawn, at));
   });
   const stopLayer = effect(() => {
@@ -172,12 +195,16 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
   };
 }
 
-export function Lines({ parts, size, weight, log, clip, readout }: View) {
+/** A number as exact as a drag is. */
+const rounded = (value: number): number => Number(value.toPrecision(5));
+
+function Lines({ readout, weight, ...view }: View) {
   const home = useRef<HTMLDivElement>(null);
-  useEffect(
-    () => plotted(home.current as HTMLDivElement, { ...table(parts, weight, isDark()), parts, size, log, clip }, readout),
-    [parts, size.width, size.height, weight, log, clip, is.theme.value],
-  );
+  const { parts, size, log, logx, clip, zoom } = view;
+  useEffect(() => {
+    const ends = rangeShown(parts[0] as Part, zoom);
+    return plotted(home.current as HTMLDivElement, { ...table(parts, weight, isDark(), ends), ...view, ends }, readout);
+  }, [parts, size.width, size.height, weight, log, logx, clip, zoom?.[0], zoom?.[1], is.theme.value]);
   return <div class="plot" ref={home} role="img" aria-label={summary(parts)} />;
 }
 
@@ -217,3 +244,12 @@ function drawRules(plot: uPlot, parts: Part[]): void {
   }
   pen.restore();
 }
+
+export const kind: Kind = {
+  claims: (chart) => (chart.x.scale !== "category" && only(chart, "line", "band", "rule") ? 2 : 0),
+  view: Lines,
+  height: 240,
+  overlays: true,
+  scaled: true,
+  svg: planeSvg,
+};
