@@ -120,7 +120,7 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
   const { data, drawn, parts } = drawing;
   const { chart, clock } = parts[0] as Part;
   const steps = chart.x.title === "step";
-  let own = false; // whether the pointer is over these very curves
+  let own = root.matches(":hover"); // whether the pointer is over these very curves
   const xs = data[0] as number[];
   const stepAt = (x: number): number => (clock ? (clock.steps[nearest(clock.values, x)] as number) : x);
   const placeOf = (step: number): number => {
@@ -137,7 +137,6 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
   const focused = (_: uPlot, place: number | null): void => {
     if (own) point({ layer: place === null ? null : (drawn[place - 1]?.series ?? null) });
   };
-  const plot = new uPlot(options(drawing, { setCursor: [moved], setSeries: [focused] }), data, root);
   root.onpointerenter = () => (own = true);
   root.onpointerleave = () => {
     own = false;
@@ -151,23 +150,31 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
     const dragged = Math.abs(event.clientX - down) > 3; // a stretch was chosen to be shown larger, not a step
     if (steps && at !== null && !dragged) show({ step: stepAt(xs[at] as number) });
   };
-  const stop = effect(() => {
-    const step = cursorStep.value;
-    if (own || !steps) return;
-    const at = step === null ? -1 : placeOf(step);
-    const spot = at < 0 ? { left: -10, top: -10 } : { left: plot.valToPos(xs[at] as number, "x"), top: plot.bbox.height / devicePixelRatio / 2 };
-    plot.setCursor(spot, false);
-    readout(at < 0 ? null : values(plot, drawn, at));
-  });
-  const stopLayer = effect(() => {
-    const layer = cursorLayer.value;
-    if (own) return;
-    const place = layer === null ? -1 : drawn.findIndex((one) => one.role === "main" && one.series === layer);
-    plot.setSeries(place < 0 ? null : place + 1, { focus: true }, false);
-  });
+  const follow = (plot: uPlot): (() => void)[] => [
+    effect(() => {
+      const step = cursorStep.value;
+      if (own || !steps) return;
+      const at = step === null ? -1 : placeOf(step);
+      const spot = at < 0 ? { left: -10, top: -10 } : { left: plot.valToPos(xs[at] as number, "x"), top: plot.bbox.height / devicePixelRatio / 2 };
+      plot.setCursor(spot, false);
+      readout(at < 0 ? null : values(plot, drawn, at));
+    }),
+    effect(() => {
+      const layer = cursorLayer.value;
+      if (own) return;
+      const place = layer === null ? -1 : drawn.findIndex((one) => one.role === "main" && one.series === layer);
+      plot.setSeries(place < 0 ? null : place + 1, { focus: true }, false);
+    }),
+  ];
+  // the place of a step on the screen is known once its curves are drawn, which is after this turn
+  let stops: (() => void)[] | null = [];
+  const ready = (plot: uPlot): void => {
+    if (stops) stops = follow(plot);
+  };
+  const plot = new uPlot(options(drawing, { ready: [ready], setCursor: [moved], setSeries: [focused] }), data, root);
   return () => {
-    stop();
-    stopLayer();
+    stops?.forEach((stop) => stop());
+    stops = null;
     plot.destroy();
   };
 }
