@@ -2,6 +2,7 @@ import { effect } from "@preact/signals";
 import { render } from "preact";
 import "uplot/dist/uPlot.min.css";
 import "./page.css";
+import { speak } from "./frame";
 import { Bar } from "./panels/Bar";
 import { Charts } from "./panels/Charts";
 import { Detail } from "./panels/Detail";
@@ -54,6 +55,7 @@ effect(() => {
   document.title = first.value ? `${first.value.name} · Stratoscope` : "Stratoscope";
 });
 begin();
+speak();
 render(<Page />, document.getElementById("app") as HTMLElement);
 
 // for tests: what the page shows, as plain values

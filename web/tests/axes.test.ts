@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { axes, axis, clockOf, shared } from "../src/axes";
-import { table } from "../src/charts/Lines";
+import { table } from "../src/charts/kinds/Lines";
 import type { Part } from "../src/charts/parts";
 import { along } from "../src/curves";
 import { parse, shown, write } from "../src/state";

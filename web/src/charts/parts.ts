@@ -30,24 +30,40 @@ export function colourOf(part: Part, series: number, parts: number, dark: boolea
   return seriesColour(series, part.chart.series.length, part.chart.ordered, dark);
 }
 
-/** A part as it is drawn: along the chosen axis, with what was measured thinly behind what was smoothed. */
+/** A part as it is drawn: along the chosen axis, and with what was measured thinly behind what was smoothed. */
 export function asShown(part: Part, weight: number): Part {
   const { clock, chart } = part;
-  const x = ({ data, shape }: Grid): Grid => (clock ? { data: Float64Array.from(data, (step) => along(clock.steps, clock.values, step)), shape } : { data, shape });
   const marks = chart.marks.flatMap((mark): Mark[] => {
-    if (mark.mark === "band") return [{ ...mark, x: x(mark.x) }];
+    if (mark.mark === "band") {
+      const [x, low, high] = moved(clock, mark.x, mark.low, mark.high) as [Grid, Grid, Grid];
+      return [{ ...mark, x, low, high }];
+    }
     if (mark.mark !== "line") return [mark];
-    const line = { ...mark, x: x(mark.x) };
-    if (weight <= 0 || mark.role === "raw") return [line];
-    return [{ ...line, role: "raw" }, { ...line, y: { data: smooth(mark.y.data, weight), shape: mark.y.shape } }];
+    const [x, y] = moved(clock, mark.x, mark.y) as [Grid, Grid];
+    if (weight <= 0 || mark.role === "raw") return [{ ...mark, x, y }];
+    return [{ ...mark, x, y, role: "raw" }, { ...mark, x, y: { data: smooth(y.data, weight), shape: y.shape } }];
   });
   return { ...part, clock: null, chart: { ...chart, marks } };
 }
 
-/** A range of a chart's own horizontal axis, on the axis that is shown. */
+/** Steps along another axis, with their values; those without a place on it are left out. */
+function moved(clock: Part["clock"], x: Grid, ...values: Grid[]): Grid[] {
+  if (!clock) return [x, ...values];
+  const all = Float64Array.from(x.data, (step) => along(clock.steps, clock.values, step));
+  const known = (_: number, place: number): boolean => Number.isFinite(all[place]);
+  return [all, ...values.map((one) => one.data)].map((data) => {
+    const kept = Float64Array.from(data).filter(known);
+    return { data: kept, shape: [kept.length] };
+  });
+}
+
+/** A range of a chart's own horizontal axis, on the axis that is shown: as much of it as that knows. */
 export function rangeShown(part: Part, ends: Range | null): Range | null {
   const { clock } = part;
-  return clock && ends ? [along(clock.steps, clock.values, ends[0]), along(clock.steps, clock.values, ends[1])] : ends;
+  if (!clock || !ends || !clock.steps.length) return ends;
+  const [first, last] = [clock.steps[0] as number, clock.steps[clock.steps.length - 1] as number];
+  const [from, to] = ends.map((step) => along(clock.steps, clock.values, Math.min(Math.max(step, first), last))) as Range;
+  return from < to ? [from, to] : null;
 }
 
 /** What a chart shows, for those who do not see it. */

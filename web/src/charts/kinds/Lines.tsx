@@ -139,15 +139,18 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
   const { data, drawn, parts } = drawing;
   const { chart, clock } = parts[0] as Part;
   const steps = chart.x.title === "step";
-  let own = false; // whether the pointer is over these very curves
+  let own = root.matches(":hover"); // whether the pointer is over these very curves
   const xs = data[0] as number[];
-  const stepAt = (x: number): number => (clock ? along(clock.values, clock.steps, x) : x);
-  const placeOf = (step: number): number => nearest(xs, clock ? along(clock.steps, clock.values, step) : step);
+  const stepAt = (x: number): number => (clock ? (clock.steps[nearest(clock.values, x)] as number) : x);
+  const placeOf = (step: number): number => {
+    const x = clock ? along(clock.steps, clock.values, step) : step;
+    return Number.isFinite(x) ? nearest(xs, x) : -1;
+  };
   const moved = (plot: uPlot): void => {
     if (!own) return;
     const at = plot.cursor.idx ?? null;
     const x = at === null ? null : (xs[at] ?? null);
-    if (steps) point({ step: x === null ? null : Math.round(stepAt(x)) });
+    if (steps) point({ step: x === null ? null : stepAt(x) });
     readout(at === null || x === null ? null : values(plot, drawn, at));
   };
   const focused = (_: uPlot, place: number | null): void => {
@@ -157,9 +160,9 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
     const { left, width } = plot.select;
     if (width < 4) return;
     const [from, to] = [left, left + width].map((at) => stepAt(plot.posToVal(at, "x"))) as Range;
-    drawing.zoomed(steps ? [Math.max(Math.floor(from), 0), Math.ceil(to)] : [rounded(from), rounded(to)]);
+    const ends: Range = steps ? [Math.max(Math.floor(from), 0), Math.ceil(to)] : [rounded(from), rounded(to)];
+    if (ends[0] < ends[1]) drawing.zoomed(ends);
   };
-  const plot = new uPlot(options(drawing, { setCursor: [moved], setSeries: [focused], setSelect: [dragged] }), data, root);
   root.onpointerenter = () => (own = true);
   root.onpointerleave = () => {
     own = false;
@@ -171,26 +174,34 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
   root.onclick = (event) => {
     const at = plot.cursor.idx ?? null;
     const still = Math.abs(event.clientX - down) <= 3; // else a stretch was chosen to be shown large, not a step
-    if (steps && at !== null && still) show({ step: Math.round(stepAt(xs[at] as number)) });
+    if (steps && at !== null && still) show({ step: stepAt(xs[at] as number) });
   };
-  const stop = effect(() => {
-    const step = cursorStep.value;
-    if (own || !steps) return;
-    const at = step === null ? -1 : placeOf(step);
-    const left = at < 0 ? -10 : plot.valToPos(xs[at] as number, "x");
-    const seen = left >= 0 && left <= plot.over.clientWidth;
-    plot.setCursor(seen ? { left, top: plot.over.clientHeight / 2 } : { left: -10, top: -10 }, false);
-    readout(at < 0 ? null : values(plot, drawn, at));
-  });
-  const stopLayer = effect(() => {
-    const layer = cursorLayer.value;
-    if (own) return;
-    const place = layer === null ? -1 : drawn.findIndex((one) => one.role === "main" && one.series === layer);
-    plot.setSeries(place < 0 ? null : place + 1, { focus: true }, false);
-  });
+  const follow = (plot: uPlot): (() => void)[] => [
+    effect(() => {
+      const step = cursorStep.value;
+      if (own || !steps) return;
+      const at = step === null ? -1 : placeOf(step);
+      const left = at < 0 ? -10 : plot.valToPos(xs[at] as number, "x");
+      const seen = left >= 0 && left <= plot.over.clientWidth;
+      plot.setCursor(seen ? { left, top: plot.over.clientHeight / 2 } : { left: -10, top: -10 }, false);
+      readout(at < 0 ? null : values(plot, drawn, at));
+    }),
+    effect(() => {
+      const layer = cursorLayer.value;
+      if (own) return;
+      const place = layer === null ? -1 : drawn.findIndex((one) => one.role === "main" && one.series === layer);
+      plot.setSeries(place < 0 ? null : place + 1, { focus: true }, false);
+    }),
+  ];
+  // the place of a step on the screen is known once its curves are drawn, which is after this turn
+  let stops: (() => void)[] | null = [];
+  const ready = (plot: uPlot): void => {
+    if (stops) stops = follow(plot);
+  };
+  const plot = new uPlot(options(drawing, { ready: [ready], setCursor: [moved], setSeries: [focused], setSelect: [dragged] }), data, root);
   return () => {
-    stop();
-    stopLayer();
+    stops?.forEach((stop) => stop());
+    stops = null;
     plot.destroy();
   };
 }
