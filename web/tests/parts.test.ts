@@ -88,8 +88,8 @@ const grid = (...data: number[]): Grid => ({ data: Float64Array.from(data), shap
 describe("charts", () => {
   it("of an unknown kind are drawn by their marks", () => {
     expect(drawer(head).overlays).toBe(true);
-    expect(drawer({ marks: ["cells"], x: { scale: "category" } })).not.toBe(drawer(head));
-    for (const marks of [["path", "rule"], ["boxes"], ["number"], ["line", "dots"], []]) expect(drawer({ marks, x: { scale: "linear" } }).height).toBeGreaterThan(0);
+    expect(drawer({ kind: "", marks: ["cells"], x: { scale: "category" } })).not.toBe(drawer(head));
+    for (const marks of [["path", "rule"], ["boxes"], ["number"], ["line", "dots"], []]) expect(drawer({ kind: "", marks, x: { scale: "linear" } }).height).toBeGreaterThan(0);
   });
   it("leave as the very numbers that are shown", () => {
     const chart = { ...head, marks: [{ mark: "line" as const, series: 0, x: grid(0, 1), y: grid(0.1, NaN), role: "main" as const }], colour: null };

@@ -1,32 +1,38 @@
 // A chart in its frame: title, source, the numbers under the cursor, and ways to take it along.
+import { computed, type Signal, useSignal } from "@preact/signals";
 import { useMemo, useRef, useState } from "preact/hooks";
 import { isDark } from "../colours";
 import { unit } from "../format";
 import { Waiting } from "../panels/Waiting";
-import { is, show, toggledLog } from "../state";
-import { first, names } from "../store";
+import { is, point, type Range, show, toggledLog, zoomed } from "../state";
+import { first, names, open } from "../store";
 import type { Head, Index } from "../types";
 import { copyLink, copyPython, saveCsv, saveJson, savePng, saveSvg } from "./exports";
 import { canFilm, saveFilm } from "./film";
-import { drawer, type Readout } from "./index";
+import { drawer } from "./index";
+import type { Kind, Readout, Shot } from "./kind";
 import { useNear, useParts, useWidth } from "./loading";
 import { colourOf, type Part } from "./parts";
 
-export function Card({ head, open, large }: { head: Head; open: Index[]; large?: boolean }) {
+export function Card({ head, shown, large }: { head: Head; shown: Index[]; large?: boolean }) {
   const home = useRef<HTMLElement>(null);
   const body = useRef<HTMLDivElement>(null);
-  const [read, setRead] = useState<Readout | null>(null);
+  const read = useSignal<Readout | null>(null);
   const near = useNear(home);
   const width = useWidth(body);
   const drawn = drawer(head);
-  const there = open.filter((index) => index.charts.some((one) => one.id === head.id));
+  const there = shown.filter((index) => index.charts.some((one) => one.id === head.id));
   // what cannot lie over each other is shown of the first run alone
   const lead = there.find((index) => index.id === first.value?.id) ?? there[0];
   const here = drawn.overlays ? there : lead ? [lead] : [];
   const { parts, error, cancel, again } = useParts(head, here, near);
   const size = useMemo(() => ({ width, height: large ? Math.max(drawn.height, 460) : drawn.height }), [width, large, drawn.height]);
-  const steps = head.x.title === "step" && head.x.scale !== "category";
+  const stepwise = head.x.title === "step";
+  const steps = stepwise && head.x.scale !== "category";
   const log = is.log.value !== is.logs.value.includes(head.id);
+  const zoom = (stepwise ? is.within.value : is.zooms.value[head.id]) ?? null;
+  const weight = steps ? is.smooth.value : 0;
+  const shot = { size, weight, log, logx: is.logx.value, clip: is.clip.value, zoom };
   const smoothed = steps && is.smooth.value > 0 ? `Smoothed (${is.smooth.value}); the thin line is as measured. ` : "";
   return (
     <article class="card" ref={home} data-chart={head.id} id={`chart-${head.id}`} aria-label={head.title}>
@@ -37,19 +43,19 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
           </button>
           {head.split && <span class="tag">{head.split}</span>}
           {unit(head.units) && <span class="tag">{head.units}</span>}
-          {open.length > 1 && here.length === 1 && lead && <span class="tag">{names.value[lead.id]}</span>}
+          {shown.length > 1 && here.length === 1 && lead && <span class="tag">{names.value[lead.id]}</span>}
         </h3>
         <span class="source" dangerouslySetInnerHTML={{ __html: head.source_html }} />
         {drawn.scaled && (
           <button class="plain" aria-pressed={log} aria-label={`log scale of ${head.title}`} title="Logarithmic values, where they are above zero" onClick={() => toggledLog(head.id)}>log</button>
         )}
-        <Take head={head} parts={parts} weight={steps ? is.smooth.value : 0} body={() => body.current as HTMLElement} />
+        <Take head={head} kind={drawn} shot={parts?.length ? { ...shot, parts } : null} body={() => body.current as HTMLElement} />
       </header>
       <div class="body" ref={body} style={{ minHeight: `${size.height}px` }}>
         {error && <p class="trouble">{error} <button onClick={again}>Load again</button></p>}
         {!error && !parts && near && <Waiting what={head.title} stop={cancel} />}
         {parts && parts.length > 0 && width > 0 && near && (
-          <drawn.view parts={parts} size={size} weight={steps ? is.smooth.value : 0} log={log} clip={is.clip.value} readout={setRead} />
+          <drawn.view parts={parts} {...shot} zoomed={(ends: Range | null) => zoomed(head.id, stepwise, ends)} readout={(what) => (read.value = what)} />
         )}
       </div>
       <Reading read={read} parts={parts} caption={smoothed + (here.length > 1 ? "" : head.caption)} most={large ? 40 : 8} />
@@ -58,10 +64,11 @@ export function Card({ head, open, large }: { head: Head; open: Index[]; large?:
 }
 
 /** The menu by which a chart is taken along. */
-function Take({ head, parts, weight, body }: { head: Head; parts: Part[] | null; weight: number; body: () => HTMLElement }) {
+function Take({ head, kind, shot, body }: { head: Head; kind: Kind; shot: Shot | null; body: () => HTMLElement }) {
   const [told, setTold] = useState("");
   const [filming, setFilming] = useState(false);
   const going = useRef(false);
+  const { svg } = kind;
   const follows = head.x.title === "step" || head.kind === "profile" || head.kind === "plane";
   const film = async (): Promise<void> => {
     going.current = true;
@@ -78,14 +85,14 @@ function Take({ head, parts, weight, body }: { head: Head; parts: Part[] | null;
     <details class="menu">
       <summary aria-label={`Take ${head.title} along`}>⤓</summary>
       <div>
-        {parts && (
+        {shot && (
           <>
-            <button onClick={() => void savePng(body(), head)}>PNG, twice the size</button>
-            <button onClick={() => saveSvg(body(), head, parts)}>SVG</button>
-            <button onClick={() => saveCsv(parts, head, weight)}>CSV</button>
-            <button onClick={() => saveJson(parts, head)}>JSON</button>
-            <button onClick={() => copied(copyPython(parts, head), "Python")}>Copy as Python</button>
-            {follows && canFilm() && (
+            {svg && <button onClick={() => void savePng(body(), head)}>PNG, twice the size</button>}
+            {svg && <button onClick={() => saveSvg(svg(shot, body()), head)}>SVG</button>}
+            <button onClick={() => saveCsv(shot.parts, head, shot.weight)}>CSV</button>
+            <button onClick={() => saveJson(shot.parts, head)}>JSON</button>
+            <button onClick={() => copied(copyPython(shot.parts, head), "Python")}>Copy as Python</button>
+            {svg && follows && canFilm() && (
               <button onClick={() => (filming ? (going.current = false) : void film())}>{filming ? "Stop the film" : "Film of the steps (WebM)"}</button>
             )}
           </>
@@ -98,7 +105,7 @@ function Take({ head, parts, weight, body }: { head: Head; parts: Part[] | null;
 }
 
 /** The values under the cursor; without one, what the colours mean. */
-function Reading({ read, parts, caption, most }: { read: Readout | null; parts: Part[] | null; caption: string; most: number }) {
+function Reading({ read: { value: read }, parts, caption, most }: { read: Signal<Readout | null>; parts: Part[] | null; caption: string; most: number }) {
   if (!read)
     return (
       <div class="readout">
@@ -121,17 +128,24 @@ interface Key {
 }
 
 function Keys({ keys, most }: { keys: Key[]; most: number }) {
+  const layers = layerNames.value;
   return (
     <>
-      {keys.slice(0, most).map(({ name, colour, value }, place) => (
-        <span key={`${place} ${name}`}>
-          <i style={{ background: colour }} /> {name} {value !== undefined && <b>{value}</b>}
-        </span>
-      ))}
+      {keys.slice(0, most).map(({ name, colour, value }, place) => {
+        const layer = layers.has(name) ? { onPointerEnter: () => point({ layer: name }), onPointerLeave: () => point({ layer: null }), onClick: () => show({ layer: name }) } : null;
+        return (
+          <span key={`${place} ${name}`} class={layer ? "leads" : ""} {...layer}>
+            <i style={{ background: colour }} /> {name} {value !== undefined && <b>{value}</b>}
+          </span>
+        );
+      })}
       {keys.length > most && <span>and {keys.length - most} more</span>}
     </>
   );
 }
+
+/** The layers that the table tells of; keys of these lead there. */
+const layerNames = computed(() => new Set(open.value.flatMap((index) => index.table.rows.flatMap((row) => [row.name, row.layer]))));
 
 /** What the colours mean: series of one run, or runs, or groups of runs. */
 export function legend(parts: Part[]): Key[] {

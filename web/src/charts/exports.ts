@@ -143,28 +143,29 @@ async function copy(content: string): Promise<void> {
   }
 }
 
-/** The drawing with everything that the style sheet says of it written into it. */
-function standalone(drawing: SVGSVGElement): string {
-  const copyOf = drawing.cloneNode(true) as SVGSVGElement;
-  const own = [drawing, ...drawing.querySelectorAll<SVGElement>("*")];
-  const others = [copyOf, ...copyOf.querySelectorAll<SVGElement>("*")];
-  own.forEach((element, i) => {
-    const style = getComputedStyle(element);
-    for (const name of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font", "text-anchor"])
-      others[i]?.setAttribute(name, style.getPropertyValue(name));
+/** Drawings over each other as one, with everything that the style sheet says of them written into it. */
+export function standalone(drawings: SVGSVGElement[]): string {
+  const copies = drawings.map((drawing) => {
+    const copyOf = drawing.cloneNode(true) as SVGSVGElement;
+    const own = [drawing, ...drawing.querySelectorAll<SVGElement>("*")];
+    const others = [copyOf, ...copyOf.querySelectorAll<SVGElement>("*")];
+    own.forEach((element, i) => {
+      const style = getComputedStyle(element);
+      for (const name of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font", "text-anchor", "dominant-baseline"])
+        others[i]?.setAttribute(name, style.getPropertyValue(name));
+    });
+    return copyOf;
   });
-  copyOf.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  return new XMLSerializer().serializeToString(copyOf);
+  const [whole, ...over] = copies as [SVGSVGElement, ...SVGSVGElement[]];
+  for (const one of over) whole.append(...one.childNodes);
+  whole.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  return new XMLSerializer().serializeToString(whole);
 }
 
-export function saveSvg(body: HTMLElement, head: Head, parts: Part[]): void {
-  const drawing = body.querySelector("svg");
-  if (drawing) return save(text(standalone(drawing), "image/svg+xml"), `${head.id}.svg`);
-  const canvas = body.querySelector("canvas");
-  if (!canvas || !parts.length) return;
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-  const inside = `<image href="${canvas.toDataURL()}" width="${width}" height="${height}"/>`;
-  save(text(`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">${inside}</svg>`, "image/svg+xml"), `${head.id}.svg`);
+export const drawingsIn = (body: HTMLElement): SVGSVGElement[] => [...body.querySelectorAll<SVGSVGElement>("svg.plane")];
+
+export function saveSvg(svg: string | null, head: Head): void {
+  if (svg) save(text(svg, "image/svg+xml"), `${head.id}.svg`);
 }
 
 /** What a chart shows now, with its title, at twice the size. */
@@ -174,10 +175,11 @@ export async function painted(body: HTMLElement, head: Head, whole: HTMLCanvasEl
   if (whole.height !== 2 * (height + TITLE)) whole.height = 2 * (height + TITLE);
   const pen = whole.getContext("2d") as CanvasRenderingContext2D;
   pen.setTransform(2, 0, 0, 2, 0, 0);
-  const drawing = body.querySelector("svg");
+  const drawings = drawingsIn(body);
+  const drawing = drawings[0];
   const image = new Image();
   if (drawing) {
-    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standalone(drawing))}`;
+    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standalone(drawings))}`;
     await image.decode();
   }
   pen.fillStyle = token("ground");

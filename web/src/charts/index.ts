@@ -1,55 +1,5 @@
-// Who draws which chart: each file of kinds/ says which charts it draws, and the one that says most of a chart draws it.
-import type { ComponentType } from "preact";
-import type { Range } from "../state";
-import type { Part } from "./parts";
-
-export interface Readout {
-  head: string;
-  rows: [string, string, string][];
-}
-
-export interface View {
-  parts: Part[];
-  size: { width: number; height: number };
-  /** Weight of the past by which curves are smoothed; 0 for none. */
-  weight: number;
-  log: boolean;
-  /** Steps along a logarithmic axis. */
-  logx: boolean;
-  /** What is shown large, on the chart's own horizontal axis; null for all of it. */
-  zoom: Range | null;
-  /** Show another range large. */
-  zoomed: (ends: Range | null) => void;
-  /** Leave one value in a hundred on each side out of sight. */
-  clip: boolean;
-  readout: (what: Readout | null) => void;
-}
-
-/** What a picture is made of. */
-export type Shot = Omit<View, "readout" | "zoomed">;
-
-export interface Kind {
-  /** How much this file knows of a chart: 0 for one that it cannot draw; the largest draws it. */
-  claims: (chart: Sketch) => number;
-  view: ComponentType<View>;
-  height: number;
-  /** Whether several runs fit into one picture. */
-  overlays: boolean;
-  /** Whether its values stand on a scale, which may be logarithmic. */
-  scaled: boolean;
-  /** What is shown as SVG in text, where the drawing on the screen is none; null for nothing. */
-  svg?: (view: Shot) => string | null;
-}
-
-/** What a file of kinds/ is told of a chart. */
-export interface Sketch {
-  kind: string;
-  /** Its marks' names. */
-  marks: string[];
-  x: { scale: string };
-}
-
-export const only = (chart: Sketch, ...known: string[]): boolean => chart.marks.every((mark) => known.includes(mark));
+// Who draws which chart: each file of kinds/ says which charts it draws, and the one that knows most of a chart draws it.
+import type { Kind, Sketch } from "./kind";
 
 // a new kind of chart is a new file
 const every = Object.values(import.meta.glob<{ kind: Kind }>("./kinds/*.tsx", { eager: true })).map((file) => file.kind);

@@ -27,7 +27,7 @@ export function Charts() {
   if (large)
     return (
       <section class="charts one" aria-label="Chart">
-        <Card head={large} open={indexes} large key={`large ${large.id}`} />
+        <Card head={large} shown={indexes} large key={`large ${large.id}`} />
       </section>
     );
   const heads = wanted(indexes, state);
@@ -43,7 +43,7 @@ export function Charts() {
           </h2>
           <div class="grid-of-cards">
             {heads.filter((head) => head.instrument === group.key).map((head) => (
-              <Card head={head} open={indexes} key={head.id} />
+              <Card head={head} shown={indexes} key={head.id} />
             ))}
           </div>
         </section>
@@ -51,7 +51,7 @@ export function Charts() {
       {others.length > 0 && (
         <section aria-label="Of other runs">
           <h2>Of other runs</h2>
-          <div class="grid-of-cards">{others.map((head) => <Card head={head} open={indexes} key={head.id} />)}</div>
+          <div class="grid-of-cards">{others.map((head) => <Card head={head} shown={indexes} key={head.id} />)}</div>
         </section>
       )}
     </div>

@@ -1,8 +1,9 @@
 // The layers as a table that can be walked by keys; the same layer is marked wherever it is shown.
+import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { number } from "../format";
 import { valueAt, valuesOf } from "../at";
-import { cursorLayer, cursorStep, is, point, show } from "../state";
+import { cursorLayer, cursorStep, is, point, show, shown } from "../state";
 import { first, open } from "../store";
 import type { Column, Index, Row } from "../types";
 import { seen } from "./window";
@@ -10,72 +11,94 @@ import { seen } from "./window";
 const ROW = 30;
 const TALL = 420;
 
+interface Sort {
+  key: string;
+  down: boolean;
+}
+
+const sortOf = (said: string | null): Sort | null => (said ? { key: said.replace(/^-/, ""), down: said.startsWith("-") } : null);
+
+/** By a column downwards first, then upwards. */
+const sortBy = (key: string): void => show({ sort: shown.peek().sort === `-${key}` ? key : `-${key}` });
+
 export function Layers() {
   const index = first.value;
+  return index && <Table index={index} />;
+}
+
+function Table({ index }: { index: Index }) {
   const [top, setTop] = useState(0);
-  const [sort, setSort] = useState<{ key: string; down: boolean } | null>(null);
-  const body = useRef<HTMLDivElement>(null);
-  const rowsNow = useRef<Row[]>([]);
-  const layer = is.layer.value;
-  useEffect(() => {
-    // chosen elsewhere: bring it to where it can be seen
-    const at = rowsNow.current.findIndex((row) => row.name === layer || row.layer === layer);
-    const box = body.current;
-    if (at < 0 || !box) return;
-    if (at * ROW < box.scrollTop || (at + 2) * ROW > box.scrollTop + box.clientHeight) box.scrollTop = Math.max((at - 3) * ROW, 0);
-  }, [layer, index?.id]);
-  if (!index) return null;
-  const others = open.value.filter((one) => one.id !== index.id);
-  const pinned = is.base.value === index.id;
-  const columns = index.table.columns.filter((column) => index.table.shown.includes(column.key));
+  const box = useRef<HTMLDivElement>(null);
   const words = is.search.value.toLowerCase();
   const matching = index.table.rows.filter((row) => row.name.toLowerCase().includes(words));
-  const rows = order(matching.length ? matching : index.table.rows, sort);
-  rowsNow.current = rows;
+  const rows = order(matching.length ? matching : index.table.rows, sortOf(is.sort.value));
+  useInSight(box, rows, index.id);
+  const columns = index.table.columns.filter((column) => index.table.shown.includes(column.key));
+  const others = open.value.filter((one) => one.id !== index.id);
   const { begin, end, before, after } = seen(rows.map(() => ROW), top, TALL);
-  const chosen = is.layer.value;
-  const step = cursorStep.value;
-
-  const walk = (event: KeyboardEvent): void => {
-    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 12, PageUp: -12 }[event.key];
-    if (!step && event.key !== "Home" && event.key !== "End") return;
-    event.preventDefault();
-    const now = rows.findIndex((row) => row.name === chosen || row.layer === chosen);
-    const at = event.key === "Home" ? 0 : event.key === "End" ? rows.length - 1 : Math.min(Math.max(now + (step ?? 0), 0), rows.length - 1);
-    const row = rows[at];
-    if (!row) return;
-    show({ layer: row.name }, true);
-  };
   return (
     <section class="layers" aria-label="Layers">
       <h2>
         Layers <small>{index.table.coverage}</small>
       </h2>
-      <div class="scroll" ref={body} style={{ maxHeight: `${TALL}px` }} tabIndex={0} onKeyDown={walk} onScroll={(event) => setTop(event.currentTarget.scrollTop)} role="region" aria-label="Table of layers, walked by arrow keys">
+      <div class="scroll" ref={box} style={{ maxHeight: `${TALL}px` }} tabIndex={0} onKeyDown={(event) => walk(event, rows)} onScroll={(event) => setTop(event.currentTarget.scrollTop)} role="region" aria-label="Table of layers, walked by arrow keys">
         <table>
-          <thead>
-            <tr>
-              <th scope="col"><button class="plain" onClick={() => setSort(null)}>layer</button></th>
-              {columns.map((column) => (
-                <th scope="col" key={column.key} title={column.meaning} aria-sort={sort?.key === column.key ? (sort.down ? "descending" : "ascending") : "none"}>
-                  <button class="plain" onClick={() => setSort({ key: column.key, down: sort?.key === column.key ? !sort.down : true })}>
-                    {column.variable}
-                    {column.split && <small> {column.split}</small>}
-                  </button>
-                </th>
-              ))}
-            </tr>
-          </thead>
+          <Heads columns={columns} />
           <tbody>
             <tr class="spacer" style={{ height: `${before}px` }} />
             {rows.slice(begin, end).map((row) => (
-              <LayerRow key={row.name} row={row} columns={columns} run={index.id} step={step} others={others} pinned={pinned} />
+              <LayerRow key={row.name} row={row} columns={columns} run={index.id} others={others} pinned={is.base.value === index.id} />
             ))}
             <tr class="spacer" style={{ height: `${after}px` }} />
           </tbody>
         </table>
       </div>
     </section>
+  );
+}
+
+/** A layer that was chosen elsewhere is brought to where it can be seen. */
+function useInSight(box: RefObject<HTMLDivElement>, rows: Row[], run: string): void {
+  const now = useRef<Row[]>([]);
+  now.current = rows;
+  const layer = is.layer.value;
+  useEffect(() => {
+    const at = now.current.findIndex((row) => row.name === layer || row.layer === layer);
+    const table = box.current;
+    if (at < 0 || !table) return;
+    if (at * ROW < table.scrollTop || (at + 2) * ROW > table.scrollTop + table.clientHeight) table.scrollTop = Math.max((at - 3) * ROW, 0);
+  }, [layer, run]);
+}
+
+const MOVES: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: 12, PageUp: -12, Home: -Infinity, End: Infinity };
+
+function walk(event: KeyboardEvent, rows: Row[]): void {
+  const by = MOVES[event.key];
+  if (by === undefined) return;
+  event.preventDefault();
+  const chosen = shown.peek().layer;
+  const now = rows.findIndex((row) => row.name === chosen || row.layer === chosen);
+  const row = rows[Math.min(Math.max(now + by, 0), rows.length - 1)];
+  if (row) show({ layer: row.name }, true);
+}
+
+function Heads({ columns }: { columns: Column[] }) {
+  const sort = sortOf(is.sort.value);
+  return (
+    <thead>
+      <tr>
+        <th scope="col"><button class="plain" onClick={() => show({ sort: null })}>layer</button></th>
+        {columns.map((column) => (
+          <th scope="col" key={column.key} title={column.meaning} aria-sort={sort?.key === column.key ? (sort.down ? "descending" : "ascending") : "none"}>
+            <button class="plain" onClick={() => sortBy(column.key)}>
+              {column.variable}
+              {column.split && <small> {column.split}</small>}
+              {sort?.key === column.key && (sort.down ? " ↓" : " ↑")}
+            </button>
+          </th>
+        ))}
+      </tr>
+    </thead>
   );
 }
 
@@ -104,25 +127,26 @@ interface RowProps {
   row: Row;
   columns: Column[];
   run: string;
-  step: number | null;
   others: Index[];
   pinned: boolean;
 }
 
-function LayerRow({ row, columns, run, step, others, pinned }: RowProps) {
+function LayerRow({ row, columns, run, others, pinned }: RowProps) {
+  // read here, so that a step that passes by draws the numbers anew and not the table
+  const step = cursorStep.value;
   const chosen = is.layer.value === row.name || is.layer.value === row.layer;
   const hot = cursorLayer.value === row.name || cursorLayer.value === row.layer;
+  const same = others.map((index) => index.table.rows.find((one) => one.name === row.name));
   return (
     <tr class={`${chosen ? "chosen" : ""} ${hot ? "hot" : ""}`} aria-selected={chosen} onPointerEnter={() => point({ layer: row.name })} onPointerLeave={() => point({ layer: null })} onClick={() => show({ layer: chosen ? null : row.name })}>
       <th scope="row" title={`${row.kind}${row.shape ? ` ${row.shape.join("×")}` : ""}. ${row.meaning}`}>{row.name || "network"}</th>
       {columns.map((column) => {
         const { key } = column;
-        const there = others.map((index) => index.table.rows.find((one) => one.name === row.name)?.[key]);
         const { text, why } = cell(run, row, column, step);
         return (
           <td key={key} title={why}>
             {text}
-            {there.map((value, i) => typeof value === "number" && <small key={i}> {beside(value, row[key], pinned)}</small>)}
+            {same.map((other, i) => typeof other?.[key] === "number" && <small key={i}> {beside(other[key], row[key], pinned)}</small>)}
           </td>
         );
       })}
@@ -130,7 +154,7 @@ function LayerRow({ row, columns, run, step, others, pinned }: RowProps) {
   );
 }
 
-function order(rows: Row[], sort: { key: string; down: boolean } | null): Row[] {
+function order(rows: Row[], sort: Sort | null): Row[] {
   if (!sort) return rows;
   const value = (row: Row): number => {
     const found = row[sort.key];

@@ -1,83 +1,96 @@
 // Values as colours on a canvas: rows by columns, with the page's cursor over it.
 import { effect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { css, isDark, ramp, seriesColour, token } from "../colours";
-import { number, stepOf } from "../format";
-import { cursorLayer, cursorStep, is, point, show } from "../state";
-import { marksOf, type Part, summary } from "./parts";
-import type { View } from "./index";
+import { css, isDark, ramp, seriesColour, token } from "../../colours";
+import { middle } from "../../curves";
+import { number, stepOf } from "../../format";
+import { cursorLayer, cursorStep, is, point, show } from "../../state";
+import type { Chart } from "../../types";
+import type { Kind, Shot, View } from "../kind";
+import { marksOf, type Of, type Part, summary } from "../parts";
+import { type Pen, SvgPen } from "../pen";
 
 const LEFT = 110;
 const BOTTOM = 34;
 const LEGEND = 22;
 
-/** Categories need more room for their legend than a ramp. */
-const legendOf = (cells: { meanings: string[]; strips: string[] } | undefined): number => (cells?.strips.length ? 4 * LEGEND : LEGEND);
+/** A map as it lies on the screen. */
+interface Map {
+  chart: Chart;
+  cells: Of<"cells">;
+  rows: number;
+  /** The columns that are shown: from the first to before the last. */
+  from: number;
+  to: number;
+  /** The step of each column, where steps run along. */
+  steps: (number | null)[] | null;
+  /** Room of the cells themselves. */
+  width: number;
+  height: number;
+  /** Rows of a name: a category of the vertical axis may be divided into strips. */
+  each: number;
+}
 
-export function Cells({ parts, size, log, readout }: View) {
+function mapped({ parts, size, zoom }: Pick<Shot, "parts" | "size" | "zoom">): Map | null {
+  const { chart } = parts[0] as Part;
+  const cells = marksOf(chart, "cells")[0];
+  const [rows = 0, columns = 0] = cells?.values.shape ?? [];
+  if (!cells || !rows || !columns) return null;
+  const steps = chart.x.title === "step" ? chart.x.labels.map(stepOf) : null;
+  const inside = (step: number | null): boolean => !zoom || (step !== null && step >= zoom[0] && step <= zoom[1]);
+  const [first, last] = steps ? [steps.findIndex(inside), steps.findLastIndex(inside)] : [0, columns - 1];
+  // categories need more room for their legend than a ramp
+  const legend = cells.strips.length ? 4 * LEGEND : LEGEND;
+  return {
+    chart,
+    cells,
+    rows,
+    from: Math.max(first, 0),
+    to: first < 0 ? columns : last + 1, // where nothing was measured, everything
+    steps,
+    width: Math.max(size.width - LEFT - 8, 40),
+    height: Math.max(size.height - BOTTOM - legend, 40),
+    each: Math.max(cells.strips.length, 1),
+  };
+}
+
+export function Cells({ readout, ...shot }: View) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const line = useRef<HTMLDivElement>(null);
   const mark = useRef<HTMLDivElement>(null);
-  const { chart } = parts[0] as Part;
-  const cells = marksOf(chart, "cells")[0];
-  const [rows, columns] = (cells?.values.shape ?? [0, 0]) as [number, number];
-  const width = Math.max(size.width - LEFT - 8, 40);
-  const height = Math.max(size.height - BOTTOM - legendOf(cells), 40);
-  const steps = chart.x.title === "step" ? chart.x.labels.map(stepOf) : null;
-  const names = chart.y.labels;
-  // a category of the vertical axis may be divided into strips
-  const each = Math.max(cells?.strips.length ?? 0, 1);
+  const { parts, size, log, clip, zoom } = shot;
+  const map = mapped(shot);
 
   useEffect(() => {
-    if (!cells || !canvas.current || !rows || !columns) return;
-    draw(canvas.current, size, cells, chart, log);
-  }, [parts, size.width, size.height, log, is.theme.value]);
+    const sheet = canvas.current;
+    if (!map || !sheet) return;
+    const sharp = devicePixelRatio;
+    sheet.width = size.width * sharp;
+    sheet.height = size.height * sharp;
+    sheet.style.width = `${size.width}px`;
+    sheet.style.height = `${size.height}px`;
+    const pen = sheet.getContext("2d") as CanvasRenderingContext2D;
+    pen.scale(sharp, sharp);
+    draw(pen, map, shot);
+  }, [parts, size.width, size.height, log, clip, zoom?.[0], zoom?.[1], is.theme.value]);
 
-  useEffect(() => {
-    const stop = effect(() => {
-      const wanted = cursorStep.value;
-      const bar = line.current as HTMLDivElement;
-      const at = steps && wanted !== null ? lastAt(steps, wanted) : -1;
-      bar.hidden = at < 0;
-      if (at >= 0) bar.style.transform = `translateX(${LEFT + ((at + 0.5) * width) / columns}px)`;
-    });
-    const stopLayer = effect(() => {
-      const at = cursorLayer.value === null ? -1 : names.indexOf(cursorLayer.value);
-      const box = mark.current as HTMLDivElement;
-      box.hidden = at < 0;
-      if (at >= 0) {
-        box.style.transform = `translateY(${(at * each * height) / rows}px)`;
-        box.style.height = `${Math.max((each * height) / rows, 2)}px`;
-      }
-    });
-    return () => {
-      stop();
-      stopLayer();
-    };
-  }, [parts, size.width, size.height]);
+  useEffect(() => (map ? followed(map, line.current as HTMLElement, mark.current as HTMLElement) : undefined), [parts, size.width, size.height, zoom?.[0], zoom?.[1]]);
 
+  if (!map) return null;
+  const { chart, steps } = map;
   const place = (event: PointerEvent | MouseEvent): [number, number] | null => {
     const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
-    const column = Math.floor(((event.clientX - box.left - LEFT) / width) * columns);
-    const row = Math.floor(((event.clientY - box.top) / height) * rows);
-    return column >= 0 && column < columns && row >= 0 && row < rows ? [row, column] : null;
+    const column = map.from + Math.floor(((event.clientX - box.left - LEFT) / map.width) * (map.to - map.from));
+    const row = Math.floor(((event.clientY - box.top) / map.height) * map.rows);
+    return column >= map.from && column < map.to && row >= 0 && row < map.rows ? [row, column] : null;
   };
+  const nameOf = (row: number): string => chart.y.labels[Math.floor(row / map.each)] ?? "";
   const move = (event: PointerEvent): void => {
     const at = place(event);
-    if (!at || !cells) return leave();
+    if (!at) return leave();
     const [row, column] = at;
-    const name = names[Math.floor(row / each)] ?? "";
-    point({ layer: name, ...(steps ? { step: steps[column] ?? null } : {}) });
-    const said = (place: number): string => {
-      const value = cells.values.data[place * columns + column] as number;
-      if (Number.isNaN(value)) return cells.strips.length ? "says nothing" : "not measured";
-      return cells.meanings.length ? (cells.meanings[value] ?? "") : number(value);
-    };
-    const begin = row - (row % each);
-    const told: [string, string, string][] = cells.strips.length
-      ? cells.strips.map((strip, i) => [`${name} ${strip}`, said(begin + i), "currentColor"])
-      : [[name, said(row), "currentColor"]];
-    readout({ head: `${chart.x.title} ${chart.x.labels[column] ?? ""}`, rows: told });
+    point({ layer: nameOf(row), ...(steps ? { step: steps[column] ?? null } : {}) });
+    readout({ head: `${chart.x.title} ${chart.x.labels[column] ?? ""}`, rows: told(map, row, column, nameOf(row)) });
   };
   const leave = (): void => {
     point({ layer: null, step: null });
@@ -85,56 +98,66 @@ export function Cells({ parts, size, log, readout }: View) {
   };
   const click = (event: MouseEvent): void => {
     const at = place(event);
-    if (at) show({ layer: names[Math.floor(at[0] / each)] ?? null, ...(steps ? { step: steps[at[1]] ?? null } : {}) });
+    if (at) show({ layer: nameOf(at[0]), ...(steps ? { step: steps[at[1]] ?? null } : {}) });
   };
   return (
     <div class="cells" onPointerMove={move} onPointerLeave={leave} onClick={click}>
       <canvas ref={canvas} role="img" aria-label={summary(parts)} />
-      <div class="cursor-line" ref={line} hidden style={{ height: `${height}px` }} />
-      <div class="cursor-row" ref={mark} hidden style={{ left: `${LEFT}px`, width: `${width}px` }} />
+      <div class="cursor-line" ref={line} hidden style={{ height: `${map.height}px` }} />
+      <div class="cursor-row" ref={mark} hidden style={{ left: `${LEFT}px`, width: `${map.width}px` }} />
     </div>
   );
 }
 
-/** The last column at or before a step. */
-function lastAt(steps: (number | null)[], wanted: number): number {
-  let found = -1;
-  steps.forEach((step, at) => {
-    if (step !== null && step <= wanted) found = at;
+/** Tie a line and a box over a map to the page's cursor; gives a way to stop that. */
+function followed(map: Map, line: HTMLElement, mark: HTMLElement): () => void {
+  const { steps, chart, width, height, rows, each, from, to } = map;
+  const stop = effect(() => {
+    const wanted = cursorStep.value;
+    const at = steps && wanted !== null ? steps.findLastIndex((step) => step !== null && step <= wanted) : -1;
+    line.hidden = at < from || at >= to;
+    if (!line.hidden) line.style.transform = `translateX(${LEFT + ((at - from + 0.5) * width) / (to - from)}px)`;
   });
-  return found;
+  const stopLayer = effect(() => {
+    const at = cursorLayer.value === null ? -1 : chart.y.labels.indexOf(cursorLayer.value);
+    mark.hidden = at < 0;
+    if (at < 0) return;
+    mark.style.transform = `translateY(${(at * each * height) / rows}px)`;
+    mark.style.height = `${Math.max((each * height) / rows, 2)}px`;
+  });
+  return () => {
+    stop();
+    stopLayer();
+  };
 }
 
-type Grid = NonNullable<ReturnType<typeof marksOf<"cells">>[0]>;
+/** What stands in a cell, in words; of all strips of its name. */
+function told({ cells, each }: Map, row: number, column: number, name: string): [string, string, string][] {
+  const columns = cells.values.shape[1] as number;
+  const said = (place: number): string => {
+    const value = cells.values.data[place * columns + column] as number;
+    if (Number.isNaN(value)) return cells.strips.length ? "says nothing" : "not measured";
+    return cells.meanings.length ? (cells.meanings[value] ?? "") : number(value);
+  };
+  const begin = row - (row % each);
+  if (!cells.strips.length) return [[name, said(row), "currentColor"]];
+  return cells.strips.map((strip, i) => [`${name} ${strip}`, said(begin + i), "currentColor"]);
+}
 
-function draw(canvas: HTMLCanvasElement, size: { width: number; height: number }, cells: Grid, chart: Part["chart"], log: boolean): void {
-  const [rows, columns] = cells.values.shape as [number, number];
-  const sharp = devicePixelRatio;
-  canvas.width = size.width * sharp;
-  canvas.height = size.height * sharp;
-  canvas.style.width = `${size.width}px`;
-  canvas.style.height = `${size.height}px`;
-  const pen = canvas.getContext("2d") as CanvasRenderingContext2D;
-  pen.scale(sharp, sharp);
-  const width = size.width - LEFT - 8;
-  const height = size.height - BOTTOM - legendOf(cells);
-  const paint = painter(cells, chart, log);
-  const small = document.createElement("canvas");
-  small.width = columns;
-  small.height = rows;
-  const inner = small.getContext("2d") as CanvasRenderingContext2D;
-  const image = inner.createImageData(columns, rows);
-  for (let i = 0; i < rows * columns; i++) image.data.set(paint.colour(cells.values.data[i] as number), 4 * i);
-  inner.putImageData(image, 0, 0);
+function draw(pen: Pen, map: Map, { size, log, clip }: Shot): void {
+  const { chart, cells, rows, from, to, width, height } = map;
+  const paint = painter(cells, chart, log, clip);
   pen.imageSmoothingEnabled = false;
-  pen.drawImage(small, LEFT, 0, width, height);
+  pen.drawImage(sheet(map, paint), LEFT, 0, width, height);
   pen.fillStyle = token("quiet");
   pen.font = "12px system-ui";
   pen.textBaseline = "middle";
   const names = chart.y.labels;
   const each = Math.max(1, Math.ceil((15 * names.length) / height));
   pen.textAlign = "right";
-  for (let row = 0; row < names.length; row += each) pen.fillText(fitted(pen, names[row] ?? "", LEFT - 8), LEFT - 6, ((row + 0.5) * height) / names.length);
+  // the first and the last name must not stand half outside
+  const inside = (at: number): number => Math.min(Math.max(at, 7), height - 6);
+  for (let row = 0; row < names.length; row += each) pen.fillText(fitted(pen, names[row] ?? "", LEFT - 8), LEFT - 6, inside(((row + 0.5) * height) / names.length));
   if (cells.strips.length) {
     // a line between layers, so that their strips are not taken for one another
     pen.fillStyle = token("ground");
@@ -142,12 +165,27 @@ function draw(canvas: HTMLCanvasElement, size: { width: number; height: number }
     pen.fillStyle = token("quiet");
   }
   pen.textAlign = "center";
-  const across = Math.max(1, Math.ceil((56 * columns) / width));
-  for (let column = 0; column < columns; column += across) pen.fillText(fitted(pen, chart.x.labels[column] ?? "", 54), LEFT + ((column + 0.5) * width) / columns, height + 12);
-  legend(pen, paint, chart, size, height);
+  const across = Math.max(1, Math.ceil((56 * (to - from)) / width));
+  for (let column = from; column < to; column += across) pen.fillText(fitted(pen, chart.x.labels[column] ?? "", 54), LEFT + ((column - from + 0.5) * width) / (to - from), height + 12);
+  if (rows) legend(pen, paint, chart, size, height);
 }
 
-function fitted(pen: CanvasRenderingContext2D, text: string, width: number): string {
+/** The cells that are shown, a pixel each. */
+function sheet({ cells, rows, from, to }: Map, paint: Paint): HTMLCanvasElement {
+  const small = document.createElement("canvas");
+  small.width = to - from;
+  small.height = rows;
+  const inner = small.getContext("2d") as CanvasRenderingContext2D;
+  const image = inner.createImageData(to - from, rows);
+  const columns = cells.values.shape[1] as number;
+  for (let row = 0; row < rows; row++)
+    for (let column = from; column < to; column++)
+      image.data.set(paint.colour(cells.values.data[row * columns + column] as number), 4 * (row * (to - from) + column - from));
+  inner.putImageData(image, 0, 0);
+  return small;
+}
+
+function fitted(pen: Pen, text: string, width: number): string {
   if (pen.measureText(text).width <= width) return text;
   let end = text;
   while (end && pen.measureText(`…${end}`).width > width) end = end.slice(1);
@@ -162,7 +200,7 @@ interface Paint {
   meanings: { name: string; colour: string }[];
 }
 
-function painter(cells: Grid, chart: Part["chart"], log: boolean): Paint {
+function painter(cells: Of<"cells">, chart: Chart, log: boolean, clip: boolean): Paint {
   if (cells.meanings.length) {
     const seen = new Set(cells.values.data);
     const dark = isDark();
@@ -178,19 +216,14 @@ function painter(cells: Grid, chart: Part["chart"], log: boolean): Paint {
         .filter((_, place) => seen.has(place)),
     }; // prettier-ignore
   }
-  let low = Infinity;
-  let high = -Infinity;
-  let least = Infinity;
-  for (const value of cells.values.data) {
-    if (!Number.isFinite(value)) continue;
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-    if (value > 0) least = Math.min(least, value);
-  }
+  const finite = Array.from(cells.values.data).filter(Number.isFinite);
+  const [low, high] = (clip ? middle(finite) : null) ?? extent(finite);
+  const least = extent(finite.filter((value) => value > 0 && value >= low))[0];
   // zeros stand at the dark end of a logarithmic scale; below zero there is none
   const logs = low >= 0 && least < high && (chart.colour?.scale === "log" || log);
-  const share = (value: number): number => {
+  const share = (given: number): number => {
     if (high === low) return 0.5;
+    const value = Math.min(Math.max(given, low), high);
     return logs ? Math.log(Math.max(value, least) / least) / Math.log(high / least) : (value - low) / (high - low);
   };
   return {
@@ -199,13 +232,16 @@ function painter(cells: Grid, chart: Part["chart"], log: boolean): Paint {
   }; // prettier-ignore
 }
 
+const extent = (values: number[]): [number, number] =>
+  values.reduce<[number, number]>(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+
 function rgb(colour: string): [number, number, number] {
   const hex = /^#(..)(..)(..)$/.exec(colour);
   if (hex) return hex.slice(1).map((part) => parseInt(part, 16)) as [number, number, number];
   return (colour.match(/\d+/g) ?? ["0", "0", "0"]).slice(0, 3).map(Number) as [number, number, number];
 }
 
-function legend(pen: CanvasRenderingContext2D, paint: Paint, chart: Part["chart"], size: { width: number; height: number }, top: number): void {
+function legend(pen: Pen, paint: Paint, chart: Chart, size: { width: number; height: number }, top: number): void {
   const y = top + BOTTOM;
   pen.textAlign = "left";
   if (paint.meanings.length) {
@@ -234,3 +270,20 @@ function legend(pen: CanvasRenderingContext2D, paint: Paint, chart: Part["chart"
   const kind = paint.log ? ", logarithmic" : "";
   pen.fillText(`${number(paint.low)} to ${number(paint.high)}${chart.units === "1" ? "" : ` ${chart.units}`}${kind}`, LEFT + 128, y + 6);
 }
+
+export function cellsSvg(shot: Shot): string | null {
+  const map = mapped(shot);
+  if (!map) return null;
+  const pen = new SvgPen(shot.size.width, shot.size.height);
+  draw(pen, map, shot);
+  return pen.text();
+}
+
+export const kind: Kind = {
+  claims: (chart) => (chart.marks.includes("cells") ? 3 : 0),
+  view: Cells,
+  height: 260,
+  overlays: false,
+  scaled: true,
+  svg: cellsSvg,
+};

@@ -6,7 +6,7 @@ import { DASHES, isDark, token } from "../../colours";
 import { along, keptPoints, middle } from "../../curves";
 import { nearest, number } from "../../format";
 import { cursorLayer, cursorStep, fit, is, point, type Range, show } from "../../state";
-import { type Kind, only, type View } from "../index";
+import { type Kind, only, type View } from "../kind";
 import { asShown, colourOf, marksOf, type Part, rangeShown, summary } from "../parts";
 import { planeSvg } from "./Plane";
 

@@ -1,9 +1,9 @@
 // Single values, with the ends of their intervals.
-import { number, unit } from "../format";
-import { marksOf } from "./parts";
-import type { View } from "./index";
+import { number, unit } from "../../format";
+import { marksOf } from "../parts";
+import { type Kind, only, type View } from "../kind";
 
-export function Numbers({ parts }: View) {
+function Numbers({ parts }: View) {
   return (
     <dl class="numbers">
       {parts.flatMap((part) =>
@@ -21,3 +21,11 @@ export function Numbers({ parts }: View) {
     </dl>
   );
 }
+
+export const kind: Kind = {
+  claims: (chart) => (chart.marks.length && only(chart, "number") ? 2 : 0),
+  view: Numbers,
+  height: 84,
+  overlays: true,
+  scaled: false,
+};

@@ -1,50 +1,96 @@
-// Everything else as SVG: profiles along layers, planes, distributions.
-import { useMemo } from "preact/hooks";
-import { css, isDark, ramp } from "../colours";
-import { number } from "../format";
-import { placeAt, valuesOf } from "../at";
-import { cursorLayer, cursorStep, is, point, show } from "../state";
-import type { Axis } from "../types";
-import type { Numbers } from "../wire";
-import { colourOf, marksOf, numbersOf, type Part, summary } from "./parts";
-import { scale } from "./scale";
-import type { View } from "./index";
+// Everything else as SVG: profiles along layers, planes, distributions. What moves with the cursor is a drawing of its own over
+// the one that stands still, so that going through the steps draws little.
+import { useComputed } from "@preact/signals";
+import { render } from "preact";
+import { useId, useMemo } from "preact/hooks";
+import { placeAt, valuesOf } from "../../at";
+import { css, isDark, ramp } from "../../colours";
+import { middle } from "../../curves";
+import { number } from "../../format";
+import { cursorLayer, cursorStep, is, point, show } from "../../state";
+import type { Numbers } from "../../wire";
+import { drawingsIn, standalone } from "../exports";
+import type { Kind, Shot, View } from "../kind";
+import { asShown, colourOf, marksOf, numbersOf, type Part, rangeShown, summary } from "../parts";
+import { type Ruler, type Scale, scale } from "../scale";
 
 const LEFT = 60;
 const BOTTOM = 46;
 
-export function Plane({ parts, size, log, readout }: View) {
+/** Where things lie, and in which colours. */
+interface Frame {
+  parts: Part[];
+  size: View["size"];
+  x: Scale;
+  y: Scale;
+  dark: boolean;
+}
+
+function framed({ parts, size, log, logx, clip, zoom }: Shot): Frame {
   const first = (parts[0] as Part).chart;
-  const [x, y] = useMemo(() => {
-    const yAxis: Axis = log && [...numbersOf(parts, "y")].every((v) => !(v <= 0)) ? { ...first.y, scale: "log" } : first.y;
-    return [
-      scale(first.x, numbersOf(parts, "x"), LEFT, size.width - 12, number),
-      scale(yAxis, numbersOf(parts, "y"), size.height - BOTTOM, 10, number),
-    ];
-  }, [parts, size.width, size.height, log]);
-  void is.theme.value;
-  const dark = isDark();
+  const ys = [...numbersOf(parts, "y")];
+  const xAxis: Ruler = logx && first.x.title === "step" ? { ...first.x, scale: "symlog" } : first.x;
+  const yAxis: Ruler = log && ys.every((value) => !(value <= 0)) ? { ...first.y, scale: "log" } : first.y;
+  return {
+    parts,
+    size,
+    x: scale(xAxis, numbersOf(parts, "x"), LEFT, size.width - 12, number, zoom),
+    y: scale(yAxis, ys, size.height - BOTTOM, 10, number, clip ? middle(ys) : null),
+    dark: isDark(),
+  };
+}
+
+function Plane({ readout, ...shot }: View) {
+  const { parts, size, log, logx, clip, zoom } = shot;
+  const theme = is.theme.value;
+  const frame = useMemo(() => framed(shot), [parts, size.width, size.height, log, logx, clip, zoom?.[0], zoom?.[1], theme]);
+  const still = useMemo(() => <Still frame={frame} />, [frame]);
+  const first = (parts[0] as Part).chart;
   const layers = first.x.scale === "category";
   const names = first.x.labels;
-  const chosen = cursorLayer.value;
 
   const move = (event: PointerEvent): void => {
-    const box = (event.currentTarget as SVGElement).getBoundingClientRect();
     if (!layers || !names.length) return;
-    const at = event.clientX - box.left;
-    const place = names.reduce((best, _, i) => (Math.abs(x(i) - at) < Math.abs(x(best) - at) ? i : best), 0);
+    const at = event.clientX - (event.currentTarget as HTMLElement).getBoundingClientRect().left;
+    const place = names.reduce((best, _, i) => (Math.abs(frame.x(i) - at) < Math.abs(frame.x(best) - at) ? i : best), 0);
     if (first.x.title !== "class") point({ layer: names[place] ?? null });
-    readout({ head: names[place] ?? "", rows: reading(parts, place, dark) });
+    readout({ head: names[place] ?? "", rows: reading(parts, place, frame.dark) });
   };
   const leave = (): void => {
     point({ layer: null });
     readout(null);
   };
   const click = (): void => {
+    const chosen = cursorLayer.peek();
     if (layers && chosen) show({ layer: chosen });
   };
   return (
-    <svg class="plane" width={size.width} height={size.height} role="img" aria-label={summary(parts)} onPointerMove={move} onPointerLeave={leave} onClick={click}>
+    <div class="planes" role="img" aria-label={summary(parts)} onPointerMove={move} onPointerLeave={leave} onClick={click}>
+      {still}
+      <svg class="plane over" width={size.width} height={size.height}>
+        <Chosen frame={frame} />
+        {parts.map((part) => (
+          <AtStep key={part.run} part={part} frame={frame} />
+        ))}
+        {parts.map((part) => (
+          <Here key={part.run} part={part} frame={frame} />
+        ))}
+      </svg>
+    </div>
+  );
+}
+
+/** What does not move with the cursor. */
+function Still({ frame }: { frame: Frame }) {
+  const { parts, size, x, y } = frame;
+  const first = (parts[0] as Part).chart;
+  const layers = first.x.scale === "category";
+  const id = useId();
+  return (
+    <svg class="plane" width={size.width} height={size.height}>
+      <clipPath id={id}>
+        <rect x={LEFT - 6} y={4} width={Math.max(size.width - LEFT, 0)} height={Math.max(size.height - BOTTOM, 0)} />
+      </clipPath>
       <g class="grid">
         {y.ticks.map((tick) => (
           <g key={tick.at}>
@@ -59,27 +105,33 @@ export function Plane({ parts, size, log, readout }: View) {
         ))}
         {!layers && <text x={size.width - 12} y={size.height - 6} text-anchor="end">{first.x.title}</text>}
       </g>
-      {layers && chosen !== null && names.includes(chosen) && <line class="chosen" x1={x(names.indexOf(chosen))} x2={x(names.indexOf(chosen))} y1={10} y2={size.height - BOTTOM} />}
-      {parts.map((part) => (
-        <g key={part.run} class={cursorStep.value !== null && part.chart.kind === "profile" && valuesOf(part.run, part.chart.instrument, part.chart.variable) ? "behind" : ""}>
-          <Marks part={part} parts={parts.length} x={x} y={y} dark={dark} size={size} />
-        </g>
-      ))}
-      {parts.map((part) => (
-        <AtStep key={part.run} part={part} parts={parts.length} x={x} y={y} dark={dark} />
-      ))}
+      <g clip-path={`url(#${id})`}>
+        {parts.map((part) => (
+          <Marks key={part.run} part={part} frame={frame} />
+        ))}
+      </g>
     </svg>
   );
 }
 
-type Scaling = ReturnType<typeof scale>;
+/** The layer that is looked at. */
+function Chosen({ frame: { parts, size, x } }: { frame: Frame }) {
+  const { labels, scale } = (parts[0] as Part).chart.x;
+  const at = scale === "category" && cursorLayer.value !== null ? labels.indexOf(cursorLayer.value) : -1;
+  return at < 0 ? null : <line class="chosen" x1={x(at)} x2={x(at)} y1={10} y2={size.height - BOTTOM} />;
+}
 
-function Marks({ part, parts, x, y, dark, size }: { part: Part; parts: number; x: Scaling; y: Scaling; dark: boolean; size: { width: number; height: number } }) {
+/** The values of a profile over the steps, where they are there. */
+const overSteps = ({ chart, run }: Part) => (chart.kind === "profile" ? valuesOf(run, chart.instrument, chart.variable) : null);
+
+function Marks({ part, frame: { parts, size, x, y, dark } }: { part: Part; frame: Frame }) {
   const { chart } = part;
-  const colour = (series: number): string => colourOf(part, series, parts, dark);
+  const colour = (series: number): string => colourOf(part, series, parts.length, dark);
   const boxes = marksOf(chart, "boxes")[0];
+  // the profile at the end is in the background while that of another step lies over it
+  const behind = useComputed(() => (cursorStep.value !== null && overSteps(part) ? "behind" : ""));
   return (
-    <g>
+    <g class={behind}>
       {marksOf(chart, "band").map((band, i) => (
         <path key={i} class="band" fill={colour(band.series)} d={area(band.x.data, band.low.data, band.high.data, x, y)} />
       ))}
@@ -111,30 +163,54 @@ function Marks({ part, parts, x, y, dark, size }: { part: Part; parts: number; x
 }
 
 /** A profile as it was at the step that is looked at, over the one at the end. */
-function AtStep({ part, parts, x, y, dark }: { part: Part; parts: number; x: Scaling; y: Scaling; dark: boolean }) {
-  const { chart, run } = part;
+function AtStep({ part, frame: { parts, x, y, dark } }: { part: Part; frame: Frame }) {
+  const { chart } = part;
   const step = cursorStep.value;
-  if (chart.kind !== "profile" || step === null) return null;
-  const values = valuesOf(run, chart.instrument, chart.variable);
-  if (!values || values.values.shape.length !== 3) return null;
+  const values = step === null ? null : overSteps(part);
+  const spots = useMemo(() => (values?.labels[0] ?? []).map((name) => chart.x.labels.indexOf(String(name))), [values, chart]);
+  if (!values || step === null || values.values.shape.length !== 3) return null;
   const [, splits = 1, places = 0] = values.values.shape;
-  const names = values.labels[0] ?? [];
+  const line = (which: number): string => {
+    const xs = new Float64Array(places).fill(NaN);
+    const ys = new Float64Array(places).fill(NaN);
+    for (let at = 0; at < places; at++) {
+      const [i, spot] = [placeAt(values, which, at, step), spots[at] ?? -1];
+      if (i < 0 || spot < 0) continue;
+      xs[at] = spot;
+      ys[at] = values.values.data[(i * splits + which) * places + at] as number;
+    }
+    const there = (_: number, at: number): boolean => Number.isFinite(ys[at]);
+    return way(xs.filter(there), ys.filter(there), x, y);
+  };
   return (
     <g class="at-step">
-      {values.splits.map((split, which) => {
-        const series = Math.max(chart.series.indexOf(split), 0);
-        const points = Array.from({ length: places }, (_, at) => {
-          const i = placeAt(values, which, at, step);
-          const spot = chart.x.labels.indexOf(String(names[at]));
-          return i < 0 || spot < 0 ? null : [x(spot), y(values.values.data[(i * splits + which) * places + at] as number)];
-        }).filter((point): point is [number, number] => point !== null && point.every(Number.isFinite));
-        return <path key={split} class="line" stroke={colourOf(part, series, parts, dark)} d={points.map(([a, b], i) => `${i ? "L" : "M"}${a.toFixed(1)} ${b.toFixed(1)}`).join("")} />;
+      {values.splits.map((split, which) => (
+        <path key={split} class="line" stroke={colourOf(part, Math.max(chart.series.indexOf(split), 0), parts.length, dark)} d={line(which)} />
+      ))}
+    </g>
+  );
+}
+
+/** Where ways through a plane are at the step that is looked at. */
+function Here({ part, frame: { x, y } }: { part: Part; frame: Frame }) {
+  const paths = marksOf(part.chart, "path");
+  const step = cursorStep.value;
+  if (step === null || !paths.length) return null;
+  return (
+    <g>
+      {paths.map((path, i) => {
+        const at = Array.from(path.along.data).findLastIndex((value) => value <= step);
+        const [a, b] = [x(path.x.data[at] as number), y(path.y.data[at] as number)];
+        return Number.isFinite(a) && Number.isFinite(b) ? <circle key={i} class="here" cx={a} cy={b} r={6} fill={along(path.along.data.length, at)} /> : null;
       })}
     </g>
   );
 }
 
-function way(xs: Numbers, ys: Numbers, x: Scaling, y: Scaling): string {
+/** The colour of a place along a way. */
+const along = (count: number, at: number): string => css(ramp(at / Math.max(count - 1, 1)));
+
+function way(xs: Numbers, ys: Numbers, x: Scale, y: Scale): string {
   let text = "";
   let drawing = false;
   for (let i = 0; i < ys.length; i++) {
@@ -148,7 +224,7 @@ function way(xs: Numbers, ys: Numbers, x: Scaling, y: Scaling): string {
   return text;
 }
 
-function area(xs: Numbers, low: Numbers, high: Numbers, x: Scaling, y: Scaling): string {
+function area(xs: Numbers, low: Numbers, high: Numbers, x: Scale, y: Scale): string {
   const there = Array.from(xs.keys()).filter((i) => Number.isFinite(low[i]) && Number.isFinite(high[i]));
   if (!there.length) return "";
   const up = there.map((i) => `${x(xs[i] as number).toFixed(1)} ${y(high[i] as number).toFixed(1)}`);
@@ -156,28 +232,23 @@ function area(xs: Numbers, low: Numbers, high: Numbers, x: Scaling, y: Scaling):
   return `M${[...up, ...down].join("L")}Z`;
 }
 
-/** A way through a plane, coloured along it; the page's step is marked on it. */
-function Way({ path, x, y }: { path: Extract<Part["chart"]["marks"][number], { mark: "path" }>; x: Scaling; y: Scaling }) {
+/** A way through a plane, coloured along it. */
+function Way({ path, x, y }: { path: Extract<Part["chart"]["marks"][number], { mark: "path" }>; x: Scale; y: Scale }) {
   const n = path.along.data.length;
-  const pieces = [];
-  for (let i = 1; i < n; i++) {
-    const [a, b, c, d] = [x(path.x.data[i - 1] as number), y(path.y.data[i - 1] as number), x(path.x.data[i] as number), y(path.y.data[i] as number)];
-    if ([a, b, c, d].every(Number.isFinite)) pieces.push(<line key={i} class="way" x1={a} y1={b} x2={c} y2={d} stroke={css(ramp(i / n))} />);
-  }
-  const step = cursorStep.value;
-  const at = step === null ? -1 : Array.from(path.along.data).findLastIndex((value) => value <= step);
+  const spots = Array.from({ length: n }, (_, i) => [x(path.x.data[i] as number), y(path.y.data[i] as number)] as [number, number]);
+  const there = (spot: [number, number] | undefined): spot is [number, number] => spot !== undefined && spot.every(Number.isFinite);
   return (
     <g>
-      {pieces}
-      {Array.from(path.along.data, (_, i) => {
-        const [a, b] = [x(path.x.data[i] as number), y(path.y.data[i] as number)];
-        return Number.isFinite(a) && Number.isFinite(b) ? <circle key={i} cx={a} cy={b} r={i === at ? 6 : 2.4} fill={css(ramp(i / Math.max(n - 1, 1)))} class={i === at ? "here" : ""} /> : null;
+      {spots.map((to, i) => {
+        const from = spots[i - 1];
+        return there(from) && there(to) ? <line key={i} class="way" x1={from[0]} y1={from[1]} x2={to[0]} y2={to[1]} stroke={along(n, i)} /> : null;
       })}
+      {spots.map((spot, i) => (there(spot) ? <circle key={i} cx={spot[0]} cy={spot[1]} r={2.4} fill={along(n, i)} /> : null))}
     </g>
   );
 }
 
-function Boxes({ boxes, x, y, colour }: { boxes: Extract<Part["chart"]["marks"][number], { mark: "boxes" }>; x: Scaling; y: Scaling; colour: string }) {
+function Boxes({ boxes, x, y, colour }: { boxes: Extract<Part["chart"]["marks"][number], { mark: "boxes" }>; x: Scale; y: Scale; colour: string }) {
   const [places = 0, cuts = 7] = boxes.quantiles.shape;
   const at = (place: number, cut: number): number => y(boxes.quantiles.data[place * cuts + cut] as number);
   return (
@@ -209,3 +280,27 @@ function reading(parts: Part[], place: number, dark: boolean): [string, string, 
   return rows;
 }
 
+/** A chart that is not shown as SVG, as one in text. */
+export function planeSvg(shot: Shot): string {
+  const host = document.createElement("div");
+  host.className = "away";
+  document.body.append(host);
+  try {
+    const parts = shot.parts.map((part) => asShown(part, shot.weight));
+    render(<Still frame={framed({ ...shot, parts, zoom: rangeShown(shot.parts[0] as Part, shot.zoom) })} />, host);
+    return standalone([host.firstElementChild as SVGSVGElement]);
+  } finally {
+    render(null, host);
+    host.remove();
+  }
+}
+
+export const kind: Kind = {
+  claims: () => 1,
+  view: Plane,
+  height: 280,
+  overlays: true,
+  scaled: true,
+  // with what lies over it at the step that is looked at
+  svg: (_, body) => standalone(drawingsIn(body)),
+};

@@ -1,0 +1,51 @@
+// What draws on a canvas also draws SVG: the part of a canvas's pen that the page uses, and one that writes.
+import { escapeText } from "../format";
+
+export type Pen = Pick<
+  CanvasRenderingContext2D,
+  "fillStyle" | "font" | "textAlign" | "textBaseline" | "imageSmoothingEnabled" | "fillText" | "fillRect" | "measureText"
+> & { drawImage(image: HTMLCanvasElement, x: number, y: number, width: number, height: number): void };
+
+const ANCHORS: Partial<Record<CanvasTextAlign, string>> = { right: "end", center: "middle", end: "end" };
+
+/** A pen whose drawing is SVG in text. */
+export class SvgPen implements Pen {
+  fillStyle: string | CanvasGradient | CanvasPattern = "#000";
+  font = "12px system-ui";
+  textAlign: CanvasTextAlign = "left";
+  textBaseline: CanvasTextBaseline = "alphabetic";
+  imageSmoothingEnabled = true;
+  private readonly drawn: string[] = [];
+  private readonly ruler = document.createElement("canvas").getContext("2d") as CanvasRenderingContext2D;
+
+  constructor(
+    private readonly width: number,
+    private readonly height: number,
+  ) {}
+
+  measureText(text: string): TextMetrics {
+    this.ruler.font = this.font;
+    return this.ruler.measureText(text);
+  }
+
+  fillText(text: string, x: number, y: number): void {
+    const anchor = ANCHORS[this.textAlign] ?? "start";
+    const line = this.textBaseline === "middle" ? "central" : "auto";
+    this.drawn.push(`<text x="${near(x)}" y="${near(y)}" fill="${this.fillStyle}" style="font: ${this.font}" text-anchor="${anchor}" dominant-baseline="${line}">${escapeText(text)}</text>`);
+  }
+
+  fillRect(x: number, y: number, width: number, height: number): void {
+    this.drawn.push(`<rect x="${near(x)}" y="${near(y)}" width="${near(width)}" height="${near(height)}" fill="${this.fillStyle}"/>`);
+  }
+
+  drawImage(image: HTMLCanvasElement, x: number, y: number, width: number, height: number): void {
+    const how = this.imageSmoothingEnabled ? "" : ' style="image-rendering: pixelated"';
+    this.drawn.push(`<image x="${near(x)}" y="${near(y)}" width="${near(width)}" height="${near(height)}" preserveAspectRatio="none" href="${image.toDataURL()}"${how}/>`);
+  }
+
+  text(): string {
+    return `<svg xmlns="http://www.w3.org/2000/svg" width="${this.width}" height="${this.height}">${this.drawn.join("")}</svg>`;
+  }
+}
+
+const near = (value: number): number => Math.round(value * 100) / 100;
