@@ -7,6 +7,7 @@ import re
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -180,6 +181,17 @@ def test_the_selection_is_read_set_and_heard():
     page.close()
     assert link.comm is None
     assert page.selection == Selection()
+
+
+def test_marimo_gets_page_and_widget_in_one(monkeypatch):
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    stand_in = SimpleNamespace(Html=lambda html: ("html", html), vstack=lambda items, gap: (gap, *items))
+    monkeypatch.setitem(sys.modules, "marimo", stand_in)
+    page = Page("<p>page</p>", 300)
+    assert page._display_() == (0, ("html", page._repr_html_()), page._linked())
+    page.close()
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    assert page._display_() == ("html", page._repr_html_())
 
 
 # -- in a browser ---------------------------------------------------------------------------------------------------------

@@ -131,6 +131,15 @@ class Page:
         data, metadata = link._repr_mimebundle_()
         self._views.append(display(_BLANK | _without_text(data), metadata=metadata, raw=True, display_id=True))
 
+    def _display_(self) -> Any:
+        # what marimo asks for; it makes a widget where it shows one, and knows no outputs that are replaced later
+        marimo = import_module("marimo")
+        page = marimo.Html(self._repr_html_())
+        try:
+            return marimo.vstack([page, self._linked()], gap=0)
+        except StratoscopeError:
+            return page
+
     def _linked(self) -> Any:
         """The widget; its `state` is what the page shows.
 
