@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import sys
+import weakref
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,6 +183,19 @@ def test_the_selection_is_read_set_and_heard():
     page.close()
     assert link.comm is None
     assert page.selection == Selection()
+
+
+def test_nothing_is_left_of_a_page_that_nobody_has(displayed):
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    page = Page("<p>page</p>", 300)
+    page._ipython_display_()
+    gone, link = weakref.ref(page), page._linked()
+    del page
+    gc.collect()
+    assert gone() is None
+    assert link.comm is None
+    # it may have gone before the notebook came to its widget
+    assert displayed[1][1:] == [{"text/html": ""}]
 
 
 def test_marimo_gets_page_and_widget_in_one(monkeypatch):
