@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import sys
+import weakref
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -180,6 +183,30 @@ def test_the_selection_is_read_set_and_heard():
     page.close()
     assert link.comm is None
     assert page.selection == Selection()
+
+
+def test_nothing_is_left_of_a_page_that_nobody_has(displayed):
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    page = Page("<p>page</p>", 300)
+    page._ipython_display_()
+    gone, link = weakref.ref(page), page._linked()
+    del page
+    gc.collect()
+    assert gone() is None
+    assert link.comm is None
+    # it may have gone before the notebook came to its widget
+    assert displayed[1][1:] == [{"text/html": ""}]
+
+
+def test_marimo_gets_page_and_widget_in_one(monkeypatch):
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    stand_in = SimpleNamespace(Html=lambda html: ("html", html), vstack=lambda items, gap: (gap, *items))
+    monkeypatch.setitem(sys.modules, "marimo", stand_in)
+    page = Page("<p>page</p>", 300)
+    assert page._display_() == (0, ("html", page._repr_html_()), page._linked())
+    page.close()
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    assert page._display_() == ("html", page._repr_html_())
 
 
 # -- in a browser ---------------------------------------------------------------------------------------------------------

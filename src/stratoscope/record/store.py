@@ -291,7 +291,9 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _is_in_memory(connection: sqlite3.Connection) -> bool:
-    return not connection.execute("PRAGMA database_list").fetchone()[2]
+    # its length alone: a path need not be text
+    (length,) = connection.execute("SELECT length(CAST(file AS BLOB)) FROM pragma_database_list").fetchone()
+    return not length
 
 
 def _connect(path: Path) -> sqlite3.Connection:

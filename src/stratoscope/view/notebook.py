@@ -7,6 +7,7 @@ The page itself is an output of HTML, so that the saved notebook keeps it, whoev
 from __future__ import annotations
 
 import secrets
+import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -103,7 +104,7 @@ class Page:
     def close(self) -> None:
         """Pass nothing on any longer; the page stays where it is shown."""
         if self._link is not None:
-            self._link.close()
+            self._end()
             self._link = None
 
     def __repr__(self) -> str:
@@ -131,6 +132,15 @@ class Page:
         data, metadata = link._repr_mimebundle_()
         self._views.append(display(_BLANK | _without_text(data), metadata=metadata, raw=True, display_id=True))
 
+    def _display_(self) -> Any:
+        # what marimo asks for; it makes a widget where it shows one, and knows no outputs that are replaced later
+        marimo = import_module("marimo")
+        page = marimo.Html(self._repr_html_())
+        try:
+            return marimo.vstack([page, self._linked()], gap=0)
+        except StratoscopeError:
+            return page
+
     def _linked(self) -> Any:
         """The widget; its `state` is what the page shows.
 
@@ -138,17 +148,27 @@ class Page:
             StratoscopeError: if `anywidget` is not installed.
         """
         if self._link is None:
-            self._link = _link(require("anywidget", "notebook"))(frame=self._name)
-            self._link.on_msg(self._seen)
+            link, views = _link(require("anywidget", "notebook"))(frame=self._name), self._views
+            # all widgets are kept somewhere for good; so this one had better not keep the page
+            link.on_msg(lambda *_: _clear(views))
+            self._end = weakref.finalize(self, _end, link, views)
+            self._end.atexit = False
+            self._link = link
         return self._link
-
-    def _seen(self, *_: Any) -> None:
-        """The notebook has made the widget, which goes on without its view; the saved notebook had better not have one."""
-        while self._views:
-            self._views.pop().update(_BLANK, raw=True)
 
 
 _BLANK = {"text/html": ""}
+
+
+def _clear(views: list[Any]) -> None:
+    """Take the views of a widget away: it goes on without them, and a saved notebook cannot show them."""
+    while views:
+        views.pop().update(_BLANK, raw=True)
+
+
+def _end(link: Any, views: list[Any]) -> None:
+    _clear(views)
+    link.close()
 
 
 def _without_text(data: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +233,8 @@ def _verdict(run: Run) -> str:
     with run.lock:
         try:
             record = run.record()
-            return f"{record.meta.get('name') or record.run_id or run.name}: {verdict(record.findings).rstrip('.')}"
+            name = " ".join(str(record.meta.get("name") or record.run_id or run.name).split())
+            return f"{name}: {verdict(record.findings).rstrip('.')}"
         except RecordError as error:
             return f"{run.name}: {run.said(error)}"
         finally:
