@@ -88,7 +88,7 @@ function Take({ head, kind, shot, body }: { head: Head; kind: Kind; shot: Shot |
         {shot && (
           <>
             {svg && <button onClick={() => void savePng(body(), head)}>PNG, twice the size</button>}
-            {svg && <button onClick={() => saveSvg(svg(shot, body()), head)}>SVG</button>}
+            {svg && <button onClick={() => saveSvg(svg(shot), head)}>SVG</button>}
             <button onClick={() => saveCsv(shot.parts, head, shot.weight)}>CSV</button>
             <button onClick={() => saveJson(shot.parts, head)}>JSON</button>
             <button onClick={() => copied(copyPython(shot.parts, head), "Python")}>Copy as Python</button>

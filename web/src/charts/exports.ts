@@ -188,7 +188,7 @@ export async function painted(body: HTMLElement, head: Head, whole: HTMLCanvasEl
   pen.font = "600 13px system-ui";
   pen.fillText(`${head.title}${head.split ? `, ${head.split}` : ""}${also}`, 8, 18);
   if (drawing) pen.drawImage(image, 0, TITLE, width, drawing.clientHeight);
-  else for (const canvas of body.querySelectorAll("canvas")) pen.drawImage(canvas, 0, TITLE, canvas.clientWidth, canvas.clientHeight);
+  for (const canvas of body.querySelectorAll("canvas")) pen.drawImage(canvas, 0, TITLE, canvas.clientWidth, canvas.clientHeight);
   for (const line of body.querySelectorAll<HTMLElement>(".cursor-line, .u-cursor-x")) {
     // the page's step, which lies over the drawing
     if (line.hidden || line.classList.contains("u-off")) continue;

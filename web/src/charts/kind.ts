@@ -37,8 +37,8 @@ export interface Kind {
   overlays: boolean;
   /** Whether its values stand on a scale, which may be logarithmic. */
   scaled: boolean;
-  /** The drawing as SVG in text, in an element that shows it; there is none of what is no drawing. */
-  svg?: (shot: Shot, body: HTMLElement) => string | null;
+  /** The drawing as SVG in text; there is none of what is no drawing. */
+  svg?: (shot: Shot) => string | null;
 }
 
 /** What a file of kinds/ is told of a chart. */

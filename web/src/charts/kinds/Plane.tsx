@@ -1,8 +1,8 @@
 // Everything else as SVG: profiles along layers, planes, distributions. What moves with the cursor is a drawing of its own over
 // the one that stands still, so that going through the steps draws little.
-import { useComputed } from "@preact/signals";
+import { effect, useComputed } from "@preact/signals";
 import { render } from "preact";
-import { useId, useMemo } from "preact/hooks";
+import { useEffect, useId, useMemo, useRef } from "preact/hooks";
 import { placeAt, valuesOf } from "../../at";
 import { css, isDark, ramp } from "../../colours";
 import { middle } from "../../curves";
@@ -67,11 +67,9 @@ function Plane({ readout, ...shot }: View) {
   return (
     <div class="planes" role="img" aria-label={summary(parts)} onPointerMove={move} onPointerLeave={leave} onClick={click}>
       {still}
+      <Profiles frame={frame} />
       <svg class="plane over" width={size.width} height={size.height}>
         <Chosen frame={frame} />
-        {parts.map((part) => (
-          <AtStep key={part.run} part={part} frame={frame} />
-        ))}
         {parts.map((part) => (
           <Here key={part.run} part={part} frame={frame} />
         ))}
@@ -162,30 +160,59 @@ function Marks({ part, frame: { parts, size, x, y, dark } }: { part: Part; frame
   );
 }
 
-/** A profile as it was at the step that is looked at, over the one at the end. */
-function AtStep({ part, frame: { parts, x, y, dark } }: { part: Part; frame: Frame }) {
-  const { chart } = part;
-  const step = cursorStep.value;
-  const values = step === null ? null : overSteps(part);
-  const spots = useMemo(() => (values?.labels[0] ?? []).map((name) => chart.x.labels.indexOf(String(name))), [values, chart]);
-  if (!values || step === null || values.values.shape.length !== 3) return null;
-  const [, splits = 1, places = 0] = values.values.shape;
-  const line = (which: number): string => {
-    const xs = new Float64Array(places).fill(NaN);
-    const ys = new Float64Array(places).fill(NaN);
-    for (let at = 0; at < places; at++) {
-      const [i, spot] = [placeAt(values, which, at, step), spots[at] ?? -1];
-      if (i < 0 || spot < 0) continue;
-      xs[at] = spot;
-      ys[at] = values.values.data[(i * splits + which) * places + at] as number;
-    }
-    const there = (_: number, at: number): boolean => Number.isFinite(ys[at]);
-    return way(xs.filter(there), ys.filter(there), x, y);
-  };
+/** Profiles as they were at the step that is looked at: their ways and colours, a line for each split. */
+function profilesAt({ parts, x, y, dark }: Frame, step: number | null): { d: string; colour: string }[] {
+  if (step === null) return [];
+  return parts.flatMap((part) => {
+    const { chart } = part;
+    const values = overSteps(part);
+    if (!values || values.values.shape.length !== 3) return [];
+    const [, splits = 1, places = 0] = values.values.shape;
+    const spots = (values.labels[0] ?? []).map((name) => chart.x.labels.indexOf(String(name)));
+    return values.splits.map((split, which) => {
+      const there = [...spots.keys()].flatMap((at) => {
+        const [i, spot] = [placeAt(values, which, at, step), spots[at] as number];
+        return i < 0 || spot < 0 ? [] : [[spot, values.values.data[(i * splits + which) * places + at] as number] as const];
+      });
+      const known = there.filter(([, value]) => Number.isFinite(value));
+      const [xs, ys] = [known.map(([spot]) => spot), known.map(([, value]) => value)];
+      return { d: way(xs, ys, x, y), colour: colourOf(part, Math.max(chart.series.indexOf(split), 0), parts.length, dark) };
+    });
+  });
+}
+
+/** These over the profiles at the end; a canvas, since an SVG that changes thirty times a second costs several times as much. */
+function Profiles({ frame }: { frame: Frame }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const { width, height } = frame.size;
+  const profiles = frame.parts.some((part) => part.chart.kind === "profile");
+  useEffect(() => {
+    const sheet = canvas.current;
+    if (!sheet) return;
+    const sharp = devicePixelRatio;
+    [sheet.width, sheet.height] = [width * sharp, height * sharp];
+    // drawn by the processor: for a few lines that is less work than the way to the graphics card and back
+    const pen = sheet.getContext("2d", { willReadFrequently: true }) as CanvasRenderingContext2D;
+    pen.scale(sharp, sharp);
+    pen.lineWidth = 2.4;
+    pen.lineJoin = "round";
+    return effect(() => {
+      pen.clearRect(0, 0, width, height);
+      for (const { d, colour } of profilesAt(frame, cursorStep.value)) {
+        pen.strokeStyle = colour;
+        pen.stroke(new Path2D(d));
+      }
+    });
+  }, [frame, profiles]);
+  return profiles ? <canvas class="over" ref={canvas} style={{ width: `${width}px`, height: `${height}px` }} /> : null;
+}
+
+/** The same as SVG, for a picture to take along. */
+function AtStep({ frame }: { frame: Frame }) {
   return (
     <g class="at-step">
-      {values.splits.map((split, which) => (
-        <path key={split} class="line" stroke={colourOf(part, Math.max(chart.series.indexOf(split), 0), parts.length, dark)} d={line(which)} />
+      {profilesAt(frame, cursorStep.peek()).map(({ d, colour }, i) => (
+        <path key={i} class="line" stroke={colour} d={d} />
       ))}
     </g>
   );
@@ -210,7 +237,7 @@ function Here({ part, frame: { x, y } }: { part: Part; frame: Frame }) {
 /** The colour of a place along a way. */
 const along = (count: number, at: number): string => css(ramp(at / Math.max(count - 1, 1)));
 
-function way(xs: Numbers, ys: Numbers, x: Scale, y: Scale): string {
+function way(xs: ArrayLike<number>, ys: ArrayLike<number>, x: Scale, y: Scale): string {
   let text = "";
   let drawing = false;
   for (let i = 0; i < ys.length; i++) {
@@ -280,15 +307,25 @@ function reading(parts: Part[], place: number, dark: boolean): [string, string, 
   return rows;
 }
 
-/** A chart that is not shown as SVG, as one in text. */
+/** Charts as one drawing in text, as they are shown, with what lies over them at the step that is looked at. */
 export function planeSvg(shot: Shot): string {
   const host = document.createElement("div");
   host.className = "away";
   document.body.append(host);
   try {
     const parts = shot.parts.map((part) => asShown(part, shot.weight));
-    render(<Still frame={framed({ ...shot, parts, zoom: rangeShown(shot.parts[0] as Part, shot.zoom) })} />, host);
-    return standalone([host.firstElementChild as SVGSVGElement]);
+    const frame = framed({ ...shot, parts, zoom: rangeShown(shot.parts[0] as Part, shot.zoom) });
+    render(
+      <>
+        <Still frame={frame} />
+        <svg class="plane">
+          <AtStep frame={frame} />
+          {parts.map((part) => <Here key={part.run} part={part} frame={frame} />)}
+        </svg>
+      </>,
+      host,
+    );
+    return standalone(drawingsIn(host));
   } finally {
     render(null, host);
     host.remove();
@@ -301,6 +338,5 @@ export const kind: Kind = {
   height: 280,
   overlays: true,
   scaled: true,
-  // with what lies over it at the step that is looked at
-  svg: (_, body) => standalone(drawingsIn(body)),
+  svg: planeSvg,
 };
