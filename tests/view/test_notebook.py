@@ -20,15 +20,27 @@ from hypothesis import strategies as st
 from stratoscope.errors import SettingError, StratoscopeError
 from stratoscope.record.record import Record
 from stratoscope.view.notebook import SCRIPT, Page, show
-from stratoscope.view.selection import ALONG, MOST_RUNS, THEMES, Cursor, Selection, read_selection, write_selection
+from stratoscope.view.selection import (
+    ALONG,
+    MOST_RUNS,
+    ORDERS,
+    THEMES,
+    Cursor,
+    Selection,
+    read_selection,
+    write_selection,
+)
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 lists = st.lists(text.filter(lambda one: "," not in one), unique=True, max_size=8).map(tuple)
 maybe = st.none() | text
+ends = st.floats(-1e9, 1e9).map(lambda end: end + 0.0)  # no zero below zero
+ranges = st.tuples(ends, ends).filter(lambda two: two[0] != two[1]).map(sorted).map(tuple)
 selections = st.builds(
     Selection, lists, maybe, maybe, maybe, st.none() | st.integers(0, 10**15 - 1), maybe, maybe, st.just("") | text,
     st.floats(0, 1, exclude_max=True), st.sampled_from(ALONG), st.booleans(), st.booleans(), lists,
-    st.sampled_from(THEMES), st.booleans(), maybe,
+    st.sampled_from(THEMES), st.booleans(), maybe, st.just("") | text, st.sampled_from(ORDERS), maybe, st.booleans(),
+    st.none() | ranges, st.dictionaries(text, ranges, max_size=3),
 )  # fmt: skip
 
 
@@ -49,7 +61,9 @@ def test_any_text_is_a_selection(text):
 @pytest.mark.parametrize(
     "nonsense",
     ["", "#", "step=-1", "step=1e3", "step=\u0661", f"step={'9' * 5000}", "smooth=1", "smooth=-0.1", "smooth=nan", "smooth=0_1",
-     "x=hours", "theme=pink", "live=yes", "clip=true", "runs=,,", "layer=", "&&=&", "layer=&layer=conv1", "Layer=conv1"],
+     "x=hours", "theme=pink", "live=yes", "clip=true", "runs=,,", "layer=", "&&=&", "layer=&layer=conv1", "Layer=conv1", "order=size",
+     "within=5..5", "within=7..5", "within=0..Infinity", "within=-1e308..1e308", "within=..5", "within=1..2..3", "within=0x1..5",
+     "zoom=a", "zoom=a:1", "zoom=a:2..1", "logx=yes"],
 )  # fmt: skip
 def test_nonsense_is_passed_over(nonsense):
     assert read_selection(nonsense) == Selection()
@@ -68,6 +82,8 @@ def test_python_and_the_page_know_the_same_choices():
     along = re.search(r"type Along = ([^;]+);", types)
     themes = re.search(r"theme: ((?:\"\w+\"(?: \| )?)+);", state)
     assert (tuple(re.findall(r'"(\w+)"', along[1])), tuple(re.findall(r'"(\w+)"', themes[1]))) == (ALONG, THEMES)
+    orders = re.search(r"type Order = ([^;]+);", state)
+    assert tuple(re.findall(r'"(\w+)"', orders[1])) == ORDERS
     assert f"MOST_RUNS = {MOST_RUNS};" in state
 
 
@@ -87,7 +103,9 @@ def test_a_change_leaves_the_rest():
      ({"layer": 3}, "must be a text"), ({"smooth": 1}, "less than 1"), ({"smooth": float("nan")}, "less than 1"),
      ({"x": "hours"}, "one of step, epoch, tokens, seconds"), ({"theme": "pink"}, "one of auto, light, dark"),
      ({"runs": ["a,b"]}, "without commas"), ({"runs": [""]}, "without commas"), ({"logs": [3]}, "without commas"),
-     ({"runs": list("abcdefghi")}, "8 runs at most, and 9")],
+     ({"runs": list("abcdefghi")}, "8 runs at most, and 9"), ({"order": "size"}, "one of started, name"),
+     ({"within": (3,)}, "two finite numbers"), ({"within": 3}, "two finite numbers"), ({"within": "12"}, "two finite numbers"),
+     ({"within": (5, 3)}, "smaller one first"), ({"zooms": {"a": (0, float("inf"))}}, "zooms\\['a'\\].*finite")],
 )  # fmt: skip
 def test_what_cannot_be_selected_is_said(changes, says):
     with pytest.raises(SettingError, match=says):
@@ -301,13 +319,14 @@ def test_a_change_of_the_model_reaches_its_page_alone(notebook):
     tab, (both, first) = notebook
     wanted = Selection(
         ("second", "first-run"), "first-run", "rate", "conv2.weight", 3, "probe", "a b~*é+&=%#/'(),!", "x y", 0.25,
-        "seconds", True, True, ("training-loss",), "dark", False,
+        "seconds", True, True, ("training-loss",), "dark", False, None, "a+b", "steps", "-share|test", True, (2.0, 4.0),
+        {"weights:spectrum": (-1.5, 2.25), "b": (0.0, 1.0)},
     )  # fmt: skip
     tab.evaluate("text => window.models[0].set('state', text)", write_selection(wanted))
     until(both, "() => window.__view.state().theme === 'dark'")
     seen = state(both)
     for name, here in vars(wanted).items():
-        assert seen[name] == (list(here) if isinstance(here, tuple) else here), name
+        assert seen[name] == json.loads(json.dumps(here)), name
     until(tab, "() => window.models[0].values.cursor.step === 3")
     # nothing that the page can show is missing here
     assert {field.name for field in fields(Selection)} == set(seen) - {"cursorStep", "cursorLayer", "seq"}

@@ -83,11 +83,13 @@ export function parse(hash: string): Shown {
   };
 }
 
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+
 /** Two ascending numbers with two dots between them. */
 function range(said: string): Range | null {
   const ends = said.split("..");
-  const [from, to] = ends.map(Number);
-  return ends.length === 2 && ends.every(Boolean) && from !== undefined && to !== undefined && from < to ? [from, to] : null;
+  const [from, to] = ends.map((end) => (NUMBER.test(end) ? Number(end) : NaN));
+  return ends.length === 2 && from !== undefined && to !== undefined && from < to && Number.isFinite(to - from) ? [from, to] : null;
 }
 
 function zoom(said: string): [string, Range][] {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from math import isfinite
 from numbers import Real
 from operator import index
 from typing import Any
@@ -18,7 +19,13 @@ MOST_RUNS = 8
 ALONG = ("step", "epoch", "tokens", "seconds")
 THEMES = ("auto", "light", "dark")
 
-_TEXTS = ("base", "group", "layer", "instrument", "split", "search", "chart")
+ORDERS = ("started", "name", "steps", "findings")
+
+_TEXTS = ("base", "group", "layer", "instrument", "split", "search", "chart", "filter", "sort")
+_FLAGS = ("clip", "log", "live", "logx")
+_EMPTY = ("search", "filter")
+"""Texts of which there always is one, which may be empty."""
+
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
@@ -43,6 +50,12 @@ class Selection:
         theme: `"auto"`, `"light"` or `"dark"`.
         live: whether a run in training is followed.
         chart: the id of the chart that fills the page.
+        filter: what the list of runs is filtered by.
+        order: how it is sorted: `"started"`, `"name"`, `"steps"` or `"findings"`.
+        sort: key of the column by which the table of layers is sorted; with a hyphen before it downwards.
+        logx: whether steps run along a logarithmic axis.
+        within: the steps that charts over steps show large.
+        zooms: what other charts show large on their horizontal axes, by their ids.
     """
 
     runs: tuple[str, ...] = ()
@@ -61,6 +74,12 @@ class Selection:
     theme: str = "auto"
     live: bool = True
     chart: str | None = None
+    filter: str = ""
+    order: str = "started"
+    sort: str | None = None
+    logx: bool = False
+    within: tuple[float, float] | None = None
+    zooms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def changed(self, **changes: Any) -> Selection:
         """The same with other values of some attributes; `None` takes a choice back.
@@ -71,7 +90,7 @@ class Selection:
         Raises:
             SettingError: if there is no such attribute, or a value is none that the page could show.
         """
-        known = [field.name for field in fields(self)]
+        known = [one.name for one in fields(self)]
         for name in changes:
             if name not in known:
                 raise SettingError(f"There is no {name!r} to select; there are {', '.join(known)}.")
@@ -105,14 +124,18 @@ def read_selection(text: str) -> Selection:
     Args:
         text: what follows the `#` (which may stand before it).
     """
-    given: dict[str, str] = {}
-    for name, value in parse_qsl(text.removeprefix("#").removeprefix("?"), keep_blank_values=True):
-        given.setdefault(name, value)
+    pairs = parse_qsl(text.removeprefix("#").removeprefix("?"), keep_blank_values=True)
+    given = dict(reversed(pairs))  # of several of one name the first
     weight = float(given["smooth"]) if _NUMBER.fullmatch(given.get("smooth", "")) else 0.0
     return Selection(
         runs=_listed(given.get("runs", ""))[:MOST_RUNS],
         step=int(given["step"]) if re.fullmatch(r"[0-9]{1,15}", given.get("step", "")) else None,
         search=given.get("search", ""),
+        filter=given.get("filter", ""),
+        order=given["order"] if given.get("order") in ORDERS else "started",
+        logx=given.get("logx") == "1",
+        within=_range_in(given.get("within", "")),
+        zooms=dict(zoom for name, value in pairs if name == "zoom" for zoom in _zooms_in(value)),
         smooth=weight if 0 < weight < 1 else 0.0,
         x=given["x"] if given.get("x") in ALONG else "step",
         clip=given.get("clip") == "1",
@@ -120,7 +143,7 @@ def read_selection(text: str) -> Selection:
         logs=_listed(given.get("logs", "")),
         theme=given["theme"] if given.get("theme") in THEMES else "auto",
         live=given.get("live") != "0",
-        **{name: given.get(name) or None for name in _TEXTS if name != "search"},
+        **{name: given.get(name) or None for name in _TEXTS if name not in _EMPTY},
     )
 
 
@@ -141,11 +164,15 @@ def write_selection(selection: Selection) -> str:
         "logs": ",".join(selection.logs),
         "theme": "" if selection.theme == THEMES[0] else selection.theme,
         "live": "" if selection.live else "0",
+        "order": "" if selection.order == ORDERS[0] else selection.order,
+        "logx": "1" if selection.logx else "",
+        "within": _range_out(selection.within) if selection.within else "",
     }
+    zooms = [("zoom", f"{chart}:{_range_out(ends)}") for chart, ends in selection.zooms.items()]
     # as browsers write it
     return "&".join(
         f"{name}={quote_plus(value, safe='*,', errors='replace').replace('~', '%7E')}"
-        for name, value in said.items()
+        for name, value in [*said.items(), *zooms]
         if value
     )
 
@@ -153,6 +180,25 @@ def write_selection(selection: Selection) -> str:
 def _listed(text: str) -> tuple[str, ...]:
     """The different names in a list."""
     return tuple(dict.fromkeys(name for name in text.split(",") if name))
+
+
+def _range_in(text: str) -> tuple[float, float] | None:
+    """Two ascending numbers with two dots between them."""
+    ends = text.split("..")
+    if len(ends) != 2 or not all(_NUMBER.fullmatch(end) and end == end.strip() for end in ends):
+        return None
+    low, high = map(float, ends)
+    return (low, high) if low < high and isfinite(high - low) else None
+
+
+def _zooms_in(text: str) -> list[tuple[str, tuple[float, float]]]:
+    chart, _, ends = text.rpartition(":")
+    found = _range_in(ends)
+    return [(chart, found)] if found else []
+
+
+def _range_out(ends: tuple[float, float]) -> str:
+    return "..".join(str(int(end)) if float(end).is_integer() else repr(float(end)) for end in ends)
 
 
 def _allowed(name: str, value: Any) -> Any:
@@ -166,14 +212,18 @@ def _allowed(name: str, value: Any) -> Any:
     if name in _TEXTS:
         if value is not None and not isinstance(value, str):
             raise SettingError(f"{name}={value!r} must be a text, or None.")
-        return value or ("" if name == "search" else None)
-    if name in ("clip", "log", "live"):
+        return value or ("" if name in _EMPTY else None)
+    if name in _FLAGS:
         return bool(value)
+    if name == "within":
+        return None if value is None else _range(name, value)
+    if name == "zooms":
+        return {str(chart): _range(f"zooms[{chart!r}]", ends) for chart, ends in dict(value or {}).items()}
     if name == "step":
         return _step(value)
     if name == "smooth":
         return _smooth(value)
-    among = ALONG if name == "x" else THEMES
+    among = {"x": ALONG, "order": ORDERS, "theme": THEMES}[name]
     if value not in among:
         raise SettingError(f"{name}={value!r} must be one of {', '.join(among)}.")
     return value
@@ -187,6 +237,14 @@ def _names(name: str, value: str | Iterable[str] | None) -> tuple[str, ...]:
     if name == "runs" and len(found) > MOST_RUNS:
         raise SettingError(f"The page shows {MOST_RUNS} runs at most, and {len(found)} were selected.")
     return found
+
+
+def _range(name: str, value: Any) -> tuple[float, float]:
+    ends = tuple(value) if isinstance(value, Iterable) else ()
+    whole = len(ends) == 2 and all(isinstance(end, Real) and isfinite(end) for end in ends)
+    if not whole or not ends[0] < ends[1]:
+        raise SettingError(f"{name}={value!r} must be two finite numbers, the smaller one first.")
+    return float(ends[0]), float(ends[1])
 
 
 def _step(value: Any) -> int | None:
