@@ -22,6 +22,12 @@ def test_one_file_opens_from_disk(browser, built, folder, tmp_path):
     until(page, "() => window.__view && window.__view.ready()")
     drawn(page)
     assert page.locator(".runs li label").count() == 2
+    # tables and profiles follow the step as they do with a server
+    number = "() => document.querySelector('.layers tbody tr:not(.spacer) td').innerText"
+    assert page.evaluate(number) in ("0.5", "1.5")
+    page.keyboard.press("Home")
+    until(page, f"() => ['0', '1'].includes(({number})())")
+    until(page, "() => document.querySelector('[data-chart^=probe-share-depth] .behind')")
     assert trouble == []
     assert [url for url in loaded if not url.startswith(("file:", "data:", "blob:"))] == []
     page.close()

@@ -8,7 +8,6 @@ const asked = new Map<string, string>();
 
 /** A variable of a run, once it has come; asks for it the first time, and again when the run has changed. */
 export function valuesOf(run: string, key: string, name: string): Values | null {
-  if (!from.live) return null; // an exported page carries charts alone
   const id = `${run}/${key}/${name}`;
   const state = `${indexes.value[run]?.seq ?? -1}`;
   if (asked.get(id) !== state) {

@@ -30,11 +30,12 @@ export interface Source {
   follow(runs: string[], changed: (now: Changes) => void, lost: (is: boolean) => void): () => void;
 }
 
-/** What an exported page carries: messages in base64. */
+/** What an exported page carries: messages, compressed, in base64; charts by run and id, variables by run, instrument and name. */
 export interface Carried {
   runs: RunSummary[];
   index: Record<string, string>;
   charts: Record<string, string>;
+  variables: Record<string, string>;
 }
 
 export class Server implements Source {
@@ -87,15 +88,15 @@ export class Embedded implements Source {
   }
 
   async index(run: string): Promise<Index> {
-    return unpacked(this.carried.index[run]) as Index;
+    return (await unpacked(this.carried.index[run])) as Index;
   }
 
   async charts(run: string, ids: string[]): Promise<Chart[]> {
-    return ids.map((id) => unpacked(this.carried.charts[`${run}/${id}`]) as Chart);
+    return Promise.all(ids.map((id) => unpacked(this.carried.charts[`${run}/${id}`]) as Promise<Chart>));
   }
 
-  async variable(): Promise<Values> {
-    throw new Error("An exported page carries charts; the variables themselves are in the record.");
+  async variable(run: string, key: string, name: string): Promise<Values> {
+    return (await unpacked(this.carried.variables[`${run}/${key}/${name}`])) as Values;
   }
 
   follow(): () => void {
@@ -103,12 +104,11 @@ export class Embedded implements Source {
   }
 }
 
-function unpacked(text: string | undefined): unknown {
+async function unpacked(text: string | undefined): Promise<unknown> {
   if (text === undefined) throw new Error("This page does not carry that.");
-  const raw = atob(text);
-  const bytes = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-  return decode(bytes.buffer);
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return decode(await new Response(plain).arrayBuffer());
 }
 
 /** The source of this page. */

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 def export_page(runs: Runs, bundle: Path, path: Path) -> Path:
     """Write the page of some runs as one file.
 
-    It holds the charts, tables and findings of every run that can be read, and no further numbers of the record. Its
+    It holds the charts, tables and findings of every run that can be read, what tables and profiles show at other steps,
+    and no further numbers of the record. Its
     policy allows its own script and style, by their hashes, and nothing else.
 
     Args:
@@ -42,7 +45,7 @@ def page_of(runs: Runs, bundle: Path) -> str:
     Raises:
         RecordError: if none of the runs can be read.
     """
-    carried: dict[str, Any] = {"runs": [], "index": {}, "charts": {}}
+    carried: dict[str, Any] = {"runs": [], "index": {}, "charts": {}, "variables": {}}
     for run in runs.scan():
         carried["runs"].append(_carry(run, carried))
     readable = [summary for summary in carried["runs"] if "error" not in summary]
@@ -61,6 +64,7 @@ def _carry(run: Run, carried: dict[str, Any]) -> dict[str, Any]:
             contents = Contents(run.record(), run.id)
             index = contents.index()
             charts = {f"{run.id}/{head['id']}": _text(contents.chart(head["id"])) for head in index["charts"]}
+            variables = {f"{run.id}/{key}/{name}": _text(contents.variable(key, name)) for key, name in _followed(index)}
         except StratoscopeError as error:
             return summary | {"status": "unreadable", "error": run.said(error)}
         finally:
@@ -69,11 +73,25 @@ def _carry(run: Run, carried: dict[str, Any]) -> dict[str, Any]:
     facts = [fact for fact in index["facts"] if fact[0] not in ("folder", "command")]
     carried["index"][run.id] = _text(index | {"live": False, "facts": facts})
     carried["charts"].update(charts)
+    carried["variables"].update(variables)
     return summary
 
 
+def _followed(index: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The variables that the table and the profiles show at the step that is looked at."""
+    table = index["table"]
+    columns = {(one["instrument"], one["variable"]) for one in table["columns"] if one["key"] in table["shown"]}
+    profiles = {(head["instrument"], head["variable"]) for head in index["charts"] if head["kind"] == "profile"}
+    return sorted(
+        (group["key"], variable["name"])
+        for group in index["groups"]
+        for variable in group["variables"]
+        if (group["key"], variable["name"]) in columns | profiles and variable["steps"] > 1 and len(variable["dims"]) <= 1
+    )
+
+
 def _text(value: Any) -> str:
-    return base64.b64encode(pack(value)).decode("ascii")
+    return base64.b64encode(gzip.compress(pack(value), mtime=0)).decode("ascii")
 
 
 def _page(bundle: Path, names: str, carried: dict[str, Any]) -> str:

@@ -93,8 +93,10 @@ function scaleY({ data, drawn, parts, log, clip }: Drawing): uPlot.Scale {
 /** The horizontal scale: logarithmic where the chart's own is, and of steps where that is asked for, which begin at zero. */
 function scaleX({ parts, logx, ends }: Drawing): uPlot.Scale {
   const { x } = (parts[0] as Part).chart;
-  const kind = x.scale === "log" ? { distr: 3 as const } : logx && x.title === "step" ? { distr: 4 as const, asinh: 1 } : { distr: 1 as const };
-  return { time: false, ...kind, ...(ends ? { range: () => ends } : {}) };
+  if (x.scale === "log") return { time: false, distr: 3, ...(ends ? { range: () => ends } : {}) };
+  // all steps and no more: left alone, it would go on to the next power of ten
+  const range = (_: uPlot, low: number, high: number): Range => ends ?? (low < high ? [low, high] : [low - 0.5, high + 0.5]);
+  return { time: false, range, ...(logx && x.title === "step" ? { distr: 4, asinh: 1 } : { distr: 1 }) };
 }
 
 function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
