@@ -24,6 +24,7 @@ from stratoscope.view.selection import (
     ALONG,
     MOST_RUNS,
     ORDERS,
+    ROWS,
     THEMES,
     Cursor,
     Selection,
@@ -39,7 +40,8 @@ ranges = st.tuples(ends, ends).filter(lambda two: two[0] != two[1]).map(sorted).
 selections = st.builds(
     Selection, lists, maybe, maybe, maybe, st.none() | st.integers(0, 10**15 - 1), maybe, maybe, st.just("") | text,
     st.floats(0, 1, exclude_max=True), st.sampled_from(ALONG), st.booleans(), st.booleans(), lists,
-    st.sampled_from(THEMES), st.booleans(), maybe, st.just("") | text, st.sampled_from(ORDERS), maybe, st.booleans(),
+    st.sampled_from(THEMES), st.booleans(), maybe, st.just("") | text, st.sampled_from(ORDERS), maybe,
+    st.sampled_from(ROWS), st.booleans(),
     st.none() | ranges, st.dictionaries(text, ranges, max_size=3),
 )  # fmt: skip
 
@@ -83,7 +85,8 @@ def test_python_and_the_page_know_the_same_choices():
     themes = re.search(r"theme: ((?:\"\w+\"(?: \| )?)+);", state)
     assert (tuple(re.findall(r'"(\w+)"', along[1])), tuple(re.findall(r'"(\w+)"', themes[1]))) == (ALONG, THEMES)
     orders = re.search(r"type Order = ([^;]+);", state)
-    assert tuple(re.findall(r'"(\w+)"', orders[1])) == ORDERS
+    rows = re.search(r"type Rows = ([^;]+);", state)
+    assert (tuple(re.findall(r'"(\w+)"', orders[1])), tuple(re.findall(r'"(\w+)"', rows[1]))) == (ORDERS, ROWS)
     assert f"MOST_RUNS = {MOST_RUNS};" in state
 
 
@@ -319,7 +322,8 @@ def test_a_change_of_the_model_reaches_its_page_alone(notebook):
     tab, (both, first) = notebook
     wanted = Selection(
         ("second", "first-run"), "first-run", "rate", "conv2.weight", 3, "probe", "a b~*é+&=%#/'(),!", "x y", 0.25,
-        "seconds", True, True, ("training-loss",), "dark", False, None, "a+b", "steps", "-share|test", True, (2.0, 4.0),
+        "seconds", True, True, ("training-loss",), "dark", False, None, "a+b", "steps", "-share|test", "all",
+        True, (2.0, 4.0),
         {"weights:spectrum": (-1.5, 2.25), "b": (0.0, 1.0)},
     )  # fmt: skip
     tab.evaluate("text => window.models[0].set('state', text)", write_selection(wanted))

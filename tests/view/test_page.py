@@ -48,9 +48,11 @@ def test_the_cursor_of_a_curve_moves_the_map(page):
     line = card(page, "probe-share-map").locator(".cursor-line")
     assert line.is_visible()
     place = float(line.evaluate("e => new DOMMatrix(getComputedStyle(e).transform).e"))
-    cells = card(page, "probe-share-map").locator(".cells").bounding_box()
-    width = cells["width"] - 118
-    assert place == pytest.approx(110 + (at + 0.5) * width / 6, abs=2)
+    map_of = card(page, "probe-share-map")
+    cells = map_of.locator(".cells").bounding_box()
+    left = float(map_of.locator(".cursor-row").evaluate("e => parseFloat(e.style.left)"))
+    width = cells["width"] - left - 8
+    assert place == pytest.approx(left + (at + 0.5) * width / 6, abs=2)
 
 
 def test_the_address_holds_what_is_shown(page):

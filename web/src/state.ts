@@ -3,6 +3,7 @@ import type { Along } from "./types";
 import { computed, type ReadonlySignal, signal } from "@preact/signals";
 
 export type Order = "started" | "name" | "steps" | "findings";
+export type Rows = "measured" | "all";
 export type Range = [number, number];
 
 export interface Shown {
@@ -28,6 +29,8 @@ export interface Shown {
   order: Order;
   /** The column by which the table of layers is sorted; with a hyphen before it downwards. */
   sort: string | null;
+  /** Rows of the table of layers: those with a number, or all. */
+  rows: Rows;
   /** Steps along a logarithmic axis. */
   logx: boolean;
   /** The steps that are shown large in all charts of steps. */
@@ -41,7 +44,7 @@ const ORDERS: Order[] = ["started", "name", "steps", "findings"];
 const START: Shown = {
   runs: [], base: null, group: null, layer: null, step: null, instrument: null, split: null, search: "", smooth: 0,
   x: "step", clip: false,
-  log: false, logs: [], theme: "auto", live: true, chart: null, filter: "", order: "started", sort: null, logx: false,
+  log: false, logs: [], theme: "auto", live: true, chart: null, filter: "", order: "started", sort: null, rows: "measured", logx: false,
   within: null, zooms: {},
 }; // prettier-ignore
 
@@ -77,6 +80,7 @@ export function parse(hash: string): Shown {
     filter: given.get("filter") ?? "",
     order: ORDERS.find((one) => one === given.get("order")) ?? "started",
     sort: text("sort"),
+    rows: given.get("rows") === "all" ? "all" : "measured",
     logx: given.get("logx") === "1",
     within: range(given.get("within") ?? ""),
     zooms: Object.fromEntries(given.getAll("zoom").flatMap((one) => zoom(one))),
@@ -113,6 +117,7 @@ export function write(state: Shown): string {
   if (state.theme !== "auto") said.set("theme", state.theme);
   if (!state.live) said.set("live", "0");
   if (state.order !== "started") said.set("order", state.order);
+  if (state.rows !== "measured") said.set("rows", state.rows);
   if (state.logx) said.set("logx", "1");
   if (state.within) said.set("within", state.within.join(".."));
   for (const [chart, ends] of Object.entries(state.zooms)) said.append("zoom", `${chart}:${ends.join("..")}`);

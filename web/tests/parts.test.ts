@@ -71,7 +71,7 @@ describe("numbers", () => {
 
 describe("the address", () => {
   it("holds all that is shown", () => {
-    const state = parse("#runs=a,b&base=b&layer=conv1.weight&step=128&smooth=0.5&x=epoch&clip=1&log=1&logs=a,b&theme=dark&live=0&search=loss%20x&chart=c&split=test&instrument=probe&group=rate&filter=a%20b&order=steps&sort=-k&logx=1&within=3..70.5&zoom=a:b:-1..2e-7&zoom=c:0..1");
+    const state = parse("#runs=a,b&base=b&layer=conv1.weight&step=128&smooth=0.5&x=epoch&clip=1&log=1&logs=a,b&theme=dark&live=0&search=loss%20x&chart=c&split=test&instrument=probe&group=rate&filter=a%20b&order=steps&sort=-k&rows=all&logx=1&within=3..70.5&zoom=a:b:-1..2e-7&zoom=c:0..1");
     expect(state).toMatchObject({ within: [3, 70.5], zooms: { "a:b": [-1, 2e-7], c: [0, 1] }, order: "steps", sort: "-k", filter: "a b", logx: true });
     expect(parse(write(state))).toEqual(state);
     expect(state).toMatchObject({ runs: ["a", "b"], step: 128, theme: "dark", live: false, search: "loss x" });

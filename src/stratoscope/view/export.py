@@ -64,7 +64,9 @@ def _carry(run: Run, carried: dict[str, Any]) -> dict[str, Any]:
             contents = Contents(run.record(), run.id)
             index = contents.index()
             charts = {f"{run.id}/{head['id']}": _text(contents.chart(head["id"])) for head in index["charts"]}
-            variables = {f"{run.id}/{key}/{name}": _text(contents.variable(key, name)) for key, name in _followed(index)}
+            variables = {
+                f"{run.id}/{key}/{name}": _text(contents.variable(key, name)) for key, name in _followed(index)
+            }
         except StratoscopeError as error:
             return summary | {"status": "unreadable", "error": run.said(error)}
         finally:
@@ -86,7 +88,9 @@ def _followed(index: Mapping[str, Any]) -> list[tuple[str, str]]:
         (group["key"], variable["name"])
         for group in index["groups"]
         for variable in group["variables"]
-        if (group["key"], variable["name"]) in columns | profiles and variable["steps"] > 1 and len(variable["dims"]) <= 1
+        if (group["key"], variable["name"]) in columns | profiles
+        and variable["steps"] > 1
+        and len(variable["dims"]) <= 1
     )
 
 

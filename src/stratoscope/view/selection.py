@@ -20,6 +20,7 @@ ALONG = ("step", "epoch", "tokens", "seconds")
 THEMES = ("auto", "light", "dark")
 
 ORDERS = ("started", "name", "steps", "findings")
+ROWS = ("measured", "all")
 
 _TEXTS = ("base", "group", "layer", "instrument", "split", "search", "chart", "filter", "sort")
 _FLAGS = ("clip", "log", "live", "logx")
@@ -53,6 +54,7 @@ class Selection:
         filter: what the list of runs is filtered by.
         order: how it is sorted: `"started"`, `"name"`, `"steps"` or `"findings"`.
         sort: key of the column by which the table of layers is sorted; with a hyphen before it downwards.
+        rows: which rows the table of layers has: `"measured"`, those with a number, or `"all"`.
         logx: whether steps run along a logarithmic axis.
         within: the steps that charts over steps show large.
         zooms: what other charts show large on their horizontal axes, by their ids.
@@ -77,6 +79,7 @@ class Selection:
     filter: str = ""
     order: str = "started"
     sort: str | None = None
+    rows: str = "measured"
     logx: bool = False
     within: tuple[float, float] | None = None
     zooms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -133,6 +136,7 @@ def read_selection(text: str) -> Selection:
         search=given.get("search", ""),
         filter=given.get("filter", ""),
         order=given["order"] if given.get("order") in ORDERS else "started",
+        rows=given["rows"] if given.get("rows") in ROWS else "measured",
         logx=given.get("logx") == "1",
         within=_range_in(given.get("within", "")),
         zooms=dict(zoom for name, value in pairs if name == "zoom" for zoom in _zooms_in(value)),
@@ -165,6 +169,7 @@ def write_selection(selection: Selection) -> str:
         "theme": "" if selection.theme == THEMES[0] else selection.theme,
         "live": "" if selection.live else "0",
         "order": "" if selection.order == ORDERS[0] else selection.order,
+        "rows": "" if selection.rows == ROWS[0] else selection.rows,
         "logx": "1" if selection.logx else "",
         "within": _range_out(selection.within) if selection.within else "",
     }
@@ -223,7 +228,7 @@ def _allowed(name: str, value: Any) -> Any:
         return _step(value)
     if name == "smooth":
         return _smooth(value)
-    among = {"x": ALONG, "order": ORDERS, "theme": THEMES}[name]
+    among = {"x": ALONG, "order": ORDERS, "rows": ROWS, "theme": THEMES}[name]
     if value not in among:
         raise SettingError(f"{name}={value!r} must be one of {', '.join(among)}.")
     return value

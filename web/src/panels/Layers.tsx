@@ -30,16 +30,24 @@ function Table({ index }: { index: Index }) {
   const [top, setTop] = useState(0);
   const box = useRef<HTMLDivElement>(null);
   const words = is.search.value.toLowerCase();
-  const matching = index.table.rows.filter((row) => row.name.toLowerCase().includes(words));
-  const rows = order(matching.length ? matching : index.table.rows, sortOf(is.sort.value));
-  useInSight(box, rows, index.id);
   const columns = index.table.columns.filter((column) => index.table.shown.includes(column.key));
+  const measured = index.table.rows.filter((row) => columns.some((column) => column.key in row));
+  const fewer = measured.length > 0 && measured.length < index.table.rows.length;
+  const there = fewer && is.rows.value === "measured" ? measured : index.table.rows;
+  const matching = there.filter((row) => row.name.toLowerCase().includes(words));
+  const rows = order(matching.length ? matching : there, sortOf(is.sort.value));
+  useInSight(box, rows, index.id);
   const others = open.value.filter((one) => one.id !== index.id);
   const { begin, end, before, after } = seen(rows.map(() => ROW), top, TALL);
   return (
     <section class="layers" aria-label="Layers">
       <h2>
-        Layers <small>{index.table.coverage}</small>
+        Layers <small>{index.table.coverage}</small>{" "}
+        {fewer && (
+          <button class="plain link" aria-pressed={is.rows.value === "all"} onClick={() => show({ rows: is.rows.value === "all" ? "measured" : "all" })}>
+            {is.rows.value === "all" ? "those with numbers" : `all ${index.table.rows.length}`}
+          </button>
+        )}
       </h2>
       <div class="scroll" ref={box} style={{ maxHeight: `${TALL}px` }} tabIndex={0} onKeyDown={(event) => walk(event, rows)} onScroll={(event) => setTop(event.currentTarget.scrollTop)} role="region" aria-label="Table of layers, walked by arrow keys">
         <table>

@@ -10,8 +10,10 @@ import type { Kind, Shot, View } from "../kind";
 import { marksOf, type Of, type Part, summary } from "../parts";
 import { type Pen, SvgPen } from "../pen";
 
-const LEFT = 110;
+/** Room for names is what they need, up to a share of all. */
+const NAMES = 0.3;
 const BOTTOM = 34;
+const FONT = "12px system-ui";
 const LEGEND = 22;
 
 /** A map as it lies on the screen. */
@@ -24,7 +26,8 @@ interface Map {
   to: number;
   /** The step of each column, where steps run along. */
   steps: (number | null)[] | null;
-  /** Room of the cells themselves. */
+  /** Room of names, and of the cells themselves. */
+  left: number;
   width: number;
   height: number;
   /** Rows of a name: a category of the vertical axis may be divided into strips. */
@@ -39,6 +42,7 @@ function mapped({ parts, size, zoom }: Pick<Shot, "parts" | "size" | "zoom">): M
   const steps = chart.x.title === "step" ? chart.x.labels.map(stepOf) : null;
   const inside = (step: number | null): boolean => !zoom || (step !== null && step >= zoom[0] && step <= zoom[1]);
   const [first, last] = steps ? [steps.findIndex(inside), steps.findLastIndex(inside)] : [0, columns - 1];
+  const left = Math.min(wide(chart.y.labels) + 12, Math.floor(NAMES * size.width));
   // categories need more room for their legend than a ramp
   const legend = cells.strips.length ? 4 * LEGEND : LEGEND;
   return {
@@ -48,10 +52,21 @@ function mapped({ parts, size, zoom }: Pick<Shot, "parts" | "size" | "zoom">): M
     from: Math.max(first, 0),
     to: first < 0 ? columns : last + 1, // where nothing was measured, everything
     steps,
-    width: Math.max(size.width - LEFT - 8, 40),
+    left,
+    width: Math.max(size.width - left - 8, 40),
     height: Math.max(size.height - BOTTOM - legend, 40),
     each: Math.max(cells.strips.length, 1),
   };
+}
+
+let ruler: CanvasRenderingContext2D | null = null;
+
+/** Pixels that the widest of some names takes. */
+function wide(names: string[]): number {
+  ruler ??= document.createElement("canvas").getContext("2d");
+  if (!ruler) return 98;
+  ruler.font = FONT;
+  return Math.max(...names.map((name) => (ruler as CanvasRenderingContext2D).measureText(name).width), 20);
 }
 
 export function Cells({ readout, ...shot }: View) {
@@ -80,7 +95,7 @@ export function Cells({ readout, ...shot }: View) {
   const { chart, steps } = map;
   const place = (event: PointerEvent | MouseEvent): [number, number] | null => {
     const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
-    const column = map.from + Math.floor(((event.clientX - box.left - LEFT) / map.width) * (map.to - map.from));
+    const column = map.from + Math.floor(((event.clientX - box.left - map.left) / map.width) * (map.to - map.from));
     const row = Math.floor(((event.clientY - box.top) / map.height) * map.rows);
     return column >= map.from && column < map.to && row >= 0 && row < map.rows ? [row, column] : null;
   };
@@ -104,19 +119,19 @@ export function Cells({ readout, ...shot }: View) {
     <div class="cells" onPointerMove={move} onPointerLeave={leave} onClick={click}>
       <canvas ref={canvas} role="img" aria-label={summary(parts)} />
       <div class="cursor-line" ref={line} hidden style={{ height: `${map.height}px` }} />
-      <div class="cursor-row" ref={mark} hidden style={{ left: `${LEFT}px`, width: `${map.width}px` }} />
+      <div class="cursor-row" ref={mark} hidden style={{ left: `${map.left}px`, width: `${map.width}px` }} />
     </div>
   );
 }
 
 /** Tie a line and a box over a map to the page's cursor; gives a way to stop that. */
 function followed(map: Map, line: HTMLElement, mark: HTMLElement): () => void {
-  const { steps, chart, width, height, rows, each, from, to } = map;
+  const { steps, chart, left, width, height, rows, each, from, to } = map;
   const stop = effect(() => {
     const wanted = cursorStep.value;
     const at = steps && wanted !== null ? steps.findLastIndex((step) => step !== null && step <= wanted) : -1;
     line.hidden = at < from || at >= to;
-    if (!line.hidden) line.style.transform = `translateX(${LEFT + ((at - from + 0.5) * width) / (to - from)}px)`;
+    if (!line.hidden) line.style.transform = `translateX(${left + ((at - from + 0.5) * width) / (to - from)}px)`;
   });
   const stopLayer = effect(() => {
     const at = cursorLayer.value === null ? -1 : chart.y.labels.indexOf(cursorLayer.value);
@@ -145,29 +160,29 @@ function told({ cells, each }: Map, row: number, column: number, name: string): 
 }
 
 function draw(pen: Pen, map: Map, { size, log, clip }: Shot): void {
-  const { chart, cells, rows, from, to, width, height } = map;
+  const { chart, cells, left, from, to, width, height } = map;
   const paint = painter(cells, chart, log, clip);
   pen.imageSmoothingEnabled = false;
-  pen.drawImage(sheet(map, paint), LEFT, 0, width, height);
+  pen.drawImage(sheet(map, paint), left, 0, width, height);
   pen.fillStyle = token("quiet");
-  pen.font = "12px system-ui";
+  pen.font = FONT;
   pen.textBaseline = "middle";
   const names = chart.y.labels;
   const each = Math.max(1, Math.ceil((15 * names.length) / height));
   pen.textAlign = "right";
   // the first and the last name must not stand half outside
   const inside = (at: number): number => Math.min(Math.max(at, 7), height - 6);
-  for (let row = 0; row < names.length; row += each) pen.fillText(fitted(pen, names[row] ?? "", LEFT - 8), LEFT - 6, inside(((row + 0.5) * height) / names.length));
+  for (let row = 0; row < names.length; row += each) pen.fillText(fitted(pen, names[row] ?? "", left - 8), left - 6, inside(((row + 0.5) * height) / names.length));
   if (cells.strips.length) {
     // a line between layers, so that their strips are not taken for one another
     pen.fillStyle = token("ground");
-    for (let row = 1; row < names.length; row++) pen.fillRect(LEFT, Math.round((row * height) / names.length) - 1, width, 2);
+    for (let row = 1; row < names.length; row++) pen.fillRect(left, Math.round((row * height) / names.length) - 1, width, 2);
     pen.fillStyle = token("quiet");
   }
   pen.textAlign = "center";
   const across = Math.max(1, Math.ceil((56 * (to - from)) / width));
-  for (let column = from; column < to; column += across) pen.fillText(fitted(pen, chart.x.labels[column] ?? "", 54), LEFT + ((column - from + 0.5) * width) / (to - from), height + 12);
-  if (rows) legend(pen, paint, chart, size, height);
+  for (let column = from; column < to; column += across) pen.fillText(fitted(pen, chart.x.labels[column] ?? "", 54), left + ((column - from + 0.5) * width) / (to - from), height + 12);
+  legend(pen, paint, map, size.width);
 }
 
 /** The cells that are shown, a pixel each. */
@@ -241,16 +256,15 @@ function rgb(colour: string): [number, number, number] {
   return (colour.match(/\d+/g) ?? ["0", "0", "0"]).slice(0, 3).map(Number) as [number, number, number];
 }
 
-function legend(pen: Pen, paint: Paint, chart: Chart, size: { width: number; height: number }, top: number): void {
-  const y = top + BOTTOM;
+function legend(pen: Pen, paint: Paint, { chart, left, height }: Map, room: number): void {
+  let y = height + BOTTOM;
   pen.textAlign = "left";
   if (paint.meanings.length) {
-    let x = LEFT;
-    let y = top + BOTTOM;
+    let x = left;
     for (const { name, colour } of paint.meanings) {
       const wide = 18 + pen.measureText(name).width + 14;
-      if (x + wide > size.width && x > LEFT) {
-        x = LEFT;
+      if (x + wide > room && x > left) {
+        x = left;
         y += 17;
       }
       pen.fillStyle = colour;
@@ -264,11 +278,11 @@ function legend(pen: Pen, paint: Paint, chart: Chart, size: { width: number; hei
   if (!Number.isFinite(paint.low)) return;
   for (let i = 0; i < 120; i++) {
     pen.fillStyle = css(ramp(i / 119));
-    pen.fillRect(LEFT + i, y, 1, 10);
+    pen.fillRect(left + i, y, 1, 10);
   }
   pen.fillStyle = token("quiet");
   const kind = paint.log ? ", logarithmic" : "";
-  pen.fillText(`${number(paint.low)} to ${number(paint.high)}${chart.units === "1" ? "" : ` ${chart.units}`}${kind}`, LEFT + 128, y + 6);
+  pen.fillText(`${number(paint.low)} to ${number(paint.high)}${chart.units === "1" ? "" : ` ${chart.units}`}${kind}`, left + 128, y + 6);
 }
 
 export function cellsSvg(shot: Shot): string | null {

@@ -3,6 +3,7 @@ import { effect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { DASHES, isDark, token } from "../../colours";
+import { lastAt } from "../../at";
 import { along, keptPoints, middle } from "../../curves";
 import { nearest, number } from "../../format";
 import { cursorLayer, cursorStep, fit, is, point, type Range, show } from "../../state";
@@ -113,7 +114,7 @@ function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
   });
   return {
     ...size,
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     legend: { show: false },
     cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 6 }, focus: { prox: 24 }, bind: { dblclick: () => () => (fit(), null) } },
     focus: { alpha: 0.25 },
@@ -144,10 +145,6 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
   let own = root.matches(":hover"); // whether the pointer is over these very curves
   const xs = data[0] as number[];
   const stepAt = (x: number): number => (clock ? (clock.steps[nearest(clock.values, x)] as number) : x);
-  const placeOf = (step: number): number => {
-    const x = clock ? along(clock.steps, clock.values, step) : step;
-    return Number.isFinite(x) ? nearest(xs, x) : -1;
-  };
   const moved = (plot: uPlot): void => {
     if (!own) return;
     const at = plot.cursor.idx ?? null;
@@ -182,10 +179,12 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
     effect(() => {
       const step = cursorStep.value;
       if (own || !steps) return;
-      const at = step === null ? -1 : placeOf(step);
-      const left = at < 0 ? -10 : plot.valToPos(xs[at] as number, "x");
+      const x = step === null ? NaN : clock ? along(clock.steps, clock.values, step) : step;
+      const left = Number.isFinite(x) ? plot.valToPos(x, "x") : -10;
       const seen = left >= 0 && left <= plot.over.clientWidth;
       plot.setCursor(seen ? { left, top: plot.over.clientHeight / 2 } : { left: -10, top: -10 }, false);
+      // as in maps and tables, what was measured last counts
+      const at = Number.isFinite(x) ? lastAt(xs, x) : -1;
       readout(at < 0 ? null : values(plot, drawn, at));
     }),
     effect(() => {
@@ -253,7 +252,11 @@ function drawRules(plot: uPlot, parts: Part[]): void {
     pen.moveTo(rule.upright ? at : left, rule.upright ? top : at);
     pen.lineTo(rule.upright ? at : left + width, rule.upright ? top + height : at);
     pen.stroke();
-    pen.fillText(rule.name, rule.upright ? at + 4 : left + 4, rule.upright ? top + 12 : at - 4);
+    const late = rule.upright && at > left + width - 110 * devicePixelRatio;
+    pen.textAlign = late ? "right" : "left";
+    pen.textBaseline = "alphabetic";
+    const sharp = devicePixelRatio;
+    pen.fillText(rule.name, rule.upright ? at + (late ? -4 : 4) * sharp : left + 4 * sharp, rule.upright ? top + 12 * sharp : at < top + 16 * sharp ? at + 13 * sharp : at - 4 * sharp);
   }
   pen.restore();
 }

@@ -6,12 +6,13 @@ import { useEffect, useId, useMemo, useRef } from "preact/hooks";
 import { placeAt, valuesOf } from "../../at";
 import { css, isDark, ramp } from "../../colours";
 import { middle } from "../../curves";
-import { number } from "../../format";
-import { cursorLayer, cursorStep, is, point, show } from "../../state";
+import { number, unit } from "../../format";
+import { cursorLayer, cursorStep, hover, is, point, show } from "../../state";
+import type { Axis } from "../../types";
 import type { Numbers } from "../../wire";
 import { drawingsIn, standalone } from "../exports";
-import type { Kind, Shot, View } from "../kind";
-import { asShown, colourOf, marksOf, numbersOf, type Part, rangeShown, summary } from "../parts";
+import type { Kind, Readout, Shot, View } from "../kind";
+import { asShown, colourOf, marksOf, numbersOf, type Of, type Part, rangeShown, summary } from "../parts";
 import { type Ruler, type Scale, scale } from "../scale";
 
 const LEFT = 60;
@@ -49,20 +50,30 @@ function Plane({ readout, ...shot }: View) {
   const layers = first.x.scale === "category";
   const names = first.x.labels;
 
+  const spots = useMemo(() => spotsOf(frame), [frame]);
+
   const move = (event: PointerEvent): void => {
+    const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
+    const at: [number, number] = [event.clientX - box.left, event.clientY - box.top];
+    if (spots.length) {
+      const spot = nearestSpot(spots, at);
+      if (!spot) return leave();
+      point({ layer: spot.part.chart.series[spot.path.series] ?? null, step: spot.path.along.data[spot.place] ?? null });
+      readout(spotRead(spot, parts.length, frame.dark));
+      return;
+    }
     if (!layers || !names.length) return;
-    const at = event.clientX - (event.currentTarget as HTMLElement).getBoundingClientRect().left;
-    const place = names.reduce((best, _, i) => (Math.abs(frame.x(i) - at) < Math.abs(frame.x(best) - at) ? i : best), 0);
+    const place = names.reduce((best, _, i) => (Math.abs(frame.x(i) - at[0]) < Math.abs(frame.x(best) - at[0]) ? i : best), 0);
     if (first.x.title !== "class") point({ layer: names[place] ?? null });
     readout({ head: names[place] ?? "", rows: reading(parts, place, frame.dark) });
   };
   const leave = (): void => {
-    point({ layer: null });
+    point({ layer: null, ...(spots.length ? { step: null } : {}) });
     readout(null);
   };
   const click = (): void => {
-    const chosen = cursorLayer.peek();
-    if (layers && chosen) show({ layer: chosen });
+    const { layer, step } = hover.peek();
+    if (layer) show({ layer, ...(spots.length ? { step } : {}) });
   };
   return (
     <div class="planes" role="img" aria-label={summary(parts)} onPointerMove={move} onPointerLeave={leave} onClick={click}>
@@ -112,11 +123,22 @@ function Still({ frame }: { frame: Frame }) {
   );
 }
 
-/** The layer that is looked at. */
-function Chosen({ frame: { parts, size, x } }: { frame: Frame }) {
+/** The layer that is looked at: its place along the axis, or its way. */
+function Chosen({ frame: { parts, size, x, y } }: { frame: Frame }) {
+  const layer = cursorLayer.value;
+  if (layer === null) return null;
   const { labels, scale } = (parts[0] as Part).chart.x;
-  const at = scale === "category" && cursorLayer.value !== null ? labels.indexOf(cursorLayer.value) : -1;
-  return at < 0 ? null : <line class="chosen" x1={x(at)} x2={x(at)} y1={10} y2={size.height - BOTTOM} />;
+  const at = scale === "category" ? labels.indexOf(layer) : -1;
+  if (at >= 0) return <line class="chosen" x1={x(at)} x2={x(at)} y1={10} y2={size.height - BOTTOM} />;
+  return (
+    <g>
+      {parts.flatMap((part) =>
+        marksOf(part.chart, "path")
+          .filter((path) => part.chart.series[path.series] === layer)
+          .map((path) => <path key={`${part.run} ${path.series}`} class="chosen way" d={way(path.x.data, path.y.data, x, y)} />),
+      )}
+    </g>
+  );
 }
 
 /** The values of a profile over the steps, where they are there. */
@@ -134,16 +156,12 @@ function Marks({ part, frame: { parts, size, x, y, dark } }: { part: Part; frame
         <path key={i} class="band" fill={colour(band.series)} d={area(band.x.data, band.low.data, band.high.data, x, y)} />
       ))}
       {boxes && <Boxes boxes={boxes} x={x} y={y} colour={colour(0)} />}
-      {marksOf(chart, "rule").map((rule, i) => {
-        if (rule.value === null) return null;
-        const at = rule.upright ? x(rule.value) : y(rule.value);
-        return (
-          <g class="rule" key={i}>
-            {rule.upright ? <line x1={at} x2={at} y1={10} y2={size.height - BOTTOM} /> : <line x1={LEFT} x2={size.width - 12} y1={at} y2={at} />}
-            <text x={rule.upright ? at + 4 : LEFT + 4} y={rule.upright ? 20 : at - 4}>{rule.name}</text>
-          </g>
-        );
-      })}
+      {marksOf(chart, "rule").map((rule, i) => (
+        <RuleLine key={i} rule={rule} x={x} y={y} size={size} />
+      ))}
+      {marksOf(chart, "span").map((span, i) => (
+        <path key={i} class="span" d={across(span, x, y)} />
+      ))}
       {marksOf(chart, "line").map((line, i) => (
         <path key={i} class={`line ${line.role}`} stroke={colour(line.series)} d={way(line.x.data, line.y.data, x, y)} />
       ))}
@@ -158,6 +176,29 @@ function Marks({ part, frame: { parts, size, x, y, dark } }: { part: Part; frame
       )}
     </g>
   );
+}
+
+/** A reference, with its name where there is room for it. */
+function RuleLine({ rule, x, y, size }: { rule: Of<"rule">; x: Scale; y: Scale; size: View["size"] }) {
+  if (rule.value === null) return null;
+  const at = rule.upright ? x(rule.value) : y(rule.value);
+  const late = rule.upright && at > size.width - 110;
+  return (
+    <g class="rule">
+      {rule.upright ? <line x1={at} x2={at} y1={10} y2={size.height - BOTTOM} /> : <line x1={LEFT} x2={size.width - 12} y1={at} y2={at} />}
+      <text x={rule.upright ? at + (late ? -4 : 4) : LEFT + 4} y={rule.upright ? size.height - BOTTOM - 6 : at < 22 ? at + 13 : at - 4} text-anchor={late ? "end" : "start"}>{rule.name}</text>
+    </g>
+  );
+}
+
+/** How wide points are: a stroke across each. */
+function across(span: Of<"span">, x: Scale, y: Scale): string {
+  let text = "";
+  for (let i = 0; i < span.y.data.length; i++) {
+    const [a, b, at] = [x(span.low.data[i] as number), x(span.high.data[i] as number), y(span.y.data[i] as number)];
+    if ([a, b, at].every(Number.isFinite)) text += `M${a.toFixed(1)} ${at.toFixed(1)}H${b.toFixed(1)}`;
+  }
+  return text;
 }
 
 /** Profiles as they were at the step that is looked at: their ways and colours, a line for each split. */
@@ -228,7 +269,7 @@ function Here({ part, frame: { x, y } }: { part: Part; frame: Frame }) {
       {paths.map((path, i) => {
         const at = Array.from(path.along.data).findLastIndex((value) => value <= step);
         const [a, b] = [x(path.x.data[at] as number), y(path.y.data[at] as number)];
-        return Number.isFinite(a) && Number.isFinite(b) ? <circle key={i} class="here" cx={a} cy={b} r={6} fill={along(path.along.data.length, at)} /> : null;
+        return Number.isFinite(a) && Number.isFinite(b) ? <circle key={i} class="here" cx={a} cy={b} r={4} fill={along(path.along.data.length, at)} /> : null;
       })}
     </g>
   );
@@ -259,8 +300,34 @@ function area(xs: Numbers, low: Numbers, high: Numbers, x: Scale, y: Scale): str
   return `M${[...up, ...down].join("L")}Z`;
 }
 
+/** A point of a way: where it lies, what of, and at which step. */
+interface Spot {
+  at: [number, number];
+  part: Part;
+  path: Of<"path">;
+  place: number;
+}
+
+const spotsOf = ({ parts, x, y }: Frame): Spot[] =>
+  parts.flatMap((part) =>
+    marksOf(part.chart, "path").flatMap((path) =>
+      Array.from(path.along.data, (_, place): Spot => ({ at: [x(path.x.data[place] as number), y(path.y.data[place] as number)], part, path, place })).filter((spot) => spot.at.every(Number.isFinite)),
+    ),
+  );
+
+/** The point that is nearest to a place, if any is near. */
+function nearestSpot(spots: Spot[], [x, y]: [number, number], most = 24): Spot | null {
+  let best: Spot | null = null;
+  let least = most;
+  for (const spot of spots) {
+    const far = Math.hypot(spot.at[0] - x, spot.at[1] - y);
+    if (far < least) [best, least] = [spot, far];
+  }
+  return best;
+}
+
 /** A way through a plane, coloured along it. */
-function Way({ path, x, y }: { path: Extract<Part["chart"]["marks"][number], { mark: "path" }>; x: Scale; y: Scale }) {
+function Way({ path, x, y }: { path: Of<"path">; x: Scale; y: Scale }) {
   const n = path.along.data.length;
   const spots = Array.from({ length: n }, (_, i) => [x(path.x.data[i] as number), y(path.y.data[i] as number)] as [number, number]);
   const there = (spot: [number, number] | undefined): spot is [number, number] => spot !== undefined && spot.every(Number.isFinite);
@@ -291,6 +358,18 @@ function Boxes({ boxes, x, y, colour }: { boxes: Extract<Part["chart"]["marks"][
       )}
     </g>
   );
+}
+
+/** A point of a way in words: whose it is, and both its numbers. */
+function spotRead({ part, path, place }: Spot, parts: number, dark: boolean): Readout {
+  const { chart } = part;
+  const name = chart.series[path.series] ?? chart.title;
+  const colour = colourOf(part, path.series, parts, dark);
+  const said = (axis: Axis, value: number | undefined): [string, string, string] => [axis.title, `${number(value)}${unit(axis.units)}`, colour];
+  return {
+    head: `${parts > 1 ? `${part.name}: ` : ""}${name}, step ${number(path.along.data[place])}`,
+    rows: [said(chart.x, path.x.data[place]), said(chart.y, path.y.data[place])],
+  };
 }
 
 function reading(parts: Part[], place: number, dark: boolean): [string, string, string][] {
