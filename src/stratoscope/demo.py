@@ -163,13 +163,13 @@ def _run(folder: Path, broken: bool, epochs: int, tell: Callable[[Tick], None] |
     began, step = time.perf_counter(), 0
     with watch(model, data, optimizer=optimizer, to=folder, budget=1.0, probe=512, name=name) as w:
         for epoch in range(epochs):
-            for batch in torch.randperm(len(images), generator=order).split(BATCH):
+            for place, batch in enumerate(torch.randperm(len(images), generator=order).split(BATCH)):
                 loss = F.cross_entropy(model(images[batch]), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 step += 1
-                w.step(step, loss=loss, epoch=epoch)
+                w.step(step, loss=loss, epoch=epoch + (place * BATCH + len(batch)) / len(images))
             if tell is not None:
                 accuracy = accuracy_of(model, *data["test"])
                 w.log("test_accuracy", accuracy)
