@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 from browsing import card, drawn, state, until
 
@@ -220,3 +221,34 @@ def test_the_page_is_never_wider_than_the_window(page, width):
     page.set_viewport_size({"width": width, "height": 800})
     page.wait_for_timeout(200)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_a_layer_shows_the_course_of_its_numbers(page):
+    """`share` of conv2 is 1 and rises by 0.1 a step, from step 0 to step 5."""
+    page.evaluate("() => { location.hash += '&layer=conv2.weight&instrument=probe' }")
+    course = page.locator("aside.detail svg.course").first
+    course.wait_for()
+    places = [
+        float(part) for part in course.locator("path").get_attribute("d").replace("M", " ").replace("L", " ").split()
+    ]
+    heights = np.array(places[1::2])
+    assert len(heights) == 6
+    np.testing.assert_allclose(np.diff(heights), np.diff(heights)[0], atol=0.11)
+    assert heights[-1] < heights[0] - 10
+    number = "() => document.querySelector('aside.detail dd').innerText.trim()"
+    assert page.evaluate(number) == "1.5"
+    box = course.bounding_box()
+    page.mouse.click(box["x"] + 0.42 * box["width"], box["y"] + 10)
+    until(page, "() => window.__view.state().step === 2")
+    until(page, f"() => ({number})() === '1.2'")
+    assert float(course.locator("circle").get_attribute("cy")) == pytest.approx(heights[2], abs=0.1)
+
+
+def test_a_layer_is_marked_where_its_params_stand(page):
+    """The map has the layer conv2, the table its weight."""
+    page.locator(".layers tbody tr", has_text="conv2.weight").first.hover()
+    row = card(page, "probe-share-map").locator(".cursor-row")
+    until(page, "() => !document.querySelector('[data-chart^=probe-share-map] .cursor-row').hidden")
+    height = card(page, "probe-share-map").locator(".cells .cursor-line").evaluate("e => parseFloat(e.style.height)")
+    place = float(row.evaluate("e => new DOMMatrix(getComputedStyle(e).transform).f"))
+    assert place == pytest.approx(height / 14, abs=1)

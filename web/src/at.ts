@@ -28,17 +28,30 @@ export function placeAt(values: Values, split: number, at: number, step: number)
   return -1;
 }
 
-/** The value of a place at a step, and the step at which it was measured. */
-export function valueAt(values: Values, split: string | null, names: (string | null)[], step: number): { step: number; value: number } | null {
+/** Where the numbers of one place of a variable stand among its values, step by step: the first one, and how far apart they are. */
+function column(values: Values, split: string | null, names: (string | null)[]): { split: number; at: number; first: number; apart: number } | null {
   const along = values.labels[0] ?? [];
   const at = names.map((name) => (name === null ? -1 : along.indexOf(name))).find((place) => place >= 0) ?? (along.length ? -1 : 0);
   const which = split === null ? 0 : values.splits.indexOf(split);
   if (at < 0 || which < 0 || values.values.shape.length > 3) return null;
-  const i = placeAt(values, which, at, step);
-  if (i < 0) return null;
   const [, splits = 1, ...rest] = values.values.shape;
   const inner = rest.reduce((a, b) => a * b, 1);
-  return { step: values.steps.data[i] as number, value: values.values.data[(i * splits + which) * inner + at] as number };
+  return { split: which, at, first: which * inner + at, apart: splits * inner };
+}
+
+/** The value of a place at a step, and the step at which it was measured. */
+export function valueAt(values: Values, split: string | null, names: (string | null)[], step: number): { step: number; value: number } | null {
+  const found = column(values, split, names);
+  const i = found ? placeAt(values, found.split, found.at, step) : -1;
+  return found && i >= 0 ? { step: values.steps.data[i] as number, value: values.values.data[i * found.apart + found.first] as number } : null;
+}
+
+/** All that was measured of a place, step by step. */
+export function seriesOf(values: Values, split: string | null, names: (string | null)[]): { steps: number[]; numbers: number[] } | null {
+  const found = column(values, split, names);
+  if (!found) return null;
+  const there = Array.from(values.steps.data.keys()).filter((i) => values.measured.data[i * found.apart + found.first]);
+  return { steps: there.map((i) => values.steps.data[i] as number), numbers: there.map((i) => values.values.data[i * found.apart + found.first] as number) };
 }
 
 /** The last place of an ascending list at or below a number; -1 if all are above. */

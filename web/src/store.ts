@@ -20,6 +20,18 @@ export const first = computed<Index | null>(() => {
   return open.value.find((one) => one.id === base) ?? open.value[0] ?? null;
 });
 
+/** The layer of everything that tables and charts name: of a param, of a unit, of a layer itself. */
+const layerOf = computed(() => new Map(open.value.flatMap((index) => index.table.rows.map((row) => [row.name, row.layer] as const))));
+
+/** Where a layer stands among some names: as it is called, or else the first part of it, or the layer that it is part of; -1 if nowhere. */
+export function placeOf(names: string[], layer: string | null): number {
+  if (layer === null) return -1;
+  const exact = names.indexOf(layer);
+  if (exact >= 0) return exact;
+  const whole = (name: string): string => layerOf.value.get(name) ?? name;
+  return names.findIndex((name) => whole(name) === whole(layer));
+}
+
 /** How runs are told apart where several are shown: each by itself, or those of one value of a config key together. */
 export const places = computed<Record<string, { place: number; group: string | null }>>(() => {
   const key = is.group.value;

@@ -80,9 +80,8 @@ def _carry(run: Run, carried: dict[str, Any]) -> dict[str, Any]:
 
 
 def _followed(index: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The variables that the table and the profiles show at the step that is looked at."""
-    table = index["table"]
-    columns = {(one["instrument"], one["variable"]) for one in table["columns"] if one["key"] in table["shown"]}
+    """The variables that tables and profiles show over the steps."""
+    columns = {(one["instrument"], one["variable"]) for one in index["table"]["columns"]}
     profiles = {(head["instrument"], head["variable"]) for head in index["charts"] if head["kind"] == "profile"}
     return sorted(
         (group["key"], variable["name"])

@@ -1,8 +1,11 @@
 // One layer: its measurements with unit and source, and how each was made.
+import { useState } from "preact/hooks";
 import { number, unit } from "../format";
-import { is, show } from "../state";
+import { cursorStep, is, show } from "../state";
 import { first } from "../store";
-import type { Group, Index } from "../types";
+import type { Column, Group, Index, Row } from "../types";
+import { cell } from "./cell";
+import { Course } from "./Course";
 
 export function Detail() {
   const index = first.value;
@@ -40,36 +43,51 @@ function Layer({ index, name }: { index: Index; name: string }) {
           )}
         </p>
       )}
-      {index.groups.map((group) => {
-        const columns = index.table.columns.filter((column) => column.instrument === group.key && rows.some((row) => column.key in row));
-        if (!columns.length) return null;
-        return (
-          <details key={group.key} open={group.key === is.instrument.value}>
-            <summary>
-              <b>{group.title}</b> <span class="quiet">{columns.length} numbers</span>
-            </summary>
-            <dl>
-              {columns.flatMap((column) =>
-                rows.filter((row) => column.key in row).map((row) => (
-                  <div key={`${row.name} ${column.key}`} title={`${column.meaning} ${typeof row[`${column.key}_reason`] === "string" ? String(row[`${column.key}_reason`]) : ""}`}>
-                    <dt>
-                      {column.long_name}
-                      {column.split && <small class="tag">{column.split}</small>}
-                      {rows.length > 1 && row.name !== name && <small class="tag">{row.name}</small>}
-                    </dt>
-                    <dd>
-                      {number(row[column.key] ?? NaN)}
-                      {unit(column.units)}
-                    </dd>
-                  </div>
-                )),
-              )}
-            </dl>
-            <button onClick={() => show({ instrument: group.key })}>Charts and method</button>
-          </details>
-        );
-      })}
+      {index.groups.map((group) => (
+        <Numbers key={group.key} index={index} group={group} rows={rows} name={name} />
+      ))}
     </>
+  );
+}
+
+/** What one instrument measured of a layer: each number at the step that is looked at, and its course over all steps. */
+function Numbers({ index, group, rows, name }: { index: Index; group: Group; rows: Row[]; name: string }) {
+  const [open, setOpen] = useState(false);
+  const chosen = group.key === is.instrument.value;
+  const columns = index.table.columns.filter((column) => column.instrument === group.key && rows.some((row) => column.key in row));
+  if (!columns.length) return null;
+  return (
+    <details open={open || chosen} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>
+        <b>{group.title}</b> <span class="quiet">{columns.length} numbers</span>
+      </summary>
+      {(open || chosen) && (
+        <>
+          <dl>
+            {columns.flatMap((column) => rows.filter((row) => column.key in row).map((row) => <Measured key={`${row.name} ${column.key}`} run={index.id} row={row} column={column} of={rows.length > 1 && row.name !== name ? row.name : null} />))}
+          </dl>
+          <button onClick={() => show({ instrument: group.key })}>Charts and method</button>
+        </>
+      )}
+    </details>
+  );
+}
+
+function Measured({ run, row, column, of }: { run: string; row: Row; column: Column; of: string | null }) {
+  const { text, why } = cell(run, row, column, cursorStep.value);
+  return (
+    <div title={[column.meaning, why].filter(Boolean).join(" ")}>
+      <dt>
+        {column.long_name}
+        {column.split && <small class="tag">{column.split}</small>}
+        {of && <small class="tag">{of}</small>}
+      </dt>
+      <dd>
+        <Course run={run} row={row} column={column} />
+        {text}
+        {text && unit(column.units)}
+      </dd>
+    </div>
   );
 }
 

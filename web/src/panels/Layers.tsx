@@ -2,7 +2,7 @@
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { number } from "../format";
-import { valueAt, valuesOf } from "../at";
+import { cell } from "./cell";
 import { cursorLayer, cursorStep, is, point, show, shown } from "../state";
 import { first, open } from "../store";
 import type { Column, Index, Row } from "../types";
@@ -116,19 +116,6 @@ function beside(value: unknown, own: unknown, pinned: boolean): string {
   if (!pinned || typeof own !== "number") return number(value);
   const difference = value - own;
   return difference > 0 ? `+${number(difference)}` : number(difference);
-}
-
-/** A cell as it was at the step that is looked at; at the end where none is. */
-function cell(run: string, row: Row, column: Column, step: number | null): { text: string; why?: string } {
-  const why = row[`${column.key}_reason`];
-  const last = { text: column.key in row ? number(row[column.key] ?? NaN) : "", ...(typeof why === "string" ? { why } : {}) };
-  if (step === null || !(column.key in row)) return last;
-  const values = valuesOf(run, column.instrument, column.variable);
-  if (!values) return last;
-  const found = valueAt(values, column.split, [row.name, row.tensor, row.layer], step);
-  if (!found) return { text: "", why: `not measured at or before step ${number(step)}` };
-  const meaning = values.meanings[found.value];
-  return { text: values.meanings.length ? (meaning ?? "") : number(found.value), why: `measured at step ${number(found.step)}` };
 }
 
 interface RowProps {

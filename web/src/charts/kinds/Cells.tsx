@@ -5,6 +5,7 @@ import { css, isDark, ramp, seriesColour, token } from "../../colours";
 import { middle } from "../../curves";
 import { number, stepOf } from "../../format";
 import { cursorLayer, cursorStep, is, point, show } from "../../state";
+import { placeOf } from "../../store";
 import type { Chart } from "../../types";
 import type { Kind, Shot, View } from "../kind";
 import { marksOf, type Of, type Part, summary } from "../parts";
@@ -134,7 +135,7 @@ function followed(map: Map, line: HTMLElement, mark: HTMLElement): () => void {
     if (!line.hidden) line.style.transform = `translateX(${left + ((at - from + 0.5) * width) / (to - from)}px)`;
   });
   const stopLayer = effect(() => {
-    const at = cursorLayer.value === null ? -1 : chart.y.labels.indexOf(cursorLayer.value);
+    const at = placeOf(chart.y.labels, cursorLayer.value);
     mark.hidden = at < 0;
     if (at < 0) return;
     mark.style.transform = `translateY(${(at * each * height) / rows}px)`;
@@ -170,9 +171,8 @@ function draw(pen: Pen, map: Map, { size, log, clip }: Shot): void {
   const names = chart.y.labels;
   const each = Math.max(1, Math.ceil((15 * names.length) / height));
   pen.textAlign = "right";
-  // the first and the last name must not stand half outside
-  const inside = (at: number): number => Math.min(Math.max(at, 7), height - 6);
-  for (let row = 0; row < names.length; row += each) pen.fillText(fitted(pen, names[row] ?? "", left - 8), left - 6, inside(((row + 0.5) * height) / names.length));
+  // in the middle of those that have no room for theirs, so that none stands half outside
+  for (let row = Math.floor((each - 1) / 2); row < names.length; row += each) pen.fillText(fitted(pen, names[row] ?? "", left - 8), left - 6, ((row + 0.5) * height) / names.length);
   if (cells.strips.length) {
     // a line between layers, so that their strips are not taken for one another
     pen.fillStyle = token("ground");

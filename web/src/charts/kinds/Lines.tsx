@@ -7,6 +7,7 @@ import { lastAt } from "../../at";
 import { along, keptPoints, middle } from "../../curves";
 import { nearest, number } from "../../format";
 import { cursorLayer, cursorStep, fit, is, point, type Range, show } from "../../state";
+import { placeOf } from "../../store";
 import { type Kind, only, type View } from "../kind";
 import { asShown, colourOf, marksOf, type Part, rangeShown, summary } from "../parts";
 import { planeSvg } from "./Plane";
@@ -190,7 +191,7 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
     effect(() => {
       const layer = cursorLayer.value;
       if (own) return;
-      const place = layer === null ? -1 : drawn.findIndex((one) => one.role === "main" && one.series === layer);
+      const place = placeOf(drawn.map((one) => (one.role === "main" ? one.series : "")), layer);
       plot.setSeries(place < 0 ? null : place + 1, { focus: true }, false);
     }),
   ];

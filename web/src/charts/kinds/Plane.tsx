@@ -8,6 +8,7 @@ import { css, isDark, ramp } from "../../colours";
 import { middle } from "../../curves";
 import { number, unit } from "../../format";
 import { cursorLayer, cursorStep, hover, is, point, show } from "../../state";
+import { placeOf } from "../../store";
 import type { Axis } from "../../types";
 import type { Numbers } from "../../wire";
 import { drawingsIn, standalone } from "../exports";
@@ -128,13 +129,13 @@ function Chosen({ frame: { parts, size, x, y } }: { frame: Frame }) {
   const layer = cursorLayer.value;
   if (layer === null) return null;
   const { labels, scale } = (parts[0] as Part).chart.x;
-  const at = scale === "category" ? labels.indexOf(layer) : -1;
+  const at = scale === "category" ? placeOf(labels, layer) : -1;
   if (at >= 0) return <line class="chosen" x1={x(at)} x2={x(at)} y1={10} y2={size.height - BOTTOM} />;
   return (
     <g>
       {parts.flatMap((part) =>
         marksOf(part.chart, "path")
-          .filter((path) => part.chart.series[path.series] === layer)
+          .filter((path) => path.series === placeOf(part.chart.series, layer))
           .map((path) => <path key={`${part.run} ${path.series}`} class="chosen way" d={way(path.x.data, path.y.data, x, y)} />),
       )}
     </g>
