@@ -31,37 +31,22 @@ ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader
 
 
 def write_run(folder: Path, name: str, steps: int, layers: int, metrics: int, rng: np.random.Generator) -> None:
+    """A run of random walks, one for each layer, and of so many curves beside them."""
     names = [f"layer{place:03d}" for place in range(layers)]
+    params = {name: (Param(f"{name}.weight", name, (4, 4), "weight"),) for name in names}
+    catalogue = {name: Layer(name, "linear", depth, params[name], (), None, "") for depth, name in enumerate(names)}
+    walks = np.cumsum(rng.normal(size=(steps, layers)), axis=0)
     with RecordWriter.create(folder, {"name": name, "config": {"group": int(name[-1])}}) as writer:
-        writer.write_layers(
-            Catalogue(
-                {
-                    n: Layer(n, "linear", d, (Param(f"{n}.weight", n, (4, 4), "weight"),), (), None, "")
-                    for d, n in enumerate(names)
-                }
-            )
-        )
-        walk = np.cumsum(rng.normal(size=(steps, max(layers, 1))), axis=0)
+        writer.write_layers(Catalogue(catalogue))
         for step in range(steps):
-            entries = (
-                [
-                    Entry(
-                        "probe",
-                        "share",
-                        quantity(walk[step], units="1", long_name="share", dims="layer", coords={"layer": names}),
-                    )
-                ]
-                if layers
-                else []
-            )
-            entries += [
-                Entry(
-                    f"group{m // 20}",
-                    f"metric{m}",
-                    quantity(float(np.sin(0.1 * step + m)), units="1", long_name=f"metric {m}"),
-                )
-                for m in range(metrics)
+            curves = [np.sin(0.1 * step + place) for place in range(metrics)]
+            entries = [
+                Entry(f"group{m // 20}", f"metric{m}", quantity(float(value), units="1", long_name=f"metric {m}"))
+                for m, value in enumerate(curves)
             ]
+            if layers:
+                share = quantity(walks[step], units="1", long_name="share", dims="layer", coords={"layer": names})
+                entries.append(Entry("probe", "share", share))
             writer.commit(step, entries)
 
 
