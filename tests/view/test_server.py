@@ -22,6 +22,7 @@ from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import quantity
 from stratoscope.record.record import Record
 from stratoscope.record.writer import RecordWriter
+from stratoscope.report.codes import meanings
 from stratoscope.view import server as server_module
 from stratoscope.view.export import page_of
 from stratoscope.view.runs import Runs
@@ -337,3 +338,12 @@ def test_an_export_goes_on_where_a_run_breaks_on_the_way(folder, bundle, monkeyp
     text = page_of(Runs([folder]), bundle)
     assert "It broke." in text
     assert "deep-second" in text
+
+
+def test_what_takes_long_is_begun_before_anybody_asks(folder, bundle):
+    meanings.cache_clear()
+    with Serving(Runs([folder]), bundle):
+        end = time.monotonic() + 30
+        while not meanings.cache_info().currsize and time.monotonic() < end:
+            time.sleep(0.02)
+    assert meanings.cache_info().currsize == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -175,6 +175,10 @@ class Variable:
         return (
             other if same and other is not None and other.splits == self.splits and other.steps == self.steps else None
         )
+
+
+Variables = Callable[[str], Mapping[str, Variable]]
+"""Gives the variables of an instrument's group, by its key."""
 
 
 def variables_of(record: Record, key: str) -> dict[str, Variable]:

@@ -17,13 +17,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stratoscope.charts.numbers import format_number, unit_text
 from stratoscope.charts.values import FloatArray
-from stratoscope.charts.variable import Variable, variables_of
+from stratoscope.charts.variable import Variable, Variables, variables_of
 
 if TYPE_CHECKING:
     from stratoscope.record.record import Record
@@ -116,9 +117,14 @@ class Table:
         return self.columns[key].history(row.cells[key])[1]
 
 
-def table_of(record: Record) -> Table:
-    """The table of a record."""
-    columns = {column.key: column for column in _columns(record)}
+def table_of(record: Record, variables: Variables | None = None) -> Table:
+    """The table of a record.
+
+    Args:
+        record: the record.
+        variables: reads its variables, for who has read them already.
+    """
+    columns = {column.key: column for column in _columns(record, variables or partial(variables_of, record))}
     rows = _rows(
         record.layers, [name for c in columns.values() if c.variable.place == "layer" for name in c.variable.names]
     )
@@ -141,11 +147,11 @@ def _settings(record: Record, key: str) -> Mapping[str, Any]:
     return settings if isinstance(settings, Mapping) else {}
 
 
-def _columns(record: Record) -> Iterator[Column]:
+def _columns(record: Record, variables: Variables) -> Iterator[Column]:
     found = [
         variable
         for key in record
-        for variable in variables_of(record, key).values()
+        for variable in variables(key).values()
         if len(variable.dims) == 1 and not variable.ragged and variable.place in PLACES
     ]
     found = list(_once(found))

@@ -84,7 +84,9 @@ class Contents:
         return found
 
     def _charts(self) -> dict[str, Chart]:
-        found: dict[str, Chart] = self._made("charts", lambda: {chart.id: chart for chart in charts_of(self._record)})
+        found: dict[str, Chart] = self._made(
+            "charts", lambda: {chart.id: chart for chart in charts_of(self._record, self._variables)}
+        )
         return found
 
     def _variables(self, key: str) -> dict[str, Variable]:
@@ -131,7 +133,7 @@ class Contents:
         }
 
     def _table(self) -> dict[str, Any]:
-        table = table_of(self._record)
+        table = table_of(self._record, self._variables)
         shown = headline(table, table.rows)[:MOST_COLUMNS]
         return {
             "columns": [plain_column(column) for column in table.columns.values()],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratoscope.errors import SettingError
+from stratoscope.report.codes import meanings
 from stratoscope.view.security import LOOPBACK, Guard, new_token
 from stratoscope.view.server import View
 
@@ -67,6 +68,8 @@ class Serving:
 
     def run(self) -> None:
         """Serve until told to stop."""
+        # what the first answer would wait for: all instruments, for what their codes mean
+        threading.Thread(target=meanings, name="view-ahead", daemon=True).start()
         self._server.run(sockets=[self._socket])
 
     def __enter__(self) -> Serving:
