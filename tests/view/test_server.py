@@ -226,8 +226,8 @@ def test_only_some_contents_are_kept(tmp_path, bundle, build, monkeypatch):
     runs = Runs([tmp_path])
     view = server_module.View(runs, bundle)
     for run in [*runs.scan(), *runs.scan()[:2]]:
-        with run.lock:
-            view._of(run).index()
+        with run.reading() as record:
+            view._of(run, record).index()
     assert list(view._contents) == ["run0", "run1"]
     assert sorted(run.id for run in runs.scan() if run._record is not None) == ["run0", "run1"]
 

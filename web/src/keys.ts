@@ -1,7 +1,7 @@
 // The keys of the page: what each does, and the list that is shown of them.
 import { useEffect } from "preact/hooks";
 import { nearest } from "./format";
-import { fit, show, shown } from "./state";
+import { fit, show, type Shown, shown, undo } from "./state";
 import { first } from "./store";
 
 export const KEYS: [string, string][] = [
@@ -17,7 +17,7 @@ export const KEYS: [string, string][] = [
   ["d", "dark, light"],
   ["p", "follow a run in training, pause"],
   ["Ctrl Z", "undo what was shown last"],
-  ["Esc", "close, and forget layer, step and search"],
+  ["Esc", "close what is open: list, menu, large chart, panel; then forget search and step"],
   ["?", "this list"],
 ];
 
@@ -45,7 +45,8 @@ export interface Acts {
   search: () => void;
   play: () => void;
   help: () => void;
-  close: () => void;
+  /** Close the list of keys; whether it was open. */
+  close: () => boolean;
 }
 
 export function useKeys(acts: Acts): void {
@@ -61,17 +62,37 @@ export function useKeys(acts: Acts): void {
   }, []);
 }
 
+/** Close the menus of charts but one; whether any was open. */
+export function closedMenus(but: Element | null = null): boolean {
+  const menus = [...document.querySelectorAll<HTMLDetailsElement>(".menu[open]")].filter((menu) => menu !== but);
+  for (const menu of menus) {
+    if (menu.contains(document.activeElement)) menu.querySelector("summary")?.focus();
+    menu.open = false;
+  }
+  return menus.length > 0;
+}
+
+/** A field is emptied, and left. */
+function left(field: HTMLInputElement): true {
+  if (field.classList.contains("search")) show({ search: "" }, true);
+  field.blur();
+  return true;
+}
+
+/** What is shown with one thing less: first what lies before the rest, then what was chosen. */
+export function lessOf(now: Pick<Shown, "chart" | "layer" | "instrument" | "search" | "step">): Partial<Shown> {
+  if (now.chart) return { chart: null };
+  if (now.layer !== null || now.instrument) return { layer: null, instrument: null };
+  if (now.search) return { search: "" };
+  return { step: null };
+}
+
 /** What has a use of its own for arrows, Home, End or the space bar keeps it. */
 function actOf(event: KeyboardEvent, acts: Acts): (() => void) | undefined {
   const target = event.target as HTMLElement;
   const typing = target instanceof HTMLInputElement && !["range", "checkbox"].includes(target.type);
-  if (event.key === "Escape")
-    return () => {
-      acts.close();
-      if (typing) target.blur();
-      show({ layer: null, step: null, search: "", instrument: null, chart: null });
-    };
-  if (event.ctrlKey || event.metaKey) return event.key === "k" ? acts.search : event.key === "z" && !typing ? () => history.back() : undefined;
+  if (event.key === "Escape") return () => void (acts.close() || closedMenus() || (typing && left(target)) || show(lessOf(shown.peek())));
+  if (event.ctrlKey || event.metaKey) return event.key === "k" ? acts.search : event.key === "z" && !typing ? undo : undefined;
   if (typing || event.altKey || target instanceof HTMLSelectElement) return undefined;
   if (target.closest?.(".scroll, summary, button, input") && ["Home", "End", " "].includes(event.key)) return undefined;
   if (target instanceof HTMLInputElement && target.type === "range" && event.key.startsWith("Arrow")) return undefined;

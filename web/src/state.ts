@@ -152,11 +152,19 @@ function address(replacing: boolean): void {
   const hash = `#${write(shown.peek())}`;
   if (hash === (location.hash || "#")) return;
   try {
-    if (replacing) history.replaceState(null, "", hash);
-    else history.pushState(null, "", hash);
+    if (replacing) history.replaceState(history.state, "", hash);
+    else history.pushState(depth() + 1, "", hash);
   } catch {
     // a frame of a notebook has no address of its own
   }
+}
+
+/** How many changes can be gone back from without leaving the page. */
+const depth = (): number => (typeof history.state === "number" ? history.state : 0);
+
+/** Go back from the last change; not to what was there before the page. */
+export function undo(): void {
+  if (depth() > 0) history.back();
 }
 
 /** Make the values of one chart logarithmic, or linear again. */

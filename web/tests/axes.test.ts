@@ -16,7 +16,7 @@ const silent = { ...told, tokens: null };
 
 const part = (clock: Part["clock"], steps: number[], ...curves: number[][]): Part => {
   const marks = curves.map((y, series) => ({ mark: "line" as const, series, x: grid(...steps), y: grid(...y), role: "main" as const }));
-  return { run: "r", name: "run", chart: { title: "T", series: curves.map((_, at) => `s${at}`), ordered: false, marks } as unknown as Chart, place: 0, group: null, clock };
+  return { run: "r", name: "run", chart: { title: "T", series: curves.map((_, at) => `s${at}`), ordered: false, marks } as unknown as Chart, place: 0, group: null, clock, along: "tokens" };
 };
 
 describe("a map from steps", () => {

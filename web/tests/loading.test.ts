@@ -125,7 +125,7 @@ describe("what a chart shows", () => {
     const data = Float64Array.from(values);
     const line = { mark: "line", series: 0, x: { data, shape: [values.length] }, y: { data, shape: [values.length] }, role: "main" };
     const chart = { title: "Loss", split: "test", caption: "The loss.", units: "nat", series: ["a"], x: axis, y: axis, marks: [line] } as unknown as Chart;
-    return [{ run: "r", name: "run", chart, place: 0, group: null, clock: null }];
+    return [{ run: "r", name: "run", chart, place: 0, group: null, clock: null, along: "step" as const }];
   };
   it("is said in words", () => {
     expect(summary(of(1, NaN, 3))).toBe("Loss, test. The loss. Values from 1 to 3 nat.");

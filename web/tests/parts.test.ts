@@ -94,7 +94,7 @@ describe("charts", () => {
   });
   it("leave as the very numbers that are shown", () => {
     const chart = { ...head, marks: [{ mark: "line" as const, series: 0, x: grid(0, 1), y: grid(0.1, NaN), role: "main" as const }], colour: null };
-    const parts = [{ run: "r,1", name: "run", chart, place: 0, group: null, clock: null }];
+    const parts = [{ run: "r,1", name: "run", chart, place: 0, group: null, clock: null, along: "step" as const }];
     expect(csv(parts, head).split("\n").slice(0, 3)).toEqual(["run,series,what,step,loss", "\"r,1\",'=a,value,0,0.1", "\"r,1\",'=a,value,1,NaN"]);
     expect(csv(parts, head, 0.5).split("\n")[3]).toBe("\"r,1\",'=a,smoothed 0.5,0,0.1");
     expect(JSON.parse(json(parts))[0].chart.marks[0].y).toEqual({ shape: [2], data: [0.1, "NaN"] });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -102,14 +103,16 @@ class Record(Mapping[str, Group]):
     @property
     def steps(self) -> tuple[int, ...]:
         """Every step at which something was written."""
-        rows = self._store.query("SELECT DISTINCT step FROM frame WHERE seq <= ? ORDER BY step", self.seq)
-        return tuple(step for (step,) in rows)
+        with self._store.reading():
+            rows = self._store.query("SELECT DISTINCT step FROM frame WHERE seq <= ? ORDER BY step", self.seq)
+            return tuple(index(step) for (step,) in rows)
 
     @property
     def clock(self) -> dict[int, Moment]:
         """For each step the seconds since the first one, and the epochs and tokens that its training said."""
-        rows = self._store.query(_CLOCK, self.seq)
-        return {step: Moment(time - rows[0][1], epoch, tokens) for step, time, epoch, tokens in rows}
+        with self._store.reading():
+            rows = self._store.query(_CLOCK, self.seq)
+            return {index(step): _moment(rows[0][1], *said) for step, *said in rows}
 
     @property
     def parts(self) -> dict[int, int]:
@@ -231,6 +234,12 @@ class Record(Mapping[str, Group]):
 
     def _repr_html_(self) -> str:
         return html.record(self)
+
+
+def _moment(began: Any, now: Any, epoch: Any, tokens: Any) -> Moment:
+    """When a step was, if the file says it in numbers."""
+    passed = None if epoch is None else float(epoch), None if tokens is None else index(tokens)
+    return Moment(float(now) - float(began), *passed)
 
 
 def _finding(row: tuple[Any, ...]) -> Finding:

@@ -61,12 +61,13 @@ def _carry(run: Run, carried: dict[str, Any]) -> dict[str, Any]:
         if "error" in summary:
             return summary
         try:
-            contents = Contents(run.record(), run.id)
-            index = contents.index()
-            charts = {f"{run.id}/{head['id']}": _text(contents.chart(head["id"])) for head in index["charts"]}
-            variables = {
-                f"{run.id}/{key}/{name}": _text(contents.variable(key, name)) for key, name in _followed(index)
-            }
+            with run.reading() as record:
+                contents = Contents(record, run.id)
+                index = contents.index()
+                charts = {f"{run.id}/{head['id']}": _text(contents.chart(head["id"])) for head in index["charts"]}
+                variables = {
+                    f"{run.id}/{key}/{name}": _text(contents.variable(key, name)) for key, name in _followed(index)
+                }
         except StratoscopeError as error:
             return summary | {"status": "unreadable", "error": run.said(error)}
         finally:

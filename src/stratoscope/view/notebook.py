@@ -230,12 +230,11 @@ def _said(runs: Runs) -> str:
 def _verdict(run: Run) -> str:
     from stratoscope.report.summary import verdict  # much to import for a line
 
-    with run.lock:
-        try:
-            record = run.record()
+    try:
+        with run.reading() as record:
             name = " ".join(str(record.meta.get("name") or record.run_id or run.name).split())
             return f"{name}: {verdict(record.findings).rstrip('.')}"
-        except RecordError as error:
-            return f"{run.name}: {run.said(error)}"
-        finally:
-            run.rest()
+    except RecordError as error:
+        return f"{run.name}: {run.said(error)}"
+    finally:
+        run.rest()

@@ -9,7 +9,9 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,12 @@ MOST = 2000
 
 LONGEST = 56
 """Characters of an id that come from the name."""
+
+SHORT = 200
+"""Characters of a text in the list of runs, and keys of a config, at most: it is sent whole, and often."""
+
+BIGGEST = 2**53
+"""Whole numbers above this are not all numbers of the page."""
 
 WAIT = 0.5
 """Seconds that the list waits for a run which is being read."""
@@ -78,6 +86,26 @@ class Run:
                 self.rest()  # the next time it is opened anew
                 raise RecordError(self.said(error)) from error
 
+    @contextmanager
+    def reading(self) -> Iterator[Record]:
+        """Its record, as it is now, for whoever lays it out; nobody else reads it meanwhile.
+
+        A record may come from anybody. Whatever goes wrong with this one is said of it, and stops no other.
+
+        Raises:
+            RecordError: if it cannot be read, or what is in it cannot be laid out.
+        """
+        with self._lock:
+            try:
+                yield self.record()
+            except StratoscopeError:
+                raise
+            except Exception as error:
+                what = f"{type(error).__name__}: {error!s:.{SHORT}}"
+                raise RecordError(
+                    self.said(f"The run {self.name} cannot be shown ({what}); use a copy that is whole.")
+                ) from error
+
     def rest(self) -> None:
         """Let go of the file until it is asked for again."""
         with self._lock:
@@ -105,7 +133,7 @@ class Run:
         """Another one after every change of its record; -1 where it cannot be read."""
         return int(self.summary().get("seq", -1))
 
-    def said(self, error: Exception) -> str:
+    def said(self, error: Exception | str) -> str:
         """What an error says, without the folder."""
         return str(error) if self.path is None else str(error).replace(str(self.path), self.name)
 
@@ -122,20 +150,20 @@ class Run:
 
     def _summary(self) -> dict[str, Any]:
         try:
-            record = self.record()
-            meta, steps = record.meta, record.steps
-            return {
-                "id": self.id,
-                "name": str(meta.get("name") or record.run_id or self.name),
-                "folder": self.name,
-                "status": str(meta.get("status", "unknown")),
-                "started": str(meta.get("started", "")),
-                "steps": len(steps),
-                "last_step": steps[-1] if steps else None,
-                "seq": record.seq,
-                "findings": _counts(record),
-                "config": _config(meta),
-            }
+            with self.reading() as record:
+                meta, steps = record.meta, record.steps
+                return {
+                    "id": self.id,
+                    "name": _short(meta.get("name") or record.run_id or self.name),
+                    "folder": self.name,
+                    "status": _short(meta.get("status", "unknown")),
+                    "started": _short(meta.get("started", "")),
+                    "steps": len(steps),
+                    "last_step": steps[-1] if steps else None,
+                    "seq": record.seq,
+                    "findings": _counts(record),
+                    "config": _config(meta),
+                }
         except StratoscopeError as error:
             told = self.said(error)
             return {"id": self.id, "name": self.name, "folder": self.name, "status": "unreadable", "error": told}
@@ -258,6 +286,11 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
+
+
 def _counts(record: Record) -> dict[str, int]:
     counts: dict[str, int] = {}
     for finding in record.findings:
@@ -271,9 +304,13 @@ def _config(meta: dict[str, Any]) -> dict[str, Any]:
     found = dict(own) if isinstance(own, dict) else {}
     for name in ("device", "seed", "threads"):
         found.setdefault(name, meta.get(name))
-    plain = {str(name): value for name, value in found.items() if isinstance(value, str | int | float | bool)}
-    # JSON has no infinities
-    return {
-        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in plain.items()
-    }
+    plain = ((name, value) for name, value in found.items() if isinstance(value, str | int | float | bool))
+    return {_short(name): _plain(value) for name, value in islice(plain, SHORT)}
+
+
+def _plain(value: str | float) -> str | float:
+    """A value of a config as JSON and the page hold it: no infinities, no integers that a float lacks, no long texts."""
+    if isinstance(value, str):
+        return _short(value)
+    exact = abs(value) <= BIGGEST if isinstance(value, int) else math.isfinite(value)
+    return value if exact else _short(value)

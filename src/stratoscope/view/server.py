@@ -38,6 +38,7 @@ from stratoscope.view.wire import pack
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from stratoscope.record.record import Record
     from stratoscope.view.runs import Run, Runs
 
 BEAT = 1.0
@@ -136,8 +137,8 @@ class View:
         except KeyError:
             return PlainTextResponse("There is no such run.", 404)
         try:
-            with run.lock:
-                contents = self._of(run)
+            with run.reading() as record:
+                contents = self._of(run, record)
                 tag = f'"{self._birth}-{run.id}-{contents.state}"'
                 if request.headers.get("if-none-match") == tag:
                     return Response(status_code=304, headers={"etag": tag})
@@ -148,9 +149,8 @@ class View:
             return PlainTextResponse(run.said(error), 409)
         return Response(body, media_type="application/octet-stream", headers={"etag": tag, "cache-control": "no-cache"})
 
-    def _of(self, run: Run) -> Contents:
-        """The run's contents as they are now; kept until the run changes or enough others were looked at since."""
-        record = run.record()
+    def _of(self, run: Run, record: Record) -> Contents:
+        """The run's contents as its record is now; kept until that changes or enough others were looked at since."""
         with self._lock:
             known = self._contents.pop(run.id, None)
             contents = known[1] if known is not None and known[1].shows(record) else Contents(record, run.id)

@@ -12,7 +12,7 @@ import { canFilm, saveFilm } from "./film";
 import { drawer } from "./index";
 import type { Kind, Readout, Shot } from "./kind";
 import { useNear, useParts, useWidth } from "./loading";
-import { colourOf, type Part } from "./parts";
+import { colourOf, dashOf, type Part } from "./parts";
 
 export function Card({ head, shown, large }: { head: Head; shown: Index[]; large?: boolean }) {
   const home = useRef<HTMLElement>(null);
@@ -26,7 +26,9 @@ export function Card({ head, shown, large }: { head: Head; shown: Index[]; large
   const lead = there.find((index) => index.id === first.value?.id) ?? there[0];
   const here = drawn.overlays ? there : lead ? [lead] : [];
   const { parts, error, cancel, again } = useParts(head, here, near);
-  const size = useMemo(() => ({ width, height: large ? Math.max(drawn.height, 460) : drawn.height }), [width, large, drawn.height]);
+  // a large chart takes the window, but for what stands above and below it
+  const tall = large && !drawn.small ? Math.max(drawn.height, 380, Math.min(innerHeight - 240, 1000)) : drawn.height;
+  const size = useMemo(() => ({ width, height: tall }), [width, tall]);
   const stepwise = head.x.title === "step";
   const steps = stepwise && head.x.scale !== "category";
   const log = is.log.value !== is.logs.value.includes(head.id);
@@ -49,6 +51,7 @@ export function Card({ head, shown, large }: { head: Head; shown: Index[]; large
         {drawn.scaled && (
           <button class="plain" aria-pressed={log} aria-label={`log scale of ${head.title}`} title="Logarithmic values, where they are above zero" onClick={() => toggledLog(head.id)}>log</button>
         )}
+        <button class="plain large" aria-label={`${large ? "Back to all charts from" : "Show large:"} ${head.title}`} title={large ? "Back to all charts (Esc)" : "Show it large"} onClick={() => show({ chart: large ? null : head.id })}>{large ? "All charts" : "⤢"}</button>
         <Take head={head} kind={drawn} shot={parts?.length ? { ...shot, parts } : null} body={() => body.current as HTMLElement} />
       </header>
       <div class="body" ref={body} style={{ minHeight: `${size.height}px` }}>
@@ -125,17 +128,25 @@ interface Key {
   name: string;
   colour: string;
   value?: string;
+  /** How its curve is dashed, where that tells it from others. */
+  dash?: number[];
 }
+
+const Stroke = ({ colour, dash }: { colour: string; dash: number[] }) => (
+  <svg width={22} height={8} aria-hidden="true">
+    <line x1={0} x2={22} y1={4} y2={4} stroke={colour} stroke-width={2} stroke-dasharray={dash.join(" ")} />
+  </svg>
+);
 
 function Keys({ keys, most }: { keys: Key[]; most: number }) {
   const layers = layerNames.value;
   return (
     <>
-      {keys.slice(0, most).map(({ name, colour, value }, place) => {
+      {keys.slice(0, most).map(({ name, colour, value, dash }, place) => {
         const layer = layers.has(name) ? { onPointerEnter: () => point({ layer: name }), onPointerLeave: () => point({ layer: null }), onClick: () => show({ layer: name }) } : null;
         return (
           <span key={`${place} ${name}`} class={layer ? "leads" : ""} {...layer}>
-            <i style={{ background: colour }} /> {name} {value !== undefined && <b>{value}</b>}
+            {dash ? <Stroke colour={colour} dash={dash} /> : <i style={{ background: colour }} />} {name} {value !== undefined && <b>{value}</b>}
           </span>
         );
       })}
@@ -156,7 +167,11 @@ export function legend(parts: Part[]): Key[] {
   if (!coloured) return [];
   if (parts.length === 1) {
     const names = lead.chart.series;
-    return names.length < 2 ? [] : names.map((name, series) => ({ name, colour: colourOf(lead, series, 1, dark) }));
+    const roles = new Map(lead.chart.marks.flatMap((mark) => (mark.mark === "line" ? [[mark.series, mark.role]] : [])));
+    return names.length < 2 ? [] : names.map((name, series) => {
+      const dash = roles.has(series) ? dashOf(lead, series, roles.get(series) as string, 1) : [];
+      return { name, colour: colourOf(lead, series, 1, dark), ...(dash.length ? { dash } : {}) };
+    }); // prettier-ignore
   }
   const keys = new Map<string, Key & { runs: number }>();
   for (const part of [...parts].sort((a, b) => a.place - b.place)) {
@@ -165,5 +180,8 @@ export function legend(parts: Part[]): Key[] {
     if (known) known.runs++;
     else keys.set(`${part.place} ${name}`, { name, colour: colourOf(part, 0, parts.length, dark), runs: 1 });
   }
-  return [...keys.values()].map(({ name, colour, runs }) => ({ name: runs > 1 ? `${name} (${runs} runs)` : name, colour }));
+  // runs have the colours, so series are told apart by their dashes
+  const series = lead.chart.series.length > 1 && lead.chart.marks.some((mark) => mark.mark === "line") ? lead.chart.series : [];
+  const dashes = series.map((name, at) => ({ name, colour: "currentColor", dash: dashOf(lead, at, "main", parts.length) }));
+  return [...[...keys.values()].map(({ name, colour, runs }) => ({ name: runs > 1 ? `${name} (${runs} runs)` : name, colour })), ...dashes];
 }

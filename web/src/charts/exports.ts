@@ -1,6 +1,7 @@
 // Take a chart along: as a picture, as the very numbers that are shown, as Python that makes it again.
 import { token } from "../colours";
-import { smooth } from "../curves";
+import { CALLED } from "../axes";
+import { along, smooth } from "../curves";
 import { shown, write } from "../state";
 import type { Head, Mark } from "../types";
 import type { Grid } from "../wire";
@@ -25,14 +26,21 @@ const text = (content: string, kind: string): Blob => new Blob([content], { type
  * @param weight of the past, where curves are smoothed: they stand beside what was measured.
  */
 export function rows(parts: Part[], head: Head, weight = 0): string[][] {
-  const found: string[][] = [["run", "series", "what", head.x.title || "x", head.y.title || "y"]];
-  for (const { run, chart } of parts) {
+  const lead = parts.find((part) => part.clock);
+  const other = lead ? [CALLED[lead.along]] : [];
+  const found: string[][] = [["run", "series", "what", head.x.title || "x", head.y.title || "y", ...other]];
+  for (const { run, chart, clock } of parts) {
+    // where something else than steps runs along, its value stands behind
+    const behind = (step: string | undefined): string[] => (clock && step ? [String(along(clock.steps, clock.values, Number(step.replaceAll(",", ""))))] : other.map(() => ""));
     const name = (series: number): string => chart.series[series] ?? "";
     const x = (value: number): string => (chart.x.scale === "category" ? (chart.x.labels[value] ?? String(value)) : String(value));
     for (const mark of chart.marks) {
-      for (const row of rowsOf(mark, name, x, chart)) found.push([run, ...row]);
+      for (const row of rowsOf(mark, name, x, chart)) found.push([run, ...row, ...behind(row[2])]);
       if (weight > 0 && mark.mark === "line" && mark.role !== "raw")
-        smooth(mark.y.data, weight).forEach((value, i) => found.push([run, name(mark.series), `smoothed ${weight}`, x(mark.x.data[i] as number), String(value)]));
+        smooth(mark.y.data, weight).forEach((value, i) => {
+          const at = x(mark.x.data[i] as number);
+          found.push([run, name(mark.series), `smoothed ${weight}`, at, String(value), ...behind(at)]);
+        });
     }
   }
   return found;

@@ -33,6 +33,8 @@ export interface Kind {
   claims: (chart: Sketch) => number;
   view: ComponentType<View>;
   height: number;
+  /** Whether it takes little room however large the window is: no picture, but a few numbers. */
+  small?: boolean;
   /** Whether several runs fit into one picture. */
   overlays: boolean;
   /** Whether its values stand on a scale, which may be logarithmic. */

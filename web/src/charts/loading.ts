@@ -65,7 +65,7 @@ export function useParts(head: Head, here: Index[], near: boolean): Loaded {
     () =>
       charts?.map(({ index, chart }) => {
         const clock = clockOf(index, along);
-        return { run: index.id, name: called[index.id] ?? index.name, chart, clock, ...(told[index.id] ?? { place: 0, group: null }) };
+        return { run: index.id, name: called[index.id] ?? index.name, chart, clock, along, ...(told[index.id] ?? { place: 0, group: null }) };
       }) ?? null,
     [charts, along, told, called],
   );

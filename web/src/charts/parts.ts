@@ -1,9 +1,10 @@
 // One chart of several runs, laid out for drawing: which runs, which marks, which colours.
-import { seriesColour } from "../colours";
+import { CALLED } from "../axes";
+import { CATEGORY, DASHES, seriesColour } from "../colours";
 import { along, smooth } from "../curves";
 import { number, unit } from "../format";
 import type { Range } from "../state";
-import type { Chart, Mark } from "../types";
+import type { Along, Axis, Chart, Mark } from "../types";
 import type { Grid, Numbers } from "../wire";
 
 export interface Part {
@@ -17,6 +18,8 @@ export interface Part {
   group: string | null;
   /** Steps of the run, and what is at them on the chosen horizontal axis; null where steps run along it. */
   clock: { steps: Numbers; values: Numbers } | null;
+  /** What that axis shows. */
+  along: Along;
 }
 
 export type Of<K extends Mark["mark"]> = Extract<Mark, { mark: K }>;
@@ -29,6 +32,22 @@ export function colourOf(part: Part, series: number, parts: number, dark: boolea
   if (parts > 1) return seriesColour(part.place, parts, false, dark);
   return seriesColour(series, part.chart.series.length, part.chart.ordered, dark);
 }
+
+/** The dashes of a curve: of references, of series where runs take the colours, and of those that have a colour again. */
+export function dashOf(part: Part, series: number, role: string, parts: number): number[] {
+  if (role === "reference" && parts === 1) return [3, 3];
+  const round = parts > 1 ? series : part.chart.ordered ? 0 : Math.floor(series / CATEGORY.length);
+  return DASHES[round % DASHES.length] as number[];
+}
+
+/** Whether steps run along, or what is at them. */
+export const isTime = (axis: Axis): boolean => Object.hasOwn(CALLED, axis.title) || Object.values(CALLED).includes(axis.title);
+
+/** What stands at an axis that runs along: the title of the chart's own, or what is at its steps. */
+export const titleAlong = ({ chart, clock, along }: Part): string => (clock ? CALLED[along] : chart.x.title);
+
+/** What stands at the vertical axis; nothing where the title of the chart says the same. */
+export const titleUp = ({ title, y }: Chart): string => (y.title.toLowerCase() === title.toLowerCase() || y.scale === "category" ? "" : y.title);
 
 /** A part as it is drawn: along the chosen axis, and with what was measured thinly behind what was smoothed. */
 export function asShown(part: Part, weight: number): Part {
@@ -43,7 +62,7 @@ export function asShown(part: Part, weight: number): Part {
     if (weight <= 0 || mark.role === "raw") return [{ ...mark, x, y }];
     return [{ ...mark, x, y, role: "raw" }, { ...mark, x, y: { data: smooth(y.data, weight), shape: y.shape } }];
   });
-  return { ...part, clock: null, chart: { ...chart, marks } };
+  return { ...part, clock: null, chart: { ...chart, x: { ...chart.x, title: titleAlong(part) }, marks } };
 }
 
 /** Steps along another axis, with their values; those without a place on it are left out. */

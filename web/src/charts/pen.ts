@@ -6,6 +6,8 @@ export type Pen = Pick<
   "fillStyle" | "font" | "textAlign" | "textBaseline" | "imageSmoothingEnabled" | "fillText" | "fillRect" | "measureText"
 > & { drawImage(image: HTMLCanvasElement, x: number, y: number, width: number, height: number): void };
 
+export const FONT = "12px system-ui";
+
 const ANCHORS: Partial<Record<CanvasTextAlign, string>> = { right: "end", center: "middle", end: "end" };
 
 /** A pen whose drawing is SVG in text. */
@@ -46,6 +48,24 @@ export class SvgPen implements Pen {
   text(): string {
     return `<svg xmlns="http://www.w3.org/2000/svg" width="${this.width}" height="${this.height}">${this.drawn.join("")}</svg>`;
   }
+}
+
+let ruler: CanvasRenderingContext2D | null = null;
+
+/** Pixels that the widest of some names takes. */
+export function wide(names: string[]): number {
+  ruler ??= document.createElement("canvas").getContext("2d");
+  if (!ruler) return 98;
+  ruler.font = FONT;
+  return Math.max(...names.map((name) => (ruler as CanvasRenderingContext2D).measureText(name).width), 20);
+}
+
+/** As much of the end of a name as has room: names of layers differ there. */
+export function fitted(text: string, width: number): string {
+  if (wide([text]) <= width) return text;
+  let end = text;
+  while (end && wide([`…${end}`]) > width) end = end.slice(1);
+  return `…${end}`;
 }
 
 const near = (value: number): number => Math.round(value * 100) / 100;

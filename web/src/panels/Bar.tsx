@@ -2,22 +2,40 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { axes, axis, CALLED } from "../axes";
 import { nearest, number } from "../format";
-import { go, KEYS, useKeys } from "../keys";
+import { closedMenus, go, KEYS, useKeys } from "../keys";
 import { cursorStep, fit, is, show, shown } from "../state";
 import { first, from, open, stale } from "../store";
 
 export function Bar() {
   const search = useRef<HTMLInputElement>(null);
   const [help, setHelp] = useState(false);
+  const opened = useRef(help);
+  opened.current = help;
   const [playing, setPlaying] = usePlaying();
   useKeys({
     search: () => search.current?.focus(),
     play: () => setPlaying((is) => !is),
     help: () => setHelp((is) => !is),
-    close: () => setHelp(false),
+    close: () => {
+      const was = opened.current;
+      setHelp(false);
+      return was;
+    },
   });
+  const bar = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // what sticks below the bar has to know how tall it is
+    const sized = new ResizeObserver(() => document.documentElement.style.setProperty("--bar", `${bar.current?.offsetHeight ?? 0}px`));
+    sized.observe(bar.current as HTMLElement);
+    const elsewhere = (event: Event): void => void closedMenus((event.target as Element).closest(".menu"));
+    addEventListener("pointerdown", elsewhere);
+    return () => {
+      sized.disconnect();
+      removeEventListener("pointerdown", elsewhere);
+    };
+  }, []);
   return (
-    <header class="bar">
+    <header class="bar" ref={bar}>
       <h1>Stratoscope</h1>
       <input ref={search} type="search" class="search" placeholder="Search (/)" aria-label="Search charts, layers and findings" value={is.search.value} onInput={(event) => show({ search: event.currentTarget.value }, true)} />
       <Steps playing={playing} play={() => setPlaying(!playing)} />
@@ -56,6 +74,7 @@ function Steps({ playing, play }: { playing: boolean; play: () => void }) {
       <button aria-label={playing ? "Pause" : "Play the steps"} onClick={play}>{playing ? "❚❚" : "▶"}</button>
       <input type="range" min={0} max={steps.length - 1} value={at === null ? steps.length - 1 : nearest(steps, at)} aria-label="Step" aria-valuetext={at === null ? "no step chosen" : `step ${number(at)}`} onInput={(event) => show({ step: steps[Number(event.currentTarget.value)] ?? null }, true)} />
       <output aria-live={playing ? "off" : "polite"}>{at === null ? `${number(steps.length)} steps` : `step ${number(at)}`}</output>
+      {is.step.value !== null && <button class="plain forget" aria-label="No step" title="Forget the step: show the end" onClick={() => show({ step: null })}>×</button>}
     </div>
   );
 }

@@ -1,6 +1,7 @@
 // All charts of the shown runs, instrument by instrument; those that are not near the screen are not drawn.
 import { Card } from "../charts/Card";
-import { is, type Shown } from "../state";
+import { drawer } from "../charts";
+import { is, show, type Shown } from "../state";
 import { first, open } from "../store";
 import type { Head, Index } from "../types";
 
@@ -8,13 +9,48 @@ import type { Head, Index } from "../types";
 export function wanted(indexes: Index[], state: Pick<Shown, "search" | "instrument" | "split">): Head[] {
   const every = new Map<string, Head>();
   for (const index of indexes) for (const head of index.charts) if (!every.has(head.id)) every.set(head.id, head);
+  // the code of a finding leads to the charts of who said it
+  const codes = new Map<string, Set<string>>();
+  for (const { code, instrument } of indexes.flatMap((index) => index.findings)) {
+    const key = instrument.split(":")[0] as string;
+    codes.set(key, (codes.get(key) ?? new Set()).add(code));
+  }
   const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
   return [...every.values()].filter((head) => {
     if (state.instrument && head.instrument !== state.instrument) return false;
     if (state.split && head.split !== null && head.split !== state.split) return false;
-    const told = `${head.instrument} ${head.variable} ${head.title} ${head.split ?? ""} ${head.kind}`.toLowerCase();
+    const said = [...(codes.get(head.instrument) ?? [])].join(" ");
+    const told = `${head.instrument} ${head.variable} ${head.title} ${head.split ?? ""} ${head.kind} ${said}`.toLowerCase();
     return words.every((word) => told.includes(word));
   });
+}
+
+/** Pictures, and after them the single numbers closely together, which would leave holes among pictures. */
+function Cards({ heads, shown }: { heads: Head[]; shown: Index[] }) {
+  const small = heads.filter((head) => drawer(head).small);
+  const pictures = heads.filter((head) => !small.includes(head));
+  return (
+    <>
+      {[pictures, small].map((some) =>
+        some.length > 0 && (
+          <div class={`grid-of-cards${some === small ? " small" : ""}`} key={String(some === small)}>
+            {some.map((head) => <Card head={head} shown={shown} key={head.id} />)}
+          </div>
+        ),
+      )}
+    </>
+  );
+}
+
+/** Says why no chart is shown, and leads back to all. */
+function Nothing({ state }: { state: Pick<Shown, "search" | "instrument" | "split"> }) {
+  const narrowed = Boolean(state.search || state.instrument || state.split);
+  if (!narrowed) return <p class="quiet">This run has no charts yet: nothing has been measured.</p>;
+  return (
+    <p class="quiet">
+      No chart fits what is looked for. <button onClick={() => show({ search: "", instrument: null, split: null })}>Show all charts</button>
+    </p>
+  );
 }
 
 export function Charts() {
@@ -35,23 +71,19 @@ export function Charts() {
   const others = heads.filter((head) => !lead.groups.some((group) => group.key === head.instrument));
   return (
     <div class="charts">
-      {!heads.length && <p class="quiet">No chart fits what is looked for.</p>}
+      {!heads.length && <Nothing state={state} />}
       {groups.map((group) => (
         <section key={group.key} aria-label={group.title}>
           <h2 id={`group-${group.key}`}>
             {group.title} <small class="source" dangerouslySetInnerHTML={{ __html: group.source_html }} />
           </h2>
-          <div class="grid-of-cards">
-            {heads.filter((head) => head.instrument === group.key).map((head) => (
-              <Card head={head} shown={indexes} key={head.id} />
-            ))}
-          </div>
+          <Cards heads={heads.filter((head) => head.instrument === group.key)} shown={indexes} />
         </section>
       ))}
       {others.length > 0 && (
         <section aria-label="Of other runs">
           <h2>Of other runs</h2>
-          <div class="grid-of-cards">{others.map((head) => <Card head={head} shown={indexes} key={head.id} />)}</div>
+          <Cards heads={others} shown={indexes} />
         </section>
       )}
     </div>

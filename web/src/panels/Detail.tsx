@@ -26,6 +26,7 @@ function Layer({ index, name }: { index: Index; name: string }) {
   const layer = index.layers.find((one) => one.name === name || one.parts.includes(name));
   const rows = index.table.rows.filter((row) => row.name === name || (layer && row.layer === layer.name));
   const into = layer ? index.edges.filter(([from, , kind]) => kind === "data" && from === layer.name).map(([, to]) => to) : [];
+  const alone = index.charts.filter((head) => name && rows.some((row) => row.name && head.title.endsWith(` ${row.name}`)));
   return (
     <>
       <h2>{name || "network"}</h2>
@@ -41,6 +42,14 @@ function Layer({ index, name }: { index: Index; name: string }) {
               ))}
             </>
           )}
+        </p>
+      )}
+      {alone.length > 0 && (
+        <p>
+          Charts of it alone:{" "}
+          {alone.map((head) => (
+            <button class="plain link" key={head.id} onClick={() => show({ chart: head.id })}>{head.title}</button>
+          ))}
         </p>
       )}
       {index.groups.map((group) => (

@@ -12,19 +12,23 @@ export function Groups() {
   return (
     <nav class="groups" aria-label="Instruments">
       <h2>Instruments</h2>
-      <button aria-pressed={!state.instrument} onClick={() => show({ instrument: null, chart: null })}>all</button>
-      {index.groups.map((group) => (
-        <button key={group.key} aria-pressed={state.instrument === group.key} onClick={() => show({ instrument: state.instrument === group.key ? null : group.key, chart: null })}>
-          {group.title} <small>{counts.get(group.key) ?? 0}</small>
-        </button>
-      ))}
+      <div class="choices">
+        <button aria-pressed={!state.instrument} onClick={() => show({ instrument: null, chart: null })}>all</button>
+        {index.groups.map((group) => (
+          <button key={group.key} aria-pressed={state.instrument === group.key} onClick={() => show({ instrument: state.instrument === group.key ? null : group.key, chart: null })}>
+            {group.title} <small>{counts.get(group.key) ?? 0}</small>
+          </button>
+        ))}
+      </div>
       {splits.length > 1 && (
         <>
           <h2>Data</h2>
-          <button aria-pressed={!state.split} onClick={() => show({ split: null })}>all</button>
-          {splits.map((split) => (
-            <button key={split} aria-pressed={state.split === split} onClick={() => show({ split: state.split === split ? null : split })}>{split}</button>
-          ))}
+          <div class="choices">
+            <button aria-pressed={!state.split} onClick={() => show({ split: null })}>all</button>
+            {splits.map((split) => (
+              <button key={split} aria-pressed={state.split === split} onClick={() => show({ split: state.split === split ? null : split })}>{split}</button>
+            ))}
+          </div>
         </>
       )}
       <details class="facts">

@@ -1,10 +1,11 @@
 // The layers as a table that can be walked by keys; the same layer is marked wherever it is shown.
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { isDark, seriesColour } from "../colours";
 import { number } from "../format";
 import { cell } from "./cell";
 import { cursorLayer, cursorStep, is, point, show, shown } from "../state";
-import { first, open } from "../store";
+import { first, names, open, places } from "../store";
 import type { Column, Index, Row } from "../types";
 import { seen } from "./window";
 
@@ -132,6 +133,8 @@ function LayerRow({ row, columns, run, others, pinned }: RowProps) {
   const chosen = is.layer.value === row.name || is.layer.value === row.layer;
   const hot = cursorLayer.value === row.name || cursorLayer.value === row.layer;
   const same = others.map((index) => index.table.rows.find((one) => one.name === row.name));
+  void is.theme.value;
+  const colours = others.map((index) => seriesColour(places.value[index.id]?.place ?? 0, is.runs.value.length, false, isDark()));
   return (
     <tr class={`${chosen ? "chosen" : ""} ${hot ? "hot" : ""}`} aria-selected={chosen} onPointerEnter={() => point({ layer: row.name })} onPointerLeave={() => point({ layer: null })} onClick={() => show({ layer: chosen ? null : row.name })}>
       <th scope="row" title={`${row.kind}${row.shape ? ` ${row.shape.join("×")}` : ""}. ${row.meaning}`}>{row.name || "network"}</th>
@@ -141,7 +144,9 @@ function LayerRow({ row, columns, run, others, pinned }: RowProps) {
         return (
           <td key={key} title={why}>
             {text}
-            {same.map((other, i) => typeof other?.[key] === "number" && <small key={i}> {beside(other[key], row[key], pinned)}</small>)}
+            {same.map((other, i) => typeof other?.[key] === "number" && (
+              <small key={i} class="of-run" title={names.value[others[i]?.id ?? ""]} style={{ borderColor: colours[i] }}>{beside(other[key], row[key], pinned)}</small>
+            ))}
           </td>
         );
       })}

@@ -97,6 +97,9 @@ function Entry({ run }: { run: RunSummary }) {
           <small>{told}</small>
         </span>
       </label>
+      {!run.error && !(on && is.runs.value.length === 1) && (
+        <button class="plain link only" aria-label={`Show ${names.value[run.id]} only`} title="Show this run and no other" onClick={() => show({ runs: [run.id], base: null })}>only</button>
+      )}
       {on && is.runs.value.length > 1 && (
         <button class="plain" aria-pressed={pinned} aria-label={`Compare the others with ${names.value[run.id]}`} title="Compare the others with this one" onClick={() => show({ base: pinned ? null : run.id })}>
           {pinned ? "★" : "☆"}

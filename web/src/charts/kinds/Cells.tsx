@@ -9,12 +9,11 @@ import { placeOf } from "../../store";
 import type { Chart } from "../../types";
 import type { Kind, Shot, View } from "../kind";
 import { marksOf, type Of, type Part, summary } from "../parts";
-import { type Pen, SvgPen } from "../pen";
+import { fitted, FONT, type Pen, SvgPen, wide } from "../pen";
 
 /** Room for names is what they need, up to a share of all. */
 const NAMES = 0.3;
 const BOTTOM = 34;
-const FONT = "12px system-ui";
 const LEGEND = 22;
 
 /** A map as it lies on the screen. */
@@ -58,16 +57,6 @@ function mapped({ parts, size, zoom }: Pick<Shot, "parts" | "size" | "zoom">): M
     height: Math.max(size.height - BOTTOM - legend, 40),
     each: Math.max(cells.strips.length, 1),
   };
-}
-
-let ruler: CanvasRenderingContext2D | null = null;
-
-/** Pixels that the widest of some names takes. */
-function wide(names: string[]): number {
-  ruler ??= document.createElement("canvas").getContext("2d");
-  if (!ruler) return 98;
-  ruler.font = FONT;
-  return Math.max(...names.map((name) => (ruler as CanvasRenderingContext2D).measureText(name).width), 20);
 }
 
 export function Cells({ readout, ...shot }: View) {
@@ -172,7 +161,7 @@ function draw(pen: Pen, map: Map, { size, log, clip }: Shot): void {
   const each = Math.max(1, Math.ceil((15 * names.length) / height));
   pen.textAlign = "right";
   // in the middle of those that have no room for theirs, so that none stands half outside
-  for (let row = Math.floor((each - 1) / 2); row < names.length; row += each) pen.fillText(fitted(pen, names[row] ?? "", left - 8), left - 6, ((row + 0.5) * height) / names.length);
+  for (let row = Math.floor((each - 1) / 2); row < names.length; row += each) pen.fillText(fitted(names[row] ?? "", left - 8), left - 6, ((row + 0.5) * height) / names.length);
   if (cells.strips.length) {
     // a line between layers, so that their strips are not taken for one another
     pen.fillStyle = token("ground");
@@ -180,8 +169,14 @@ function draw(pen: Pen, map: Map, { size, log, clip }: Shot): void {
     pen.fillStyle = token("quiet");
   }
   pen.textAlign = "center";
-  const across = Math.max(1, Math.ceil((56 * (to - from)) / width));
-  for (let column = from; column < to; column += across) pen.fillText(fitted(pen, chart.x.labels[column] ?? "", 54), left + ((column - from + 0.5) * width) / (to - from), height + 12);
+  // names as long as those of layers say nothing in the room of a number
+  const room = Math.min(Math.max(wide(chart.x.labels.slice(from, to)) + 10, 56), 116);
+  const across = Math.max(1, Math.ceil((room * (to - from)) / width));
+  for (let column = from; column < to; column += across) {
+    const name = fitted(chart.x.labels[column] ?? "", room - 2);
+    const at = left + ((column - from + 0.5) * width) / (to - from);
+    pen.fillText(name, Math.min(at, left + width + 8 - pen.measureText(name).width / 2), height + 12);
+  }
   legend(pen, paint, map, size.width);
 }
 
@@ -198,13 +193,6 @@ function sheet({ cells, rows, from, to }: Map, paint: Paint): HTMLCanvasElement 
       image.data.set(paint.colour(cells.values.data[row * columns + column] as number), 4 * (row * (to - from) + column - from));
   inner.putImageData(image, 0, 0);
   return small;
-}
-
-function fitted(pen: Pen, text: string, width: number): string {
-  if (pen.measureText(text).width <= width) return text;
-  let end = text;
-  while (end && pen.measureText(`…${end}`).width > width) end = end.slice(1);
-  return `…${end}`;
 }
 
 interface Paint {

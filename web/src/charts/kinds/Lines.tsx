@@ -2,14 +2,14 @@
 import { effect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
-import { DASHES, isDark, token } from "../../colours";
+import { isDark, token } from "../../colours";
 import { lastAt } from "../../at";
 import { along, keptPoints, middle } from "../../curves";
 import { nearest, number } from "../../format";
 import { cursorLayer, cursorStep, fit, is, point, type Range, show } from "../../state";
 import { placeOf } from "../../store";
 import { type Kind, only, type View } from "../kind";
-import { asShown, colourOf, marksOf, type Part, rangeShown, summary } from "../parts";
+import { asShown, colourOf, dashOf, marksOf, type Part, rangeShown, summary, titleAlong, titleUp } from "../parts";
 import { planeSvg } from "./Plane";
 
 interface Drawn {
@@ -54,7 +54,7 @@ export function table(parts: Part[], weight: number, dark: boolean, zoom: Range 
     for (const line of marksOf(chart, "line")) {
       const name = chart.series[line.series] ?? chart.title;
       const colour = colourOf(part, line.series, parts.length, dark);
-      const dash = parts.length > 1 ? (DASHES[line.series % DASHES.length] as number[]) : line.role === "reference" ? [4, 4] : [];
+      const dash = dashOf(part, line.series, line.role, parts.length);
       const label = parts.length > 1 ? `${part.name}: ${name}` : name;
       const about: Drawn = { label, series: name, colour, dash, width: 1.6, role: "main" };
       add(line.x.data, line.y.data, line.role === "raw" ? { ...about, width: 0.8, role: "raw" } : about);
@@ -103,6 +103,7 @@ function scaleX({ parts, logx, ends }: Drawing): uPlot.Scale {
 
 function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
   const { size, data, drawn, bands, parts } = drawing;
+  const lead = parts[0] as Part;
   const grid = { stroke: token("hair"), width: 1 };
   const few = (data[0]?.length ?? 0) <= 40;
   const axis = (room: number): uPlot.Axis => ({
@@ -115,12 +116,12 @@ function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
   });
   return {
     ...size,
-    padding: [8, 20, 0, 0],
+    padding: [titleUp(lead.chart) ? 22 : 8, 20, 0, 0],
     legend: { show: false },
     cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 6 }, focus: { prox: 24 }, bind: { dblclick: () => () => (fit(), null) } },
     focus: { alpha: 0.25 },
     scales: { x: scaleX(drawing), y: scaleY(drawing) },
-    axes: [axis(34), axis(58)],
+    axes: [{ ...axis(28), label: titleAlong(lead), labelSize: 16, labelGap: 0, labelFont: "12px system-ui" }, axis(58)],
     series: [
       {},
       ...drawn.map(({ label, colour, width, dash, role }) => ({
@@ -244,6 +245,9 @@ function drawRules(plot: uPlot, parts: Part[]): void {
   pen.strokeStyle = pen.fillStyle = token("quiet");
   pen.setLineDash([5 * devicePixelRatio, 4 * devicePixelRatio]);
   pen.font = `${12 * devicePixelRatio}px system-ui`;
+  pen.textAlign = "left";
+  pen.textBaseline = "alphabetic";
+  pen.fillText(titleUp((parts[0] as Part).chart), 4 * devicePixelRatio, 13 * devicePixelRatio);
   for (const rule of marksOf((parts[0] as Part).chart, "rule")) {
     if (rule.value === null) continue;
     const at = plot.valToPos(rule.value, rule.upright ? "x" : "y", true);

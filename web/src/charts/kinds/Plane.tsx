@@ -13,11 +13,15 @@ import type { Axis } from "../../types";
 import type { Numbers } from "../../wire";
 import { drawingsIn, standalone } from "../exports";
 import type { Kind, Readout, Shot, View } from "../kind";
-import { asShown, colourOf, marksOf, numbersOf, type Of, type Part, rangeShown, summary } from "../parts";
+import { asShown, colourOf, dashOf, isTime, marksOf, numbersOf, type Of, type Part, rangeShown, summary, titleUp } from "../parts";
+import { fitted, wide } from "../pen";
 import { type Ruler, type Scale, scale } from "../scale";
 
 const LEFT = 60;
 const BOTTOM = 46;
+const TOP = 10;
+/** Names under a profile lean by 45 degrees, where they do not stand side by side. */
+const LEAN = Math.SQRT1_2;
 
 /** Where things lie, and in which colours. */
 interface Frame {
@@ -26,19 +30,41 @@ interface Frame {
   x: Scale;
   y: Scale;
   dark: boolean;
+  /** Room above and below what is drawn. */
+  top: number;
+  bottom: number;
+  /** Whether names lean. */
+  leaning: boolean;
+  /** What the vertical axis shows, where the title does not say it. */
+  upwards: string;
+}
+
+/** The room that an axis takes below. */
+function below({ scale, labels }: Axis, { width, height }: View["size"]): { bottom: number; leaning: boolean } {
+  if (scale !== "category") return { bottom: BOTTOM, leaning: false };
+  const widest = wide(labels);
+  if ((widest + 8) * labels.length <= width - LEFT - 12) return { bottom: 28, leaning: false };
+  return { bottom: Math.ceil(Math.min(LEAN * widest + 22, 0.34 * height)), leaning: true };
 }
 
 function framed({ parts, size, log, logx, clip, zoom }: Shot): Frame {
   const first = (parts[0] as Part).chart;
   const ys = [...numbersOf(parts, "y")];
-  const xAxis: Ruler = logx && first.x.title === "step" ? { ...first.x, scale: "symlog" } : first.x;
+  const xAxis: Ruler = logx && isTime(first.x) ? { ...first.x, scale: "symlog" } : first.x;
+  const { bottom, leaning } = below(first.x, size);
+  const upwards = titleUp(first);
+  const top = upwards ? 22 : TOP;
   const yAxis: Ruler = log && ys.every((value) => !(value <= 0)) ? { ...first.y, scale: "log" } : first.y;
   return {
     parts,
     size,
     x: scale(xAxis, numbersOf(parts, "x"), LEFT, size.width - 12, number, zoom),
-    y: scale(yAxis, ys, size.height - BOTTOM, 10, number, clip ? middle(ys) : null),
+    y: scale(yAxis, ys, size.height - bottom, top, number, clip ? middle(ys) : null),
     dark: isDark(),
+    top,
+    bottom,
+    leaning,
+    upwards,
   };
 }
 
@@ -80,7 +106,7 @@ function Plane({ readout, ...shot }: View) {
     <div class="planes" role="img" aria-label={summary(parts)} onPointerMove={move} onPointerLeave={leave} onClick={click}>
       {still}
       <Profiles frame={frame} />
-      <svg class="plane over" width={size.width} height={size.height}>
+      <svg class="plane over" width={size.width} height={size.height} style={{ clipPath: seen(frame) }}>
         <Chosen frame={frame} />
         {parts.map((part) => (
           <Here key={part.run} part={part} frame={frame} />
@@ -90,16 +116,19 @@ function Plane({ readout, ...shot }: View) {
   );
 }
 
+/** What lies over a drawing ends where that ends. */
+const seen = ({ top, bottom }: Frame): string => `inset(${top - 8}px 4px ${bottom - 2}px ${LEFT - 6}px)`;
+
 /** What does not move with the cursor. */
 function Still({ frame }: { frame: Frame }) {
-  const { parts, size, x, y } = frame;
+  const { parts, size, x, y, top, bottom, leaning, upwards } = frame;
   const first = (parts[0] as Part).chart;
   const layers = first.x.scale === "category";
   const id = useId();
   return (
     <svg class="plane" width={size.width} height={size.height}>
       <clipPath id={id}>
-        <rect x={LEFT - 6} y={4} width={Math.max(size.width - LEFT, 0)} height={Math.max(size.height - BOTTOM, 0)} />
+        <rect x={LEFT - 6} y={top - 6} width={Math.max(size.width - LEFT, 0)} height={Math.max(size.height - bottom - top + 10, 0)} />
       </clipPath>
       <g class="grid">
         {y.ticks.map((tick) => (
@@ -109,11 +138,12 @@ function Still({ frame }: { frame: Frame }) {
           </g>
         ))}
         {x.ticks.map((tick) => (
-          <text key={tick.at} x={tick.at} y={size.height - BOTTOM + 14} text-anchor={layers ? "end" : "middle"} transform={layers ? `rotate(-28 ${tick.at} ${size.height - BOTTOM + 14})` : ""}>
-            {tick.text.length > 18 ? `…${tick.text.slice(-17)}` : tick.text}
+          <text key={tick.at} x={tick.at} y={size.height - bottom + 15} text-anchor={leaning ? "end" : "middle"} transform={leaning ? `rotate(-45 ${tick.at} ${size.height - bottom + 15})` : ""}>
+            {leaning ? fitted(tick.text, Math.min(bottom - 20, tick.at - 4) / LEAN) : tick.text}
           </text>
         ))}
         {!layers && <text x={size.width - 12} y={size.height - 6} text-anchor="end">{first.x.title}</text>}
+        {upwards && <text x={4} y={12}>{upwards}</text>}
       </g>
       <g clip-path={`url(#${id})`}>
         {parts.map((part) => (
@@ -125,12 +155,12 @@ function Still({ frame }: { frame: Frame }) {
 }
 
 /** The layer that is looked at: its place along the axis, or its way. */
-function Chosen({ frame: { parts, size, x, y } }: { frame: Frame }) {
+function Chosen({ frame: { parts, size, x, y, top, bottom } }: { frame: Frame }) {
   const layer = cursorLayer.value;
   if (layer === null) return null;
   const { labels, scale } = (parts[0] as Part).chart.x;
   const at = scale === "category" ? placeOf(labels, layer) : -1;
-  if (at >= 0) return <line class="chosen" x1={x(at)} x2={x(at)} y1={10} y2={size.height - BOTTOM} />;
+  if (at >= 0) return <line class="chosen" x1={x(at)} x2={x(at)} y1={top} y2={size.height - bottom} />;
   return (
     <g>
       {parts.flatMap((part) =>
@@ -145,7 +175,8 @@ function Chosen({ frame: { parts, size, x, y } }: { frame: Frame }) {
 /** The values of a profile over the steps, where they are there. */
 const overSteps = ({ chart, run }: Part) => (chart.kind === "profile" ? valuesOf(run, chart.instrument, chart.variable) : null);
 
-function Marks({ part, frame: { parts, size, x, y, dark } }: { part: Part; frame: Frame }) {
+function Marks({ part, frame }: { part: Part; frame: Frame }) {
+  const { parts, x, y, dark } = frame;
   const { chart } = part;
   const colour = (series: number): string => colourOf(part, series, parts.length, dark);
   const boxes = marksOf(chart, "boxes")[0];
@@ -158,13 +189,13 @@ function Marks({ part, frame: { parts, size, x, y, dark } }: { part: Part; frame
       ))}
       {boxes && <Boxes boxes={boxes} x={x} y={y} colour={colour(0)} />}
       {marksOf(chart, "rule").map((rule, i) => (
-        <RuleLine key={i} rule={rule} x={x} y={y} size={size} />
+        <RuleLine key={i} rule={rule} frame={frame} />
       ))}
       {marksOf(chart, "span").map((span, i) => (
         <path key={i} class="span" d={across(span, x, y)} />
       ))}
       {marksOf(chart, "line").map((line, i) => (
-        <path key={i} class={`line ${line.role}`} stroke={colour(line.series)} d={way(line.x.data, line.y.data, x, y)} />
+        <path key={i} class={`line ${line.role}`} stroke={colour(line.series)} {...dashed(part, line.series, line.role, parts.length)} d={way(line.x.data, line.y.data, x, y)} />
       ))}
       {marksOf(chart, "path").map((path, i) => (
         <Way key={i} path={path} x={x} y={y} />
@@ -179,15 +210,21 @@ function Marks({ part, frame: { parts, size, x, y, dark } }: { part: Part; frame
   );
 }
 
+/** The dashes of a curve, as an attribute. */
+function dashed(part: Part, series: number, role: string, parts: number): { style?: { strokeDasharray: string } } {
+  const dash = dashOf(part, series, role, parts);
+  return dash.length ? { style: { strokeDasharray: dash.join(" ") } } : {};
+}
+
 /** A reference, with its name where there is room for it. */
-function RuleLine({ rule, x, y, size }: { rule: Of<"rule">; x: Scale; y: Scale; size: View["size"] }) {
+function RuleLine({ rule, frame: { x, y, size, top, bottom } }: { rule: Of<"rule">; frame: Frame }) {
   if (rule.value === null) return null;
   const at = rule.upright ? x(rule.value) : y(rule.value);
   const late = rule.upright && at > size.width - 110;
   return (
     <g class="rule">
-      {rule.upright ? <line x1={at} x2={at} y1={10} y2={size.height - BOTTOM} /> : <line x1={LEFT} x2={size.width - 12} y1={at} y2={at} />}
-      <text x={rule.upright ? at + (late ? -4 : 4) : LEFT + 4} y={rule.upright ? size.height - BOTTOM - 6 : at < 22 ? at + 13 : at - 4} text-anchor={late ? "end" : "start"}>{rule.name}</text>
+      {rule.upright ? <line x1={at} x2={at} y1={top} y2={size.height - bottom} /> : <line x1={LEFT} x2={size.width - 12} y1={at} y2={at} />}
+      <text x={rule.upright ? at + (late ? -4 : 4) : LEFT + 4} y={rule.upright ? size.height - bottom - 6 : at < top + 12 ? at + 13 : at - 4} text-anchor={late ? "end" : "start"}>{rule.name}</text>
     </g>
   );
 }
@@ -246,7 +283,7 @@ function Profiles({ frame }: { frame: Frame }) {
       }
     });
   }, [frame, profiles]);
-  return profiles ? <canvas class="over" ref={canvas} style={{ width: `${width}px`, height: `${height}px` }} /> : null;
+  return profiles ? <canvas class="over" ref={canvas} style={{ width: `${width}px`, height: `${height}px`, clipPath: seen(frame) }} /> : null;
 }
 
 /** The same as SVG, for a picture to take along. */
