@@ -82,6 +82,7 @@ class Store:
     seq: int = 0
     meta: dict[str, Any] = field(default_factory=dict)
     series: dict[int, SeriesInfo] = field(default_factory=dict)
+    _rows: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     _axes: dict[int, Axis] = field(default_factory=dict)
     _stamp: tuple[int, ...] = ()
     _telling: int | None = 2  # how much of a stamp says that it is another file
@@ -121,7 +122,12 @@ class Store:
                 row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'frame'").fetchone()
                 self.seq = 0 if row is None else int(row[0])
                 self.meta = {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
-                self.series = {row[0]: _series(row) for row in connection.execute(_SERIES)}
+                rows = {row[0]: row for row in connection.execute(_SERIES)}
+                # most of them are as they were at the last look
+                self.series = {
+                    key: self.series[key] if row == self._rows.get(key) else _series(row) for key, row in rows.items()
+                }
+                self._rows = rows
             finally:
                 connection.execute("COMMIT")
 

@@ -24,7 +24,7 @@ export function Runs() {
   return (
     <section class="runs" aria-label="Runs">
       <h2>
-        Runs <small>{is.runs.value.length} of {every.length}</small>
+        Runs <small>{runs.value ? `${is.runs.value.length} of ${every.length}` : "being listed"}</small>
       </h2>
       {every.length > 1 && <Tools every={every} />}
       <ul style={{ height: `${height}px` }} onScroll={(event) => setTop(event.currentTarget.scrollTop)}>
