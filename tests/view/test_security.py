@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import shutil
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ import pytest
 
 from stratoscope.errors import SettingError
 from stratoscope.view.runs import Runs
+from stratoscope.view.security import Guard
 from stratoscope.view.serving import Serving
 
 INSIDE = ("/", "/view.js", "/api/runs", "/api/runs/first", "/api/events?run=first")
@@ -57,6 +59,66 @@ def test_another_host_is_refused(ask, serving, host):
     assert ask("/api/runs", headers=headers).status == 400
 
 
+@pytest.mark.parametrize("name", ["Host", "Origin"])
+def test_of_two_names_both_have_to_be_its_own(serving, name):
+    own = f"127.0.0.1:{serving.port}" if name == "Host" else f"http://127.0.0.1:{serving.port}"
+    for values in ((own, "http://evil.example"), ("http://evil.example", own), *([()] if name == "Host" else [])):
+        connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=20)
+        connection.putrequest("GET", "/api/runs", skip_host=name == "Host")
+        for value in values:
+            connection.putheader(name, value)
+        connection.putheader("Authorization", f"Bearer {serving.token}")
+        connection.endheaders()
+        with connection.getresponse() as answer:
+            assert answer.status == (400 if name == "Host" else 403), values
+            assert b"first run" not in answer.read()
+        connection.close()
+
+
+def through(port, headers, query=b"", path="/", kind="http"):
+    """The status and headers of a guard's own answer; those of what it guards have status 0."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 0, "headers": []})
+
+    async def send(message):
+        sent.append(message)
+
+    given = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": kind, "method": "GET", "path": path, "query_string": query, "headers": given}
+    asyncio.run(Guard(app, "secret", port)(scope, None, send))
+    return (sent[0]["status"], dict(sent[0]["headers"])) if sent else None
+
+
+def test_at_the_usual_port_its_name_has_none():
+    key = {"authorization": "bearer secret"}
+    assert through(80, {"host": "localhost", "origin": "http://localhost", **key})[0] == 0
+    assert through(80, {"host": "localhost:80", **key})[0] == 0
+    assert through(81, {"host": "localhost", **key})[0] == 400
+    assert through(81, {"host": "localhost:81", "origin": "http://localhost", **key})[0] == 403
+    assert through(81, {"host": "localhost:81", "authorization": "Basic secret"})[0] == 403
+
+
+def test_what_is_no_request_for_a_page_gets_no_answer():
+    assert through(80, {"host": "localhost", "authorization": "bearer secret"}, kind="websocket") is None
+
+
+def test_the_rest_of_the_address_stays():
+    status, headers = through(80, {"host": "localhost"}, b"a=&token=secret&b=1&a=2&c=%C3%A9", "/x/y")
+    assert (status, headers[b"location"]) == (303, b"/x/y?a=&a=2&b=1&c=%C3%A9")
+    assert b"Path=/" in headers[b"set-cookie"]
+
+
+@pytest.mark.parametrize("path", ["/\\evil.example", "///evil.example", "/\t/evil.example", "/\r\nX-Evil: 1"])
+def test_no_path_leads_elsewhere_or_adds_a_header(path):
+    status, headers = through(80, {"host": "localhost"}, b"token=secret", path)
+    assert status == 303
+    assert headers[b"location"].startswith(b"/")
+    assert not headers[b"location"].startswith((b"//", b"/\\"))
+    assert not set(headers[b"location"]) & set(b"\r\n\t\\")
+
+
 def test_localhost_is_this_machine(ask, serving):
     headers = {"Host": f"localhost:{serving.port}", "Authorization": f"Bearer {serving.token}"}
     assert ask("/api/runs", headers=headers).status == 200
@@ -85,18 +147,26 @@ def test_there_is_no_way_out(ask, path):
     assert b"outside" not in answer.read()
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "ODD"])
 def test_it_is_only_read_from(ask, method):
-    assert ask("/api/runs", method=method).status == 405
+    for headers in (None, {}):  # nobody is told more for having the token
+        answer = ask("/api/runs", headers=headers, method=method)
+        assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+        assert answer.read() == b"This server is only read from."
 
 
 @pytest.mark.parametrize("path", ["/", "/api/runs", "/nothing"])
 def test_every_answer_carries_the_policy(ask, path):
     headers = ask(path).headers
-    assert "default-src 'none'" in headers["content-security-policy"]
-    assert "unsafe" not in headers["content-security-policy"]
+    own = dict.fromkeys(("script-src", "style-src", "connect-src", "font-src", "worker-src"), "'self'")
+    nobody = dict.fromkeys(("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'")
+    parts = (part.strip().partition(" ") for part in headers["content-security-policy"].split(";"))
+    assert {name: rest for name, _, rest in parts} == {"img-src": "'self' data: blob:", **own, **nobody}
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
+    # a page at another port of this machine is of the same site, and its cookie comes along
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
     assert "access-control-allow-origin" not in headers
 
 
@@ -133,7 +203,8 @@ def test_a_link_on_another_site_is_followed_once_more_from_here(ask):
     answer = ask("/", headers=from_there)
     assert answer.status == 403
     assert b'http-equiv="refresh"' in answer.read()
-    assert b"refresh" not in ask("/", headers=from_there | {"Sec-Fetch-Site": "same-origin"}).read()
+    for other in ({"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Mode": "no-cors"}):
+        assert b"refresh" not in ask("/", headers=from_there | other).read()
 
 
 def test_a_query_that_is_huge(ask, serving):

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from stratoscope.errors import RecordError, StratoscopeError
 from stratoscope.network.layers import Catalogue
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import quantity
@@ -306,38 +305,6 @@ def test_runs_out_of_the_ordinary_are_answered(tmp_path, bundle, kind):
             assert unpack(asked(f"/api/runs/run/variable?{name}"))["values"].ravel().tolist() == [1.0, 2.0]
         connection.close()
     assert "名前" in page_of(Runs([tmp_path]), bundle)
-
-
-def test_an_export_tells_of_what_it_cannot_carry(folder, bundle):
-    (folder / "broken").mkdir()
-    (folder / "broken" / "run.db").write_bytes(b"no database")
-    text = page_of(Runs([folder]), bundle)
-    assert "unreadable" in text
-    assert "<title>first run, second run" in text or "<title>second run, first run" in text
-    assert str(folder) not in text
-
-
-def test_an_export_of_nothing_is_refused(tmp_path, bundle):
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "run.db").write_bytes(b"no database")
-    with pytest.raises(RecordError, match="nothing to show"):
-        page_of(Runs([tmp_path]), bundle)
-
-
-def test_an_export_goes_on_where_a_run_breaks_on_the_way(folder, bundle, monkeypatch):
-    from stratoscope.view import export
-
-    whole = export.Contents.index
-
-    def index(contents):
-        if contents._run == "first":
-            raise StratoscopeError("It broke.")
-        return whole(contents)
-
-    monkeypatch.setattr(export.Contents, "index", index)
-    text = page_of(Runs([folder]), bundle)
-    assert "It broke." in text
-    assert "deep-second" in text
 
 
 def test_what_takes_long_is_begun_before_anybody_asks(folder, bundle):

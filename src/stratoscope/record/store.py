@@ -178,7 +178,15 @@ class Store:
                 yield self.connection
             except sqlite3.ProgrammingError as error:
                 raise RecordError(f"{self.name} was closed; open it again.") from error
-            except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError, UnicodeError, RecursionError) as error:
+            except (
+                sqlite3.Error,
+                ValueError,
+                TypeError,
+                KeyError,
+                OverflowError,
+                UnicodeError,
+                RecursionError,
+            ) as error:
                 raise RecordError(f"{self.name} is damaged ({error}); use a copy that is whole.") from error
 
     def _points(self, series: SeriesInfo, rows: list[Any]) -> Points:

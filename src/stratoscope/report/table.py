@@ -193,13 +193,15 @@ def _numbers(variable: Variable) -> dict[tuple[str, str, int], float]:
 
 def _rows(layers: Sequence[LayerRow], measured: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
+    names = list(dict.fromkeys(measured))
+    calls: dict[str | None, list[str]] = {}
+    for name in names:
+        calls.setdefault(_called(name), []).append(name)
     for layer in layers:
         rows += _rows_of_layer(layer)
-        rows += [
-            Row(name, name, None, layer.kind, None) for name in dict.fromkeys(measured) if _is_call(name, layer.name)
-        ]
+        rows += [Row(name, name, None, layer.kind, None) for name in calls.get(layer.name, ())]
     known = {row.layer for row in rows}
-    rows += [Row(name, name, None, "other", None) for name in dict.fromkeys(measured) if name not in known]
+    rows += [Row(name, name, None, "other", None) for name in names if name not in known]
     seen: set[str] = set()
     for row in rows:
         while row.name in seen:
@@ -221,9 +223,10 @@ def _rows_of_layer(layer: LayerRow) -> list[Row]:
     return rows or [Row(layer.name, layer.name, None, layer.kind, None)]
 
 
-def _is_call(name: str, layer: str) -> bool:
-    """Whether this is a further call of the layer within one forward pass, such as `relu@2`."""
-    return name.startswith(f"{layer}@") and name[len(layer) + 1 :].isdigit()
+def _called(name: str) -> str | None:
+    """The layer of which this is a further call within one forward pass, such as `relu` of `relu@2`."""
+    layer, _, number = name.rpartition("@")
+    return layer if number.isdigit() and "@" in name else None
 
 
 def _homes(rows: list[Row]) -> dict[tuple[str, str], Row]:
