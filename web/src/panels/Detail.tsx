@@ -55,7 +55,7 @@ function Layer({ index, name }: { index: Index; name: string }) {
         return (
           <details key={group.key} open={group.key === is.instrument.value}>
             <summary>
-              <b>{group.title}</b> <span class="quiet">{columns.length} numbers</span>
+              <b>{group.title}</b> <span class="quiet">{columns.length} {columns.length === 1 ? "number" : "numbers"}</span>
             </summary>
             <dl>
               {columns.flatMap((column) =>
