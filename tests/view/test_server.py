@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from stratoscope.errors import StratoscopeError
 from stratoscope.network.layers import Catalogue
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import quantity
@@ -304,3 +305,26 @@ def test_runs_out_of_the_ordinary_are_answered(tmp_path, bundle, kind):
             assert unpack(asked(f"/api/runs/run/variable?{name}"))["values"].ravel().tolist() == [1.0, 2.0]
         connection.close()
     assert "名前" in page_of(Runs([tmp_path]), bundle)
+
+
+def test_a_silent_stream_says_that_it_is_there(folder, bundle, monkeypatch):
+    for name, value in (("BEAT", 0.05), ("NAP", 0.05), ("SILENCE", 0.2)):
+        monkeypatch.setattr(server_module, name, value)
+    with Serving(Runs([folder]), bundle) as serving, answer_of(serving, "/api/events?run=first") as answer:
+        assert answer.headers["cache-control"] == "no-store"
+        said = [answer.readline() for _ in range(4)]
+    assert said[0].startswith(b"data: ")
+    assert said[2] == b": still here\n"
+
+
+def test_what_is_kept_is_asked_after_each_time(ask):
+    for path in ("/", "/view.js", "/api/runs/first"):
+        assert ask(path).headers["cache-control"] == "no-cache"
+
+
+def test_an_error_on_the_way_is_said_without_the_place(ask, folder, monkeypatch):
+    def broken(contents):
+        raise StratoscopeError(f"{folder / 'first'} broke.")
+
+    monkeypatch.setattr(server_module.Contents, "index", broken)
+    assert got(ask, "/api/runs/first", 409) == "first broke."

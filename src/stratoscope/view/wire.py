@@ -98,7 +98,7 @@ def _plain(value: Any, arrays: list[NDArray[Any]], end: list[int]) -> Any:
 def _placed(array: NDArray[Any], arrays: list[NDArray[Any]], end: list[int]) -> dict[str, Any]:
     name = next(name for name, dtype in TYPES.items() if dtype == array.dtype)
     place = end[0]
-    arrays.append(np.ascontiguousarray(array))
+    arrays.append(array)
     end[0] += array.nbytes + (-array.nbytes % ALIGN)
     return {"$array": [name, list(array.shape), place]}
 
