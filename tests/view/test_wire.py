@@ -63,3 +63,10 @@ def test_arrays_of_names_are_lists_and_slices_are_what_they_show():
     assert back["names"] == ["a", "b"]
     np.testing.assert_array_equal(back["turned"], grid.T)
     np.testing.assert_array_equal(back["some"], grid[:, ::2])
+
+
+def test_a_name_that_means_an_array_is_told_apart():
+    assert unpack(pack({"$array": 5, "a": [{"$array": ["f4", [9], 0]}]})) == {
+        " $array": 5,
+        "a": [{" $array": ["f4", [9], 0]}],
+    }

@@ -85,7 +85,8 @@ def _plain(value: Any, arrays: list[NDArray[Any]], end: list[int]) -> Any:
     if isinstance(value, np.ndarray):
         return _plain(value.tolist(), arrays, end)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, arrays, end) for key, item in value.items()}
+        # a name in a record may be anything, and this one means an array
+        return {" $array" if key == "$array" else str(key): _plain(item, arrays, end) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, arrays, end) for item in value]
     if isinstance(value, np.generic):
