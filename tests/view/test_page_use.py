@@ -193,3 +193,21 @@ def test_a_run_alone_a_step_forgotten_and_all_charts_again_take_one_click(page):
     page.get_by_role("button", name=f"Show {other} only").click()
     until(page, "before => window.__view.state().runs.join() !== before", ",".join(before))
     assert len(state(page)["runs"]) == 1
+
+
+def test_findings_say_whose_they_are_and_lead_to_those_of_other_runs(page):
+    chosen(page, "#runs=first,deep-second")
+    until(page, "() => Object.keys(window.__view.state().seq).length === 2")
+    found = page.locator(".findings")
+    assert found.locator("h2").inner_text().startswith("Findings of first run")
+    found.get_by_role("button", name="second run", exact=True).click()
+    assert state(page)["base"] == "deep-second"
+    until(page, "() => document.querySelector('.findings h2').innerText.startsWith('Findings of second run')")
+
+
+def test_a_search_shows_what_it_finds_though_a_chart_is_large(page):
+    chosen(page, "#chart=training-loss-steps")
+    until(page, "() => document.querySelectorAll('[data-chart]').length === 1")
+    page.locator("input.search").fill("share")
+    until(page, "() => document.querySelector('[data-chart^=probe-share]')")
+    assert page.locator("[data-chart^=training]").count() == 0
