@@ -156,3 +156,56 @@ def test_a_record_that_is_no_old_one_is_refused_and_left_as_it_is(old, damage):
         RecordWriter.resume(old)
     assert version_of(old) == 1
     assert not os.path.exists(old / "run.lock")
+
+
+def test_what_is_no_count_is_named_shortly():
+    with RecordWriter.create(None) as writer, pytest.raises(RecordError) as caught:
+        writer.commit(0, entry(), tokens="9" * 10_000)
+    assert len(str(caught.value)) < 120
+    assert count(np.bool_(True)) is None
+
+
+def test_a_record_shows_the_moments_that_it_looked_at():
+    with RecordWriter.create(None) as writer:
+        writer.commit(5, entry(), tokens=1)
+        record = Record.from_writer(writer)
+        writer.commit(3, entry(), tokens=2)
+        assert list(record.clock) == [5]
+        assert list(record.refresh().clock) == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("epoch", "one"), ("tokens", b"7"), ("tokens", 0.5), ("wall_time", "soon"), ("step", b"1")]
+)
+def test_a_moment_that_is_no_number_is_refused_in_a_sentence(tmp_path, column, value):
+    with RecordWriter.create(tmp_path / "r") as writer:
+        writer.commit(0, entry(), epoch=0.5, tokens=3)
+    connection = sqlite3.connect(tmp_path / "r" / "run.db")
+    connection.execute(f"UPDATE frame SET {column} = ?", (value,))
+    connection.commit()
+    connection.close()
+    with pytest.raises(RecordError, match="is damaged"):
+        assert Record.open(tmp_path / "r").clock
+
+
+@pytest.mark.parametrize("value", [b"1", "first", 0.5])
+def test_steps_that_are_no_whole_numbers_are_refused(tmp_path, value):
+    with RecordWriter.create(tmp_path / "r") as writer:
+        writer.commit(0, entry())
+    connection = sqlite3.connect(tmp_path / "r" / "run.db")
+    connection.execute("UPDATE frame SET step = ?", (value,))
+    connection.commit()
+    connection.close()
+    with pytest.raises(RecordError, match="is damaged"):
+        assert Record.open(tmp_path / "r").steps
+
+
+def test_text_without_an_end_is_refused(tmp_path):
+    with RecordWriter.create(tmp_path / "r") as writer:
+        writer.commit(0, entry())
+    connection = sqlite3.connect(tmp_path / "r" / "run.db")
+    connection.execute("INSERT INTO meta VALUES ('deep', ?)", ("[" * 100_000 + "]" * 100_000,))
+    connection.commit()
+    connection.close()
+    with pytest.raises(RecordError, match="is damaged"):
+        Record.open(tmp_path / "r")

@@ -38,3 +38,15 @@ def test_epochs_and_tokens_of_a_step_are_those_that_were_given():
         writer.append(2, entry, epoch=0.75)
         found = [writer.passed_at(step) for step in (0, 1, 2, 3)]
     assert found == [Passed(), Passed(0.5, 3), Passed(0.75), Passed()]
+
+
+def test_after_its_end_nothing_is_known_of_a_step():
+    writer = RecordWriter.create(None)
+    writer.commit(0, [Entry("a", "x", layers("p"))], epoch=0.5, tokens=3)
+    writer.commit(0, [Entry("a", "y", layers("p"))], tokens=5)
+    assert writer.passed_at(0) == Passed(0.5, 5)
+    writer.broken = "the disk is full"
+    assert writer.passed_at(0) == Passed()
+    writer.broken = None
+    writer.close()
+    assert writer.passed_at(0) == Passed()

@@ -7,7 +7,7 @@ from stratoscope.network.layers import Layer, Matrix, Param
 from stratoscope.record import Coverage, Entry
 from stratoscope.record.quantity import quantity
 from stratoscope.report.rows import columns_of, rows_of
-from stratoscope.report.table import table_of
+from stratoscope.report.table import OWN, table_of
 
 FIXED = ["name", "layer", "tensor", "kind", "shape", "status", "reason", "verdict", "meaning"]
 
@@ -167,6 +167,15 @@ def test_products_give_their_second_tensor_a_row(synthetic):
     assert rows["a:product"]["tensor"] == "a"
     assert rows["a:product"]["rank"] == 2.0
     assert rows["b"]["tensor"] == "b"
+
+
+def test_variables_named_like_what_a_row_says_of_itself_leave_it(synthetic):
+    names = sorted(OWN)
+    record = synthetic.record_of(*(Entry("p", name, per("layer", ["relu"], [1.0])) for name in names), layers=fused())
+    assert names == sorted(set(rows_of(synthetic.record_of(layers=fused()))[0]) | {"n"})
+    (row,) = (row for row in rows_of(record) if row["layer"] == "relu" and row["tensor"] is None)
+    assert (row["name"], row["kind"]) == ("relu", "activation")
+    assert [row[f"p.{name}"] for name in names] == [1.0] * len(names)
 
 
 def test_an_empty_record_has_no_rows(synthetic):

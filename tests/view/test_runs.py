@@ -12,6 +12,7 @@ import pytest
 from stratoscope.errors import RecordError
 from stratoscope.record.record import Record
 from stratoscope.record.writer import RecordWriter
+from stratoscope.view import runs as runs_module
 from stratoscope.view.runs import DEEPEST, Runs
 
 
@@ -208,3 +209,69 @@ def test_a_record_in_memory(folder):
     runs = Runs(records=[("mine", record), ("mine", record)])
     assert ids(runs) == ["mine", "mine-2"]
     assert of(runs, "mine")["name"] == "first run"
+
+
+def test_a_record_in_memory_is_shown_as_its_owner_sees_it(build):
+    writer = RecordWriter.create(None, {})
+    build[1](writer, 0)
+    record = Record.from_writer(writer)
+    runs = Runs(records=[("mine", record)])
+    before = of(runs, "mine")
+    build[1](writer, 1)
+    assert of(runs, "mine") == before, "it is its owner's, who may not have looked again"
+    record.refresh()
+    after = of(runs, "mine")
+    assert (before["last_step"], after["last_step"]) == (0, 1)
+    assert after["seq"] > before["seq"]
+    writer.close()
+
+
+def test_a_run_that_could_not_be_read_is_tried_again(folder, monkeypatch):
+    run, whole = Runs([folder])["first"], Record.open
+
+    def refused(path):
+        raise RecordError("It is busy.")
+
+    monkeypatch.setattr(Record, "open", refused)
+    assert run.summary()["error"] == "It is busy."
+    monkeypatch.setattr(Record, "open", whole)
+    assert run.summary()["status"] == "finished"
+
+
+def test_an_empty_log_says_nothing(folder, monkeypatch):
+    run = Runs([folder])["first"]
+    run.summary()
+    (folder / "first" / "run.db-wal").write_bytes(b"")
+    monkeypatch.setattr(Record, "open", lambda path: pytest.fail(f"opened {path}"))
+    assert run.summary()["status"] == "finished"
+
+
+def test_folders_that_take_long_to_walk_are_walked_now_and_then(folder, monkeypatch, build):
+    now = [100.0]
+    monkeypatch.setattr(runs_module.time, "monotonic", lambda: now[0])
+    walk = runs_module._folders
+
+    def slow(root):
+        now[0] += 2.0
+        return walk(root)
+
+    monkeypatch.setattr(runs_module, "_folders", slow)
+    runs = Runs([folder])
+    build[0](folder / "third", "third", 1)
+    now[0] += 2.0 * runs_module.PATIENCE
+    assert len(runs.scan()) == 2
+    now[0] += 0.1
+    assert len(runs.scan()) == 3
+
+
+def test_no_more_runs_are_listed_than_can_be(tmp_path, build, monkeypatch):
+    monkeypatch.setattr(runs_module, "MOST", 2)
+    for name in ("c", "a", "b"):
+        build[0](tmp_path / name, name, 1)
+    assert ids(Runs([tmp_path])) == ["a", "b"]
+
+
+def test_what_every_run_knows_groups_them_as_well(tmp_path):
+    with RecordWriter.create(tmp_path / "run", {"config": {"seed": 7}, "seed": 1, "device": "cpu", "threads": 2}):
+        pass
+    assert of(Runs([tmp_path]), "run")["config"] == {"seed": 7, "device": "cpu", "threads": 2}

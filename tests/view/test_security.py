@@ -85,7 +85,8 @@ def through(port, headers, query=b"", path="/", kind="http"):
     async def send(message):
         sent.append(message)
 
-    given = [(name.encode(), value.encode()) for name, value in headers.items()]
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    given = [(name.encode(), value.encode()) for name, value in pairs]
     scope = {"type": kind, "method": "GET", "path": path, "query_string": query, "headers": given}
     asyncio.run(Guard(app, "secret", port)(scope, None, send))
     return (sent[0]["status"], dict(sent[0]["headers"])) if sent else None
@@ -98,6 +99,12 @@ def test_at_the_usual_port_its_name_has_none():
     assert through(81, {"host": "localhost", **key})[0] == 400
     assert through(81, {"host": "localhost:81", "origin": "http://localhost", **key})[0] == 403
     assert through(81, {"host": "localhost:81", "authorization": "Basic secret"})[0] == 403
+
+
+def test_two_hosts_are_refused_whatever_listens():
+    for hosts in (("localhost", "evil.example"), ("evil.example", "localhost"), ()):
+        headers = [*(("host", host) for host in hosts), ("authorization", "bearer secret")]
+        assert through(80, headers)[0] == 400
 
 
 def test_what_is_no_request_for_a_page_gets_no_answer():

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from stratoscope.errors import StratoscopeError
 from stratoscope.network.layers import Catalogue
 from stratoscope.record.entry import Entry
 from stratoscope.record.quantity import quantity
@@ -314,3 +315,26 @@ def test_what_takes_long_is_begun_before_anybody_asks(folder, bundle):
         while not meanings.cache_info().currsize and time.monotonic() < end:
             time.sleep(0.02)
     assert meanings.cache_info().currsize == 1
+
+
+def test_a_silent_stream_says_that_it_is_there(folder, bundle, monkeypatch):
+    for name, value in (("BEAT", 0.05), ("NAP", 0.05), ("SILENCE", 0.2)):
+        monkeypatch.setattr(server_module, name, value)
+    with Serving(Runs([folder]), bundle) as serving, answer_of(serving, "/api/events?run=first") as answer:
+        assert answer.headers["cache-control"] == "no-store"
+        said = [answer.readline() for _ in range(4)]
+    assert said[0].startswith(b"data: ")
+    assert said[2] == b": still here\n"
+
+
+def test_what_is_kept_is_asked_after_each_time(ask):
+    for path in ("/", "/view.js", "/api/runs/first"):
+        assert ask(path).headers["cache-control"] == "no-cache"
+
+
+def test_an_error_on_the_way_is_said_without_the_place(ask, folder, monkeypatch):
+    def broken(contents):
+        raise StratoscopeError(f"{folder / 'first'} broke.")
+
+    monkeypatch.setattr(server_module.Contents, "index", broken)
+    assert got(ask, "/api/runs/first", 409) == "first broke."

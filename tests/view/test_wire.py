@@ -55,3 +55,18 @@ def test_something_else_is_refused():
 
 def test_text_that_is_none_does_not_stop_the_rest():
     assert unpack(pack({"a": "\ud800 名前", "b": 1})) == {"a": "? 名前", "b": 1}
+
+
+def test_arrays_of_names_are_lists_and_slices_are_what_they_show():
+    grid = np.arange(6.0).reshape(2, 3)
+    back = unpack(pack({"names": np.array(["a", "b"]), "turned": grid.T, "some": grid[:, ::2]}))
+    assert back["names"] == ["a", "b"]
+    np.testing.assert_array_equal(back["turned"], grid.T)
+    np.testing.assert_array_equal(back["some"], grid[:, ::2])
+
+
+def test_a_name_that_means_an_array_is_told_apart():
+    assert unpack(pack({"$array": 5, "a": [{"$array": ["f4", [9], 0]}]})) == {
+        " $array": 5,
+        "a": [{" $array": ["f4", [9], 0]}],
+    }

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from stratoscope.record.record import Record
     from stratoscope.record.rows import Coverage, LayerRow
 
+OWN = frozenset(("name", "layer", "tensor", "kind", "shape", "status", "reason", "verdict", "meaning", "n"))
+"""What a row says of itself, and `n`, which says nothing alone; a variable so called bears its instrument's name, too."""
+
 PLACES = ("layer", "matrix", "param")
 WORST_FIRST = ("failed", "skipped", "not_applicable", "measured")
 
@@ -157,7 +160,7 @@ def _columns(record: Record, variables: Variables) -> Iterator[Column]:
     found = list(_once(found))
     uses = Counter(variable.name for variable in found)
     for variable in found:
-        plain = uses[variable.name] == 1 and variable.name != "n"
+        plain = uses[variable.name] == 1 and variable.name not in OWN
         name = variable.name if plain else f"{variable.instrument}.{variable.name}"
         for place, split in enumerate(variable.splits):
             yield Column(f"{name}[{split}]" if place else name, variable, place)

@@ -67,7 +67,7 @@ class Run:
         return self._lock
 
     def record(self) -> Record:
-        """Its record, as it is now; it stays open until `rest`.
+        """Its record, as it is now, or, in memory, as its owner last looked at it; a file stays open until `rest`.
 
         Raises:
             RecordError: if it cannot be read; nothing is said of where it lies.

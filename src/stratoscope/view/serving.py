@@ -136,7 +136,9 @@ def _listening(host: str, port: int) -> socket.socket:
         if listener is not None:
             listener.close()
         why = getattr(error, "strerror", None) or str(error)
-        raise SettingError(f"The page cannot be served at {host}:{port} ({why}); choose another --port.") from error
+        raise SettingError(
+            f"The page cannot be served at {host}:{port} ({why}); choose another --port or --host."
+        ) from error
     return listener
 
 

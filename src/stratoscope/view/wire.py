@@ -85,7 +85,8 @@ def _plain(value: Any, arrays: list[NDArray[Any]], end: list[int]) -> Any:
     if isinstance(value, np.ndarray):
         return _plain(value.tolist(), arrays, end)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, arrays, end) for key, item in value.items()}
+        # a name in a record may be anything, and this one means an array
+        return {" $array" if key == "$array" else str(key): _plain(item, arrays, end) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, arrays, end) for item in value]
     if isinstance(value, np.generic):
@@ -98,7 +99,7 @@ def _plain(value: Any, arrays: list[NDArray[Any]], end: list[int]) -> Any:
 def _placed(array: NDArray[Any], arrays: list[NDArray[Any]], end: list[int]) -> dict[str, Any]:
     name = next(name for name, dtype in TYPES.items() if dtype == array.dtype)
     place = end[0]
-    arrays.append(np.ascontiguousarray(array))
+    arrays.append(array)
     end[0] += array.nbytes + (-array.nbytes % ALIGN)
     return {"$array": [name, list(array.shape), place]}
 

@@ -1,7 +1,6 @@
 // A chart in its frame: title, source, the numbers under the cursor, and ways to take it along.
 import { computed, type Signal, useSignal } from "@preact/signals";
 import { useMemo, useRef, useState } from "preact/hooks";
-import { isDark } from "../colours";
 import { unit } from "../format";
 import { Waiting } from "../panels/Waiting";
 import { is, point, type Range, show, toggledLog, zoomed } from "../state";
@@ -12,7 +11,8 @@ import { canFilm, saveFilm } from "./film";
 import { drawer } from "./index";
 import type { Kind, Readout, Shot } from "./kind";
 import { useNear, useParts, useWidth } from "./loading";
-import { colourOf, dashOf, type Part } from "./parts";
+import { type Key, legend } from "./legend";
+import type { Part } from "./parts";
 
 export function Card({ head, shown, large }: { head: Head; shown: Index[]; large?: boolean }) {
   const home = useRef<HTMLElement>(null);
@@ -76,7 +76,7 @@ function Take({ head, kind, shot, body }: { head: Head; kind: Kind; shot: Shot |
   const film = async (): Promise<void> => {
     going.current = true;
     setFilming(true);
-    await saveFilm(body(), head, () => going.current);
+    await saveFilm(body(), head, shot ? legend(shot.parts) : [], () => going.current);
     setFilming(false);
   };
   const copied = (what: Promise<void>, which: string): void =>
@@ -90,8 +90,8 @@ function Take({ head, kind, shot, body }: { head: Head; kind: Kind; shot: Shot |
       <div>
         {shot && (
           <>
-            {svg && <button onClick={() => void savePng(body(), head)}>PNG, twice the size</button>}
-            {svg && <button onClick={() => saveSvg(svg(shot), head)}>SVG</button>}
+            {svg && <button onClick={() => void savePng(body(), head, legend(shot.parts))}>PNG, twice the size</button>}
+            {svg && <button onClick={() => saveSvg(svg(shot), head, shot.size, legend(shot.parts))}>SVG</button>}
             <button onClick={() => saveCsv(shot.parts, head, shot.weight)}>CSV</button>
             <button onClick={() => saveJson(shot.parts, head)}>JSON</button>
             <button onClick={() => copied(copyPython(shot.parts, head), "Python")}>Copy as Python</button>
@@ -124,14 +124,6 @@ function Reading({ read: { value: read }, parts, caption, most }: { read: Signal
   );
 }
 
-interface Key {
-  name: string;
-  colour: string;
-  value?: string;
-  /** How its curve is dashed, where that tells it from others. */
-  dash?: number[];
-}
-
 const Stroke = ({ colour, dash }: { colour: string; dash: number[] }) => (
   <svg width={22} height={8} aria-hidden="true">
     <line x1={0} x2={22} y1={4} y2={4} stroke={colour} stroke-width={2} stroke-dasharray={dash.join(" ")} />
@@ -157,31 +149,3 @@ function Keys({ keys, most }: { keys: Key[]; most: number }) {
 
 /** The layers that the table tells of; keys of these lead there. */
 const layerNames = computed(() => new Set(open.value.flatMap((index) => index.table.rows.flatMap((row) => [row.name, row.layer]))));
-
-/** What the colours mean: series of one run, or runs, or groups of runs. */
-export function legend(parts: Part[]): Key[] {
-  const lead = parts[0] as Part;
-  void is.theme.value;
-  const dark = isDark();
-  const coloured = lead.chart.marks.some((mark) => ["line", "dots", "band"].includes(mark.mark));
-  if (!coloured) return [];
-  if (parts.length === 1) {
-    const names = lead.chart.series;
-    const roles = new Map(lead.chart.marks.flatMap((mark) => (mark.mark === "line" ? [[mark.series, mark.role]] : [])));
-    return names.length < 2 ? [] : names.map((name, series) => {
-      const dash = roles.has(series) ? dashOf(lead, series, roles.get(series) as string, 1) : [];
-      return { name, colour: colourOf(lead, series, 1, dark), ...(dash.length ? { dash } : {}) };
-    }); // prettier-ignore
-  }
-  const keys = new Map<string, Key & { runs: number }>();
-  for (const part of [...parts].sort((a, b) => a.place - b.place)) {
-    const name = part.group ?? part.name;
-    const known = keys.get(`${part.place} ${name}`);
-    if (known) known.runs++;
-    else keys.set(`${part.place} ${name}`, { name, colour: colourOf(part, 0, parts.length, dark), runs: 1 });
-  }
-  // runs have the colours, so series are told apart by their dashes
-  const series = lead.chart.series.length > 1 && lead.chart.marks.some((mark) => mark.mark === "line") ? lead.chart.series : [];
-  const dashes = series.map((name, at) => ({ name, colour: "currentColor", dash: dashOf(lead, at, "main", parts.length) }));
-  return [...[...keys.values()].map(({ name, colour, runs }) => ({ name: runs > 1 ? `${name} (${runs} runs)` : name, colour })), ...dashes];
-}

@@ -1,11 +1,14 @@
 // Take a chart along: as a picture, as the very numbers that are shown, as Python that makes it again.
 import { token } from "../colours";
+import { unit } from "../format";
 import { CALLED } from "../axes";
 import { along, smooth } from "../curves";
 import { shown, write } from "../state";
 import type { Head, Mark } from "../types";
 import type { Grid } from "../wire";
+import { drawKeys, type Key, laid } from "./legend";
 import type { Part } from "./parts";
+import { type Pen, SvgPen } from "./pen";
 
 /** Pixels above a drawing, for its title. */
 const TITLE = 28;
@@ -159,7 +162,8 @@ export function standalone(drawings: SVGSVGElement[]): string {
     const others = [copyOf, ...copyOf.querySelectorAll<SVGElement>("*")];
     own.forEach((element, i) => {
       const style = getComputedStyle(element);
-      for (const name of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font", "text-anchor", "dominant-baseline"])
+      // the shorthand of a font is no attribute
+      for (const name of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight", "text-anchor", "dominant-baseline"])
         others[i]?.setAttribute(name, style.getPropertyValue(name));
     });
     return copyOf;
@@ -172,16 +176,37 @@ export function standalone(drawings: SVGSVGElement[]): string {
 
 export const drawingsIn = (body: HTMLElement): SVGSVGElement[] => [...body.querySelectorAll<SVGSVGElement>("svg.plane")];
 
-export function saveSvg(svg: string | null, head: Head): void {
-  if (svg) save(text(svg, "image/svg+xml"), `${head.id}.svg`);
+/** A drawing with its title above, its keys below and the page's ground behind. */
+export function whole(svg: string, head: Head, { width, height }: { width: number; height: number }, keys: Key[]): string {
+  const pen = new SvgPen(width, TITLE + height + laid(keys, width).height);
+  surround(pen, head, { width, height }, keys);
+  pen.put(svg, 0, TITLE);
+  return pen.text();
+}
+
+/** What a picture shows around the drawing. */
+function surround(pen: Pen, head: Head, { width, height }: { width: number; height: number }, keys: Key[], also = ""): void {
+  pen.fillStyle = token("ground");
+  pen.fillRect(0, 0, width, TITLE + height + laid(keys, width).height);
+  pen.fillStyle = token("ink");
+  pen.font = "600 13px system-ui";
+  pen.textAlign = "left";
+  pen.textBaseline = "alphabetic";
+  pen.fillText(`${head.title}${head.split ? `, ${head.split}` : ""}${unit(head.units) ? ` [${head.units}]` : ""}${also}`, 8, 18);
+  drawKeys(pen, keys, width, TITLE + height);
+}
+
+export function saveSvg(svg: string | null, head: Head, size: { width: number; height: number }, keys: Key[]): void {
+  if (svg) save(text(whole(svg, head, size, keys), "image/svg+xml"), `${head.id}.svg`);
 }
 
 /** What a chart shows now, with its title, at twice the size. */
-export async function painted(body: HTMLElement, head: Head, whole: HTMLCanvasElement, also = ""): Promise<void> {
+export async function painted(body: HTMLElement, head: Head, keys: Key[], picture: HTMLCanvasElement, also = ""): Promise<void> {
   const [width, height] = [body.clientWidth, body.clientHeight];
-  if (whole.width !== 2 * width) whole.width = 2 * width;
-  if (whole.height !== 2 * (height + TITLE)) whole.height = 2 * (height + TITLE);
-  const pen = whole.getContext("2d") as CanvasRenderingContext2D;
+  const tall = TITLE + height + laid(keys, width).height;
+  if (picture.width !== 2 * width) picture.width = 2 * width;
+  if (picture.height !== 2 * tall) picture.height = 2 * tall;
+  const pen = picture.getContext("2d") as CanvasRenderingContext2D;
   pen.setTransform(2, 0, 0, 2, 0, 0);
   const drawings = drawingsIn(body);
   const drawing = drawings[0];
@@ -190,11 +215,8 @@ export async function painted(body: HTMLElement, head: Head, whole: HTMLCanvasEl
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standalone(drawings))}`;
     await image.decode();
   }
-  pen.fillStyle = token("ground");
-  pen.fillRect(0, 0, width, height + TITLE);
-  pen.fillStyle = token("ink");
-  pen.font = "600 13px system-ui";
-  pen.fillText(`${head.title}${head.split ? `, ${head.split}` : ""}${also}`, 8, 18);
+  surround(pen, head, { width, height }, keys, also);
+  pen.fillStyle = token("ink"); // of the line at the page's step
   if (drawing) pen.drawImage(image, 0, TITLE, width, drawing.clientHeight);
   for (const canvas of body.querySelectorAll("canvas")) pen.drawImage(canvas, 0, TITLE, canvas.clientWidth, canvas.clientHeight);
   for (const line of body.querySelectorAll<HTMLElement>(".cursor-line, .u-cursor-x")) {
@@ -205,9 +227,9 @@ export async function painted(body: HTMLElement, head: Head, whole: HTMLCanvasEl
   }
 }
 
-export async function savePng(body: HTMLElement, head: Head): Promise<void> {
-  const whole = document.createElement("canvas");
-  await painted(body, head, whole);
-  const blob = await new Promise<Blob | null>((done) => whole.toBlob(done));
+export async function savePng(body: HTMLElement, head: Head, keys: Key[]): Promise<void> {
+  const picture = document.createElement("canvas");
+  await painted(body, head, keys, picture);
+  const blob = await new Promise<Blob | null>((done) => picture.toBlob(done));
   if (blob) save(blob, `${head.id}.png`);
 }

@@ -4,6 +4,7 @@ import { shown, show } from "../state";
 import { first } from "../store";
 import type { Head } from "../types";
 import { painted, save } from "./exports";
+import type { Key } from "./legend";
 
 const PICTURES = 120;
 /** Milliseconds that a picture stays. */
@@ -17,11 +18,11 @@ export const canFilm = (): boolean => "MediaRecorder" in globalThis && MediaReco
  *
  * @param going asked before each picture; where it says no, the film ends there and is not saved.
  */
-export async function saveFilm(body: HTMLElement, head: Head, going: () => boolean): Promise<void> {
+export async function saveFilm(body: HTMLElement, head: Head, keys: Key[], going: () => boolean): Promise<void> {
   const steps = first.peek()?.steps ?? [];
   const before = shown.peek().step;
   const picture = document.createElement("canvas");
-  await painted(body, head, picture);
+  await painted(body, head, keys, picture);
   const recorder = new MediaRecorder(picture.captureStream(), { mimeType: "video/webm" });
   const parts: Blob[] = [];
   recorder.ondataavailable = (event) => parts.push(event.data);
@@ -33,7 +34,7 @@ export async function saveFilm(body: HTMLElement, head: Head, going: () => boole
     const step = steps[count < 2 ? 0 : Math.round((i * (steps.length - 1)) / (count - 1))] as number;
     show({ step }, true);
     await new Promise((done) => setTimeout(done, STAY));
-    await painted(body, head, picture, `, step ${number(step)}`);
+    await painted(body, head, keys, picture, `, step ${number(step)}`);
     whole = going();
   }
   await new Promise((done) => setTimeout(done, STAY));

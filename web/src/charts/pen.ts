@@ -45,8 +45,13 @@ export class SvgPen implements Pen {
     this.drawn.push(`<image x="${near(x)}" y="${near(y)}" width="${near(width)}" height="${near(height)}" preserveAspectRatio="none" href="${image.toDataURL()}"${how}/>`);
   }
 
+  /** Another drawing within this one. */
+  put(svg: string, x: number, y: number): void {
+    this.drawn.push(svg.replace("<svg", `<svg x="${near(x)}" y="${near(y)}"`));
+  }
+
   text(): string {
-    return `<svg xmlns="http://www.w3.org/2000/svg" width="${this.width}" height="${this.height}">${this.drawn.join("")}</svg>`;
+    return `<svg xmlns="http://www.w3.org/2000/svg" width="${this.width}" height="${this.height}" viewBox="0 0 ${this.width} ${this.height}">${this.drawn.join("")}</svg>`;
   }
 }
 
@@ -66,6 +71,22 @@ export function fitted(text: string, width: number): string {
   let end = text;
   while (end && wide([`…${end}`]) > width) end = end.slice(1);
   return `…${end}`;
+}
+
+/**
+ * Names without what all of them begin and end with, where that does not fit: "h.0" and "h.1" tell layers apart, and what
+ * stands before and behind does not.
+ */
+export function short(names: string[], width: number): string[] {
+  if (names.length < 2 || wide(names) <= width) return names;
+  const parts = names.map((name) => name.split("."));
+  const least = Math.min(...parts.map((one) => one.length));
+  const same = (at: (one: string[]) => string | undefined): boolean => parts.every((one) => at(one) === at(parts[0] as string[]));
+  let [before, behind] = [0, 0];
+  while (before < least - 1 && same((one) => one[before])) before++;
+  while (behind < least - 1 - before && same((one) => one.at(-1 - behind))) behind++;
+  const from = Math.max(before - 1, 0); // the word before a number says what it counts
+  return parts.map((one) => `${from ? "…" : ""}${one.slice(from, one.length - behind).join(".")}${behind ? "…" : ""}`);
 }
 
 const near = (value: number): number => Math.round(value * 100) / 100;

@@ -47,7 +47,9 @@ function ticksOf(kind: Ruler["scale"], made: { ticks(count?: number): number[]; 
     return [0, ...powers].filter((tick) => tick >= low && tick <= high);
   }
   const ticks = made.ticks(count);
-  return kind === "log" && ticks.length > count ? ticks.filter(isPower) : ticks;
+  if (kind !== "log" || ticks.length <= count) return ticks;
+  const powers = ticks.filter(isPower);
+  return powers.length > 2 ? powers : ticks.filter((tick) => [1, 2, 5].includes(Number(tick.toExponential().split("e")[0])));
 }
 
 /** Padding must not go beyond what the quantity can be. */

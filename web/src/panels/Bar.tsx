@@ -37,7 +37,7 @@ export function Bar() {
   return (
     <header class="bar" ref={bar}>
       <h1>Stratoscope</h1>
-      <input ref={search} type="search" class="search" placeholder="Search (/)" aria-label="Search charts, layers and findings" value={is.search.value} onInput={(event) => show({ search: event.currentTarget.value }, true)} />
+      <input ref={search} type="search" class="search" placeholder="Search (/)" aria-label="Search charts, layers and findings" value={is.search.value} onInput={(event) => show({ search: event.currentTarget.value, chart: null }, true)} />
       <Steps playing={playing} play={() => setPlaying(!playing)} />
       <Smoothing />
       <Axes />

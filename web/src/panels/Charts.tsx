@@ -1,4 +1,5 @@
 // All charts of the shown runs, instrument by instrument; those that are not near the screen are not drawn.
+import { useEffect, useRef } from "preact/hooks";
 import { Card } from "../charts/Card";
 import { drawer } from "../charts";
 import { is, show, type Shown } from "../state";
@@ -53,7 +54,18 @@ function Nothing({ state }: { state: Pick<Shown, "search" | "instrument" | "spli
   );
 }
 
+/** A chart that becomes large is brought to where it can be seen, and its card when it is one of many again. */
+function useInSight(chosen: string | null): void {
+  const before = useRef(chosen);
+  useEffect(() => {
+    const one = chosen ?? before.current;
+    if (chosen !== before.current && one) document.getElementById(`chart-${one}`)?.scrollIntoView({ block: chosen ? "nearest" : "center" });
+    before.current = chosen;
+  }, [chosen]);
+}
+
 export function Charts() {
+  useInSight(is.chart.value);
   const indexes = open.value;
   const state = { search: is.search.value, instrument: is.instrument.value, split: is.split.value };
   const lead = first.value;

@@ -68,7 +68,7 @@ function Numbers({ index, group, rows, name }: { index: Index; group: Group; row
   return (
     <details open={open || chosen} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
-        <b>{group.title}</b> <span class="quiet">{columns.length} numbers</span>
+        <b>{group.title}</b> <span class="quiet">{columns.length} {columns.length === 1 ? "number" : "numbers"}</span>
       </summary>
       {(open || chosen) && (
         <>

@@ -1,7 +1,7 @@
 // What was found, the most pressing first; a finding leads to its layer, and a layer to its findings.
 import { number } from "../format";
 import { is, point, show } from "../state";
-import { first } from "../store";
+import { first, names, open } from "../store";
 import type { Finding, Saying } from "../types";
 
 const SPOKEN = ["issue", "failed", "tip"];
@@ -17,10 +17,11 @@ export function Findings() {
   const fits = (saying: Saying): boolean => of(saying).some((finding) => `${finding.code} ${finding.says} ${finding.layer ?? ""} ${finding.instrument}`.toLowerCase().includes(words));
   const spoken = index.said.filter(fits);
   const quiet = index.findings.filter((finding) => !SPOKEN.includes(finding.outcome));
+  const others = open.value.filter((one) => one.id !== index.id);
   return (
     <section class="findings" aria-label="Findings">
       <h2>
-        Findings <small>{index.verdict}</small>
+        Findings{others.length > 0 && ` of ${names.value[index.id]}`} <small>{index.verdict}</small>
       </h2>
       {!spoken.length && <p class="quiet">{layer ? `Nothing is said of ${layer}.` : "Nothing asks for your attention."}</p>}
       <ul>
@@ -28,6 +29,11 @@ export function Findings() {
           <Entry key={saying.items[0]} saying={saying} findings={of(saying)} alone={layer !== null} />
         ))}
       </ul>
+      {others.map((one) => (
+        <p class="other-run" key={one.id}>
+          <button class="plain link" title="Compare the others with this run, and show its findings" onClick={() => show({ base: one.id })}>{names.value[one.id]}</button> <small>{one.verdict}</small>
+        </p>
+      ))}
       {quiet.length > 0 && (
         <details>
           <summary class="quiet">{quiet.length} that ask for nothing</summary>

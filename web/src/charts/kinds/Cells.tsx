@@ -9,7 +9,7 @@ import { placeOf } from "../../store";
 import type { Chart } from "../../types";
 import type { Kind, Shot, View } from "../kind";
 import { marksOf, type Of, type Part, summary } from "../parts";
-import { fitted, FONT, type Pen, SvgPen, wide } from "../pen";
+import { fitted, FONT, type Pen, short, SvgPen, wide } from "../pen";
 
 /** Room for names is what they need, up to a share of all. */
 const NAMES = 0.3;
@@ -26,6 +26,8 @@ interface Map {
   to: number;
   /** The step of each column, where steps run along. */
   steps: (number | null)[] | null;
+  /** Names of rows, as far as they tell them apart. */
+  names: string[];
   /** Room of names, and of the cells themselves. */
   left: number;
   width: number;
@@ -42,7 +44,8 @@ function mapped({ parts, size, zoom }: Pick<Shot, "parts" | "size" | "zoom">): M
   const steps = chart.x.title === "step" ? chart.x.labels.map(stepOf) : null;
   const inside = (step: number | null): boolean => !zoom || (step !== null && step >= zoom[0] && step <= zoom[1]);
   const [first, last] = steps ? [steps.findIndex(inside), steps.findLastIndex(inside)] : [0, columns - 1];
-  const left = Math.min(wide(chart.y.labels) + 12, Math.floor(NAMES * size.width));
+  const names = short(chart.y.labels, NAMES * size.width - 12);
+  const left = Math.min(wide(names) + 12, Math.floor(NAMES * size.width));
   // categories need more room for their legend than a ramp
   const legend = cells.strips.length ? 4 * LEGEND : LEGEND;
   return {
@@ -52,6 +55,7 @@ function mapped({ parts, size, zoom }: Pick<Shot, "parts" | "size" | "zoom">): M
     from: Math.max(first, 0),
     to: first < 0 ? columns : last + 1, // where nothing was measured, everything
     steps,
+    names,
     left,
     width: Math.max(size.width - left - 8, 40),
     height: Math.max(size.height - BOTTOM - legend, 40),
@@ -150,14 +154,13 @@ function told({ cells, each }: Map, row: number, column: number, name: string): 
 }
 
 function draw(pen: Pen, map: Map, { size, log, clip }: Shot): void {
-  const { chart, cells, left, from, to, width, height } = map;
+  const { chart, cells, names, left, from, to, width, height } = map;
   const paint = painter(cells, chart, log, clip);
   pen.imageSmoothingEnabled = false;
   pen.drawImage(sheet(map, paint), left, 0, width, height);
   pen.fillStyle = token("quiet");
   pen.font = FONT;
   pen.textBaseline = "middle";
-  const names = chart.y.labels;
   const each = Math.max(1, Math.ceil((15 * names.length) / height));
   pen.textAlign = "right";
   // in the middle of those that have no room for theirs, so that none stands half outside

@@ -22,6 +22,8 @@ interface Drawn {
 }
 
 const POINTS = 2000;
+/** Steps are whole, and so are the numbers at their axis. */
+const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
 interface Table {
   data: uPlot.AlignedData;
@@ -73,6 +75,17 @@ function around(x: ArrayLike<number>, [low, high]: Range): [number, number] {
   return [from, to];
 }
 
+/** The digits around a range of a logarithmic axis: left alone, it would go on to powers of ten. */
+export function aroundLog(low: number, high: number): Range {
+  if (!(low > 0 && high > 0)) return [1, 10];
+  const digit = (value: number, round: (share: number) => number): number => {
+    const power = 10 ** Math.floor(Math.log10(value));
+    return Number((round(Number((value / power).toPrecision(6))) * power).toPrecision(6));
+  };
+  const [from, to] = [digit(low, Math.floor), digit(high, Math.ceil)];
+  return from < to ? [from, to] : [from / 2, from * 2];
+}
+
 type Column = (number | null | undefined)[];
 
 /** Everything that one drawing of curves needs to know. */
@@ -89,13 +102,14 @@ function scaleY({ data, drawn, parts, log, clip }: Drawing): uPlot.Scale {
   const positive = there && columns.every((column) => numbers(column).every((value) => value > 0));
   const wanted = (parts[0] as Part).chart.y.scale === "log" || log;
   const kept = clip ? middle(columns.flatMap((column, i) => (drawn[i]?.role === "main" ? numbers(column) : []))) : null;
-  return { distr: positive && wanted ? 3 : 1, ...(kept ? { range: () => kept } : {}) };
+  if (positive && wanted) return { distr: 3, range: (_, low, high) => kept ?? aroundLog(low, high) };
+  return { distr: 1, ...(kept ? { range: () => kept } : {}) };
 }
 
 /** The horizontal scale: logarithmic where the chart's own is, and of steps where that is asked for, which begin at zero. */
 function scaleX({ parts, logx, ends }: Drawing): uPlot.Scale {
   const { x } = (parts[0] as Part).chart;
-  if (x.scale === "log") return { time: false, distr: 3, ...(ends ? { range: () => ends } : {}) };
+  if (x.scale === "log") return { time: false, distr: 3, range: (_, low, high) => ends ?? aroundLog(low, high) };
   // all steps and no more: left alone, it would go on to the next power of ten
   const range = (_: uPlot, low: number, high: number): Range => ends ?? (low < high ? [low, high] : [low - 0.5, high + 0.5]);
   return { time: false, range, ...(logx && x.title === "step" ? { distr: 4, asinh: 1 } : { distr: 1 }) };
@@ -105,6 +119,7 @@ function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
   const { size, data, drawn, bands, parts } = drawing;
   const lead = parts[0] as Part;
   const grid = { stroke: token("hair"), width: 1 };
+  const whole = lead.chart.x.title === "step" && !lead.clock && !drawing.logx;
   const few = (data[0]?.length ?? 0) <= 40;
   const axis = (room: number): uPlot.Axis => ({
     stroke: token("quiet"),
@@ -121,7 +136,7 @@ function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
     cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 6 }, focus: { prox: 24 }, bind: { dblclick: () => () => (fit(), null) } },
     focus: { alpha: 0.25 },
     scales: { x: scaleX(drawing), y: scaleY(drawing) },
-    axes: [{ ...axis(28), label: titleAlong(lead), labelSize: 16, labelGap: 0, labelFont: "12px system-ui" }, axis(58)],
+    axes: [{ ...axis(31), label: titleAlong(lead), labelSize: 16, labelGap: 0, labelFont: "12px system-ui", ...(whole ? { incrs: WHOLE } : {}) }, axis(58)],
     series: [
       {},
       ...drawn.map(({ label, colour, width, dash, role }) => ({

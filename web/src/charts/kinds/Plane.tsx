@@ -14,7 +14,7 @@ import type { Numbers } from "../../wire";
 import { drawingsIn, standalone } from "../exports";
 import type { Kind, Readout, Shot, View } from "../kind";
 import { asShown, colourOf, dashOf, isTime, marksOf, numbersOf, type Of, type Part, rangeShown, summary, titleUp } from "../parts";
-import { fitted, wide } from "../pen";
+import { fitted, short, wide } from "../pen";
 import { type Ruler, type Scale, scale } from "../scale";
 
 const LEFT = 60;
@@ -40,18 +40,19 @@ interface Frame {
 }
 
 /** The room that an axis takes below. */
-function below({ scale, labels }: Axis, { width, height }: View["size"]): { bottom: number; leaning: boolean } {
-  if (scale !== "category") return { bottom: BOTTOM, leaning: false };
-  const widest = wide(labels);
-  if ((widest + 8) * labels.length <= width - LEFT - 12) return { bottom: 28, leaning: false };
-  return { bottom: Math.ceil(Math.min(LEAN * widest + 22, 0.34 * height)), leaning: true };
+function below({ scale, labels }: Axis, { width, height }: View["size"]): { bottom: number; leaning: boolean; labels: string[] } {
+  if (scale !== "category") return { bottom: BOTTOM, leaning: false, labels };
+  if ((wide(labels) + 8) * labels.length <= width - LEFT - 12) return { bottom: 28, leaning: false, labels };
+  const most = 0.34 * height;
+  const names = short(labels, (most - 22) / LEAN);
+  return { bottom: Math.ceil(Math.min(LEAN * wide(names) + 22, most)), leaning: true, labels: names };
 }
 
 function framed({ parts, size, log, logx, clip, zoom }: Shot): Frame {
   const first = (parts[0] as Part).chart;
   const ys = [...numbersOf(parts, "y")];
-  const xAxis: Ruler = logx && isTime(first.x) ? { ...first.x, scale: "symlog" } : first.x;
-  const { bottom, leaning } = below(first.x, size);
+  const { bottom, leaning, labels } = below(first.x, size);
+  const xAxis: Ruler = logx && isTime(first.x) ? { ...first.x, scale: "symlog" } : { ...first.x, labels };
   const upwards = titleUp(first);
   const top = upwards ? 22 : TOP;
   const yAxis: Ruler = log && ys.every((value) => !(value <= 0)) ? { ...first.y, scale: "log" } : first.y;
