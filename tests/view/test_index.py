@@ -53,7 +53,7 @@ def test_layers_say_what_they_are_part_of(writer):
 def test_what_takes_long_is_done_once(writer, monkeypatch):
     writer.commit(0, [Entry("probe", "share", per([1.0, 2.0]))])
     calls, whole = [], index_module.charts_of
-    monkeypatch.setattr(index_module, "charts_of", lambda record: calls.append(record) or whole(record))
+    monkeypatch.setattr(index_module, "charts_of", lambda *given: calls.append(given) or whole(*given))
     found = contents(writer)
     assert found.index() is found.index()
     for head in found.index()["charts"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -88,7 +89,9 @@ def through(port, headers, query=b"", path="/", kind="http"):
     pairs = headers.items() if isinstance(headers, dict) else headers
     given = [(name.encode(), value.encode()) for name, value in pairs]
     scope = {"type": kind, "method": "GET", "path": path, "query_string": query, "headers": given}
-    asyncio.run(Guard(app, "secret", port)(scope, None, send))
+    # in a thread of its own: where a browser is open, this one has a loop already
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, Guard(app, "secret", port)(scope, None, send)).result()
     return (sent[0]["status"], dict(sent[0]["headers"])) if sent else None
 
 
