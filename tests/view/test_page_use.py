@@ -223,3 +223,9 @@ def test_a_chart_that_goes_away_under_the_pointer_lets_the_cursor_go(page):
     chosen(page, "#search=nothing+is+called+so")
     until(page, "() => document.querySelectorAll('[data-chart]').length === 0")
     assert [state(page)["cursorStep"], state(page)["cursorLayer"]] == [None, None]
+
+
+def test_the_number_under_the_cursor_says_what_it_is_of(page):
+    chosen(page, "#chart=training-loss-steps&step=3")
+    until(page, "() => document.querySelector('.readout > b')?.innerText === '3'")
+    assert page.locator(".readout > span").first.inner_text() == "step"

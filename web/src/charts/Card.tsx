@@ -121,6 +121,7 @@ function Reading({ read: { value: read }, parts, caption, most }: { read: Signal
     );
   return (
     <div class="readout" aria-live="off">
+      {read.of && <span class="quiet">{read.of}</span>}
       <b>{read.head}</b>
       <Keys keys={read.rows.map(([name, value, colour]) => ({ name, value, colour }))} most={most} />
     </div>

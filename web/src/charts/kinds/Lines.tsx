@@ -140,7 +140,7 @@ function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
     font: "12px system-ui",
     size: room,
     // left alone, it would begin where the range does, at any number
-    ...(logarithmic ? { splits: (plot, _, low, high) => logSplits(low, high, Math.max(2, (room < 40 ? plot.over.clientWidth : plot.over.clientHeight) / 50)), filter: (_, marks) => marks } : {}),
+    ...(logarithmic ? { splits: (_, __, low, high) => logSplits(low, high, Math.max(2, (room < 40 ? size.width : size.height) / 50 - 1)), filter: (_, marks) => marks } : {}),
     values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))),
   });
   return {
@@ -181,7 +181,7 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
     const at = plot.cursor.idx ?? null;
     const x = at === null ? null : (xs[at] ?? null);
     if (steps) point({ step: x === null ? null : stepAt(x) });
-    readout(at === null || x === null ? null : values(plot, drawn, at));
+    readout(at === null || x === null ? null : { ...values(plot, drawn, at), of: titleAlong(parts[0] as Part) });
   };
   const focused = (_: uPlot, place: number | null): void => {
     if (own) point({ layer: place === null ? null : (drawn[place - 1]?.series ?? null) });
@@ -216,7 +216,7 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
       plot.setCursor(seen ? { left, top: plot.over.clientHeight / 2 } : { left: -10, top: -10 }, false);
       // as in maps and tables, what was measured last counts
       const at = Number.isFinite(x) ? lastAt(xs, x) : -1;
-      readout(at < 0 ? null : values(plot, drawn, at));
+      readout(at < 0 ? null : { ...values(plot, drawn, at), of: titleAlong(parts[0] as Part) });
     }),
     effect(() => {
       const layer = cursorLayer.value;
