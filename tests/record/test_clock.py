@@ -210,3 +210,17 @@ def test_text_without_an_end_is_refused(tmp_path):
     connection.close()
     with pytest.raises(RecordError, match="is damaged"):
         Record.open(tmp_path / "r")
+
+
+def test_another_record_in_the_place_of_one_has_its_own_names(tmp_path):
+    def made(folder, names):
+        values = quantity(np.ones(2), units="1", long_name="x", dims="layer", coords={"layer": names})
+        with RecordWriter.create(tmp_path / folder) as writer:
+            writer.commit(0, [Entry("a", "x", values)])
+        return tmp_path / folder / "run.db"
+
+    first, second = made("first", ["conv1", "conv2"]), made("second", ["fc1", "fc2"])
+    record = Record.open(first)
+    assert record["a"]["x"].coords["layer"].values.tolist() == ["conv1", "conv2"]
+    os.replace(second, first)
+    assert record.refresh()["a"]["x"].coords["layer"].values.tolist() == ["fc1", "fc2"]
