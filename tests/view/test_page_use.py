@@ -211,3 +211,21 @@ def test_a_search_shows_what_it_finds_though_a_chart_is_large(page):
     page.locator("input.search").fill("share")
     until(page, "() => document.querySelector('[data-chart^=probe-share]')")
     assert page.locator("[data-chart^=training]").count() == 0
+
+
+def test_a_chart_that_goes_away_under_the_pointer_lets_the_cursor_go(page):
+    chosen(page, "#chart=probe-share-map")
+    until(page, "() => document.querySelectorAll('[data-chart]').length === 1")
+    box = page.locator(".cells canvas").bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 20)
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 20)
+    assert until(page, "() => window.__view.state().cursorLayer") == "conv1"
+    chosen(page, "#search=nothing+is+called+so")
+    until(page, "() => document.querySelectorAll('[data-chart]').length === 0")
+    assert [state(page)["cursorStep"], state(page)["cursorLayer"]] == [None, None]
+
+
+def test_the_number_under_the_cursor_says_what_it_is_of(page):
+    chosen(page, "#chart=training-loss-steps&step=3")
+    until(page, "() => document.querySelector('.readout > b')?.innerText === '3'")
+    assert page.locator(".readout > span").first.inner_text() == "step"

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { csv } from "../src/charts/exports";
-import { aroundLog } from "../src/charts/kinds/Lines";
+import { aroundLog, logSplits } from "../src/charts/kinds/Lines";
 import { asShown, dashOf, type Part, titleAlong, titleUp } from "../src/charts/parts";
 import { scale } from "../src/charts/scale";
 import { number } from "../src/format";
@@ -47,6 +47,14 @@ describe("axes say what they show", () => {
     const ticks = (low: number, high: number): string[] => scale({ ...axis, scale: "log" }, [low, high], 400, 0, number).ticks.map((tick) => tick.text);
     expect(ticks(0.06, 8)).toEqual(expect.arrayContaining(["0.1", "0.2", "0.5", "1", "2", "5"]));
     expect(ticks(1e-6, 1)).not.toContain("0.2");
+  });
+});
+
+describe("marks of a logarithmic axis", () => {
+  it("are round numbers wherever a range begins, and not too many", () => {
+    expect(logSplits(0.1518, 0.551, 8)).toEqual([0.2, 0.3, 0.4, 0.5]);
+    expect(logSplits(0.09, 2, 6)).toEqual([0.1, 0.2, 0.5, 1, 2]);
+    expect(logSplits(1e-6, 1, 4)).toEqual([1e-6, 1e-4, 1e-2, 1]);
   });
 });
 

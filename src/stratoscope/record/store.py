@@ -230,7 +230,7 @@ class Store:
     def _follow(self) -> None:
         """Open the file anew if another was put in its place, as for runs on a network file system.
 
-        An older record is read from a copy in memory, so it is opened anew whenever its file has changed.
+        An older record is read from a copy, so it is opened anew whenever its file has changed.
         """
         stamp = () if self.path is None else _stamp(self.path)
         if self.path is None or stamp[: self._telling] == self._stamp[: self._telling]:
@@ -244,7 +244,7 @@ class Store:
     def _hold(self, stamp: tuple[int, ...]) -> None:
         """Keep the connection, which was opened when the file had this stamp."""
         self._finalizer = weakref.finalize(self, self.connection.close)
-        self._stamp, self._telling = stamp, None if _is_in_memory(self.connection) else 2
+        self._stamp, self._telling = stamp, None if _is_a_copy(self.connection) else 2
 
 
 _SERIES = (
@@ -304,7 +304,8 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _is_in_memory(connection: sqlite3.Connection) -> bool:
+def _is_a_copy(connection: sqlite3.Connection) -> bool:
+    """Whether it is connected to a copy, whose file has no name."""
     # its length alone: a path need not be text
     (length,) = connection.execute("SELECT length(CAST(file AS BLOB)) FROM pragma_database_list").fetchone()
     return not length
@@ -362,7 +363,8 @@ def _attempt(path: Path, how: str) -> sqlite3.Connection:
 
 
 def _migrated_copy(connection: sqlite3.Connection, version: int) -> sqlite3.Connection:
-    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    # a file without a name: it stays in memory while it is small, and is gone once it is closed
+    copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     try:
         connection.backup(copy)
         connection.close()

@@ -1,6 +1,6 @@
 // A chart in its frame: title, source, the numbers under the cursor, and ways to take it along.
 import { computed, type Signal, useSignal } from "@preact/signals";
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { unit } from "../format";
 import { Waiting } from "../panels/Waiting";
 import { is, point, type Range, show, toggledLog, zoomed } from "../state";
@@ -36,8 +36,11 @@ export function Card({ head, shown, large }: { head: Head; shown: Index[]; large
   const weight = steps ? is.smooth.value : 0;
   const shot = { size, weight, log, logx: is.logx.value, clip: is.clip.value, zoom };
   const smoothed = steps && is.smooth.value > 0 ? `Smoothed (${is.smooth.value}); the thin line is as measured. ` : "";
+  // a card that goes away under the pointer is never left by it, and must not hold the page's cursor
+  const over = useRef(false);
+  useEffect(() => () => void (over.current && point({ step: null, layer: null })), []);
   return (
-    <article class="card" ref={home} data-chart={head.id} id={`chart-${head.id}`} aria-label={head.title}>
+    <article class="card" onPointerEnter={() => (over.current = true)} onPointerLeave={() => (over.current = false)} ref={home} data-chart={head.id} id={`chart-${head.id}`} aria-label={head.title}>
       <header>
         <h3>
           <button class="plain" title={large ? "Back to all charts" : "Show it large"} onClick={() => show({ chart: large ? null : head.id })}>
@@ -118,6 +121,7 @@ function Reading({ read: { value: read }, parts, caption, most }: { read: Signal
     );
   return (
     <div class="readout" aria-live="off">
+      {read.of && <span class="quiet">{read.of}</span>}
       <b>{read.head}</b>
       <Keys keys={read.rows.map(([name, value, colour]) => ({ name, value, colour }))} most={most} />
     </div>

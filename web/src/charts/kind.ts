@@ -4,6 +4,8 @@ import type { Range } from "../state";
 import type { Part } from "./parts";
 
 export interface Readout {
+  /** What the head is a number of, where it is one. */
+  of?: string;
   head: string;
   rows: [string, string, string][];
 }

@@ -175,10 +175,15 @@ function draw(pen: Pen, map: Map, { size, log, clip }: Shot): void {
   // names as long as those of layers say nothing in the room of a number
   const room = Math.min(Math.max(wide(chart.x.labels.slice(from, to)) + 10, 56), 116);
   const across = Math.max(1, Math.ceil((room * (to - from)) / width));
+  let end = -Infinity;
   for (let column = from; column < to; column += across) {
     const name = fitted(chart.x.labels[column] ?? "", room - 2);
     const at = left + ((column - from + 0.5) * width) / (to - from);
-    pen.fillText(name, Math.min(at, left + width + 8 - pen.measureText(name).width / 2), height + 12);
+    const half = pen.measureText(name).width / 2;
+    const middle = Math.min(at, left + width + 8 - half);
+    if (middle - half < end + 4) continue;
+    pen.fillText(name, middle, height + 12);
+    end = middle + half;
   }
   legend(pen, paint, map, size.width);
 }

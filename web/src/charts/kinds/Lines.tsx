@@ -86,6 +86,18 @@ export function aroundLog(low: number, high: number): Range {
   return from < to ? [from, to] : [from / 2, from * 2];
 }
 
+/** Where the marks of a logarithmic axis stand: at the powers of ten, and between them where these are few. */
+export function logSplits(low: number, high: number, most: number): number[] {
+  const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+  const powers = Array.from({ length: Math.max(last - first + 1, 0) }, (_, i) => first + i);
+  const inside = (digits: number[]): number[] =>
+    powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`))).filter((value) => value >= low && value <= high);
+  const all = [[1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 5, 7], [1, 2, 5], [1]].map(inside);
+  const marks = all.find((some) => some.length <= most) ?? (all.at(-1) as number[]);
+  const every = Math.ceil(marks.length / most);
+  return marks.filter((_, i) => i % every === 0);
+}
+
 type Column = (number | null | undefined)[];
 
 /** Everything that one drawing of curves needs to know. */
@@ -121,12 +133,15 @@ function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
   const grid = { stroke: token("hair"), width: 1 };
   const whole = lead.chart.x.title === "step" && !lead.clock && !drawing.logx;
   const few = (data[0]?.length ?? 0) <= 40;
-  const axis = (room: number): uPlot.Axis => ({
+  const [x, y] = [scaleX(drawing), scaleY(drawing)];
+  const axis = (room: number, logarithmic: boolean): uPlot.Axis => ({
     stroke: token("quiet"),
     grid,
     ticks: grid,
     font: "12px system-ui",
     size: room,
+    // left alone, it would begin where the range does, at any number
+    ...(logarithmic ? { splits: (_, __, low, high) => logSplits(low, high, Math.max(2, (room < 40 ? size.width : size.height) / 50 - 1)), filter: (_, marks) => marks } : {}),
     values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))),
   });
   return {
@@ -135,8 +150,8 @@ function options(drawing: Drawing, hooks: uPlot.Hooks.Arrays): uPlot.Options {
     legend: { show: false },
     cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 6 }, focus: { prox: 24 }, bind: { dblclick: () => () => (fit(), null) } },
     focus: { alpha: 0.25 },
-    scales: { x: scaleX(drawing), y: scaleY(drawing) },
-    axes: [{ ...axis(31), label: titleAlong(lead), labelSize: 16, labelGap: 0, labelFont: "12px system-ui", ...(whole ? { incrs: WHOLE } : {}) }, axis(58)],
+    scales: { x, y },
+    axes: [{ ...axis(31, x.distr === 3), label: titleAlong(lead), labelSize: 16, labelGap: 0, labelFont: "12px system-ui", ...(whole ? { incrs: WHOLE } : {}) }, axis(58, y.distr === 3)],
     series: [
       {},
       ...drawn.map(({ label, colour, width, dash, role }) => ({
@@ -167,7 +182,7 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
     const at = plot.cursor.idx ?? null;
     const x = at === null ? null : (xs[at] ?? null);
     if (steps) point({ step: x === null ? null : stepAt(x) });
-    readout(at === null || x === null ? null : values(plot, drawn, at));
+    readout(at === null || x === null ? null : { ...values(plot, drawn, at), of: titleAlong(parts[0] as Part) });
   };
   const focused = (_: uPlot, place: number | null): void => {
     if (own) point({ layer: place === null ? null : (drawn[place - 1]?.series ?? null) });
@@ -202,7 +217,7 @@ function plotted(root: HTMLElement, drawing: Drawing, readout: View["readout"]):
       plot.setCursor(seen ? { left, top: plot.over.clientHeight / 2 } : { left: -10, top: -10 }, false);
       // as in maps and tables, what was measured last counts
       const at = Number.isFinite(x) ? lastAt(xs, x) : -1;
-      readout(at < 0 ? null : values(plot, drawn, at));
+      readout(at < 0 ? null : { ...values(plot, drawn, at), of: titleAlong(parts[0] as Part) });
     }),
     effect(() => {
       const layer = cursorLayer.value;
