@@ -189,3 +189,38 @@ def test_runs_with_nothing_to_draw(browser, built, tmp_path, layers):
         page.wait_for_timeout(300)
         assert trouble == []
         page.close()
+
+
+def test_a_run_may_be_called_like_what_every_object_has(browser, built, tmp_path, build):
+    """`constructor` is a word that an empty object of JavaScript answers to."""
+    build[0](tmp_path / "constructor", "a run", 3)
+    build[0](tmp_path / "other", "another run", 3)
+    with Serving(Runs([tmp_path]), built) as serving:
+        page = browser.new_page()
+        trouble = []
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.goto(f"{serving.address}#runs=constructor")
+        until(page, "() => window.__view && window.__view.ready()")
+        drawn(page)
+        assert state(page)["runs"] == ["constructor"]
+        assert trouble == []
+        page.close()
+
+
+def test_a_page_that_nobody_sees_follows_nothing(browser, built, tmp_path, build):
+    """A browser gives a host six connections, and a stream holds one: a seventh tab would wait for ever."""
+    make_run, write_step = build
+    writer = make_run(tmp_path / "live", "live run", steps=3, running=True)
+    hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); }"
+    with Serving(Runs([tmp_path]), built) as serving:
+        page = browser.new_page()
+        page.goto(serving.address)
+        until(page, "() => document.querySelector('button.live')?.innerText === 'live'")
+        page.evaluate(hide, True)
+        write_step(writer, 3)
+        page.wait_for_timeout(2500)
+        assert page.locator(".steps input").get_attribute("max") == "2"
+        page.evaluate(hide, False)
+        until(page, "() => document.querySelector('.steps input').max === '3'")
+        page.close()
+    writer.close("finished")

@@ -5,17 +5,30 @@ import type { Values } from "./source";
 
 const loaded = signal<Record<string, Values | null>>({});
 const asked = new Map<string, string>();
+/** Variables that are held at most. */
+const KEPT = 300;
+
+/** Keep a variable, and let go of those that were asked for longest ago. */
+function keep(id: string, values: Values | null): void {
+  const { [id]: _, ...others } = loaded.peek();
+  const names = Object.keys(others);
+  for (const old of names.slice(0, Math.max(names.length + 1 - KEPT, 0))) {
+    delete others[old];
+    asked.delete(old);
+  }
+  loaded.value = { ...others, [id]: values };
+}
 
 /** A variable of a run, once it has come; asks for it the first time, and again when the run has changed. */
 export function valuesOf(run: string, key: string, name: string): Values | null {
   const id = `${run}/${key}/${name}`;
-  const state = `${indexes.value[run]?.seq ?? -1}`;
+  const state = indexes.value[run]?.state ?? "";
   if (asked.get(id) !== state) {
     asked.set(id, state);
     from
       .variable(run, key, name)
-      .then((values) => (loaded.value = { ...loaded.peek(), [id]: values }))
-      .catch(() => (loaded.value = { ...loaded.peek(), [id]: null }));
+      .then((values) => keep(id, values))
+      .catch(() => keep(id, null));
   }
   return loaded.value[id] ?? null;
 }

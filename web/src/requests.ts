@@ -27,8 +27,8 @@ export class Requests {
   ) {}
 
   /** A chart of a run in one of its states; `stop` says that it is no longer wanted, and the promise then fails. */
-  chart(run: { id: string; seq: number }, id: string, stop: AbortSignal): Promise<Chart> {
-    const key = `${run.id}/${run.seq}/${id}`;
+  chart(run: { id: string; state: string }, id: string, stop: AbortSignal): Promise<Chart> {
+    const key = `${run.id}/${run.state}/${id}`;
     const request = this.known.get(key) ?? this.queued(run.id, key, id);
     request.waiting++;
     return new Promise((done, fail) => {
@@ -82,7 +82,9 @@ export class Requests {
         request.done(found[place] as Chart);
       });
     } catch (why) {
-      for (const request of brings) request.fail(why);
+      // one that cannot be given takes no other with it
+      if (brings.length > 1 && !answer.stop.signal.aborted) for (const request of brings) await this.answer(run, [request]);
+      else for (const request of brings) request.fail(why);
     }
   }
 

@@ -88,15 +88,15 @@ export class Embedded implements Source {
   }
 
   async index(run: string): Promise<Index> {
-    return (await unpacked(this.carried.index[run])) as Index;
+    return (await unpacked(this.carried.index, run)) as Index;
   }
 
   async charts(run: string, ids: string[]): Promise<Chart[]> {
-    return Promise.all(ids.map((id) => unpacked(this.carried.charts[`${run}/${id}`]) as Promise<Chart>));
+    return Promise.all(ids.map((id) => unpacked(this.carried.charts, `${run}/${id}`) as Promise<Chart>));
   }
 
   async variable(run: string, key: string, name: string): Promise<Values> {
-    return (await unpacked(this.carried.variables[`${run}/${key}/${name}`])) as Values;
+    return (await unpacked(this.carried.variables, `${run}/${key}/${name}`)) as Values;
   }
 
   follow(): () => void {
@@ -104,7 +104,8 @@ export class Embedded implements Source {
   }
 }
 
-async function unpacked(text: string | undefined): Promise<unknown> {
+async function unpacked(carried: Record<string, string>, name: string): Promise<unknown> {
+  const text = Object.hasOwn(carried, name) ? carried[name] : undefined;
   if (text === undefined) throw new Error("This page does not carry that.");
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));

@@ -49,6 +49,7 @@ const START: Shown = {
 }; // prettier-ignore
 
 export const MOST_RUNS = 8;
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /** The state that an address holds; what it does not say is as at the start, and nonsense in it is passed over. */
 export function parse(hash: string): Shown {
@@ -58,14 +59,14 @@ export function parse(hash: string): Shown {
   const theme = given.get("theme");
   const step = given.get("step");
   const x = given.get("x");
-  const weight = Number(given.get("smooth") ?? 0);
+  const weight = NUMBER.test(given.get("smooth") ?? "") ? Number(given.get("smooth")) : 0;
   return {
     ...START,
     runs: list("runs").slice(0, MOST_RUNS),
     base: text("base"),
     group: text("group"),
     layer: text("layer"),
-    step: step !== null && /^\d+$/.test(step) ? Number(step) : null,
+    step: step !== null && /^\d{1,15}$/.test(step) ? Number(step) : null,
     instrument: text("instrument"),
     split: text("split"),
     search: given.get("search") ?? "",
@@ -87,7 +88,6 @@ export function parse(hash: string): Shown {
   };
 }
 
-const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /** Two ascending numbers with two dots between them. */
 function range(said: string): Range | null {

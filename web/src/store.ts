@@ -8,7 +8,12 @@ import type { Chart, Head, Index, RunSummary } from "./types";
 export const from = source();
 
 export const runs = signal<RunSummary[] | null>(null);
-export const indexes = signal<Record<string, Index>>({});
+/** By the runs' ids, any of which may be a word that every object knows. */
+const byId = (found: Record<string, Index>): Record<string, Index> => Object.assign(Object.create(null) as Record<string, Index>, found);
+
+export const indexes = signal<Record<string, Index>>(byId({}));
+/** Whether somebody can see the page: one that nobody sees follows nothing, since a browser gives a host few connections. */
+const visible = signal(!globalThis.document?.hidden);
 export const trouble = signal<string | null>(null);
 /** Whether the stream of changes is broken: what is shown may be old. */
 export const stale = signal(false);
@@ -93,7 +98,7 @@ async function load(run: string): Promise<void> {
   loading.set(run, stop);
   try {
     const found = await from.index(run, stop.signal);
-    indexes.value = { ...recent(indexes.peek()), [run]: found };
+    indexes.value = byId({ ...recent(indexes.peek()), [run]: found });
     const now = { status: found.status, steps: found.steps.length, last_step: found.steps.at(-1) ?? null, seq: found.seq };
     runs.value = runs.peek()?.map((one) => (one.id === run ? { ...one, ...now } : one)) ?? null;
     trouble.value = null;
@@ -135,7 +140,8 @@ export function begin(): void {
   effect(() => {
     for (const run of is.runs.value) if (!indexes.peek()[run]) void load(run);
   });
-  const wanted = computed(() => (is.live.value ? is.runs.value.join(",") : ""));
+  document.addEventListener("visibilitychange", () => (visible.value = !document.hidden));
+  const wanted = computed(() => (is.live.value && visible.value ? is.runs.value.join(",") : ""));
   effect(() => {
     const names = wanted.value.split(",").filter(Boolean);
     if (!from.live || !names.length) return;

@@ -133,6 +133,8 @@ export interface Row {
 export interface Index {
   id: string;
   seq: number;
+  /** Differs between any two states, also of runs one of which was put in the place of the other. */
+  state: string;
   name: string;
   status: string;
   live: boolean;

@@ -22,7 +22,7 @@ function server() {
   return { asked, requests };
 }
 
-const run = { id: "r", seq: 1 };
+const run = { id: "r", state: "1" };
 
 describe("charts", () => {
   it("that are asked for together come in one answer, each once", async () => {
@@ -35,7 +35,7 @@ describe("charts", () => {
     expect((await found).map((chart) => chart.id)).toEqual(["a", "b", "a"]);
     await requests.chart(run, "a", stop);
     expect(asked).toHaveLength(1);
-    void requests.chart({ ...run, seq: 2 }, "a", stop);
+    void requests.chart({ ...run, state: "2" }, "a", stop);
     await soon();
     expect(asked).toHaveLength(2);
   });
@@ -66,6 +66,20 @@ describe("charts", () => {
     await soon();
     asked[1]?.answer();
     expect((await again).id).toBe("a");
+  });
+  it("that cannot be given take no others with them", async () => {
+    const { asked, requests } = server();
+    const stop = new AbortController().signal;
+    const told = ["a", "b"].map((id) => requests.chart(run, id, stop).then((chart) => chart.id, (why: Error) => why.message));
+    await soon();
+    asked[0]?.fail(new Error("b is not there"));
+    await soon();
+    expect(asked[1]?.ids).toEqual(["a"]);
+    asked[1]?.answer();
+    await soon();
+    expect(asked[2]?.ids).toEqual(["b"]);
+    asked[2]?.fail(new Error("b is not there"));
+    expect(await Promise.all(told)).toEqual(["a", "b is not there"]);
   });
   it("that another card waits for still come", async () => {
     const { asked, requests } = server();

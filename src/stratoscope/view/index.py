@@ -98,6 +98,7 @@ class Contents:
         return {
             "id": self._run,
             "seq": self.seq,
+            "state": self.state,
             "name": str(meta.get("name") or record.run_id or self._run),
             "status": str(meta.get("status", "unknown")),
             "live": meta.get("status") == "running",

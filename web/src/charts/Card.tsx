@@ -75,7 +75,7 @@ function Take({ head, kind, shot, body }: { head: Head; kind: Kind; shot: Shot |
   const [filming, setFilming] = useState(false);
   const going = useRef(false);
   const { svg } = kind;
-  const follows = head.x.title === "step" || head.kind === "profile" || head.kind === "plane";
+  const follows = head.x.title === "step" || kind.follows?.(head);
   const film = async (): Promise<void> => {
     going.current = true;
     setFilming(true);

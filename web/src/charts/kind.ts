@@ -41,6 +41,8 @@ export interface Kind {
   overlays: boolean;
   /** Whether its values stand on a scale, which may be logarithmic. */
   scaled: boolean;
+  /** Whether it changes with the step, though steps do not run along it. */
+  follows?: (chart: Sketch) => boolean;
   /** The drawing as SVG in text; there is none of what is no drawing. */
   svg?: (shot: Shot) => string | null;
 }

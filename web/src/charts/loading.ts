@@ -39,7 +39,7 @@ export function useParts(head: Head, here: Index[], near: boolean): Loaded {
   const [error, setError] = useState<string | null>(null);
   const [turn, setTurn] = useState(0);
   const asked = useRef<AbortController | null>(null);
-  const state = here.map((index) => `${index.id}:${index.seq}`).join();
+  const state = here.map((index) => `${index.id}:${index.state}`).join();
   useEffect(() => {
     if (!near) return;
     const stop = (asked.current = new AbortController());

@@ -456,5 +456,6 @@ export const kind: Kind = {
   height: 280,
   overlays: true,
   scaled: true,
+  follows: (chart) => chart.kind === "profile" || chart.marks.includes("path"),
   svg: planeSvg,
 };
