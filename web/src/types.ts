@@ -170,6 +170,8 @@ export type Mark =
       told_by: string[][];
       letters: string[];
       shades: [string, string][];
+      /** Rows of which nobody asked: where they have no value, that is no gap. */
+      blank: number[];
     }
   | { mark: "boxes"; quantiles: Grid; counts: Grid; density: Grid; edges: Grid }
   | { mark: "number"; name: string; value: number | null; low: number | null; high: number | null };

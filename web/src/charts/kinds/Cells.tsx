@@ -158,6 +158,7 @@ function draw(pen: Pen, map: Map, { size, log, clip }: Shot): void {
   const paint = painter(cells, chart, log, clip);
   pen.imageSmoothingEnabled = false;
   pen.drawImage(sheet(map, paint), left, 0, width, height);
+  if (cells.strips.length) pen.drawImage(hatched(map), left, 0, width, height);
   pen.fillStyle = token("quiet");
   pen.font = FONT;
   pen.textBaseline = "middle";
@@ -186,6 +187,31 @@ function draw(pen: Pen, map: Map, { size, log, clip }: Shot): void {
     end = middle + half;
   }
   legend(pen, paint, map, size.width);
+}
+
+/** Strokes over the cells of which nothing is said, though somebody looked. */
+function hatched({ cells, rows, from, to, width, height }: Map): HTMLCanvasElement {
+  const [tile, over] = [document.createElement("canvas"), document.createElement("canvas")];
+  tile.width = tile.height = 6;
+  const stroke = tile.getContext("2d") as CanvasRenderingContext2D;
+  stroke.strokeStyle = token("quiet");
+  stroke.globalAlpha = 0.55;
+  for (const at of [-6, 0, 6]) {
+    stroke.moveTo(at, 6);
+    stroke.lineTo(at + 6, 0);
+  }
+  stroke.stroke();
+  [over.width, over.height] = [Math.ceil(width), Math.ceil(height)];
+  const pen = over.getContext("2d") as CanvasRenderingContext2D;
+  pen.fillStyle = pen.createPattern(tile, "repeat") as CanvasPattern;
+  const columns = cells.values.shape[1] as number;
+  const [wide, tall] = [width / (to - from), height / rows];
+  for (let row = 0; row < rows; row++) {
+    if (cells.blank.includes(row)) continue;
+    for (let column = from; column < to; column++)
+      if (Number.isNaN(cells.values.data[row * columns + column])) pen.fillRect((column - from) * wide, row * tall, wide, tall);
+  }
+  return over;
 }
 
 /** The cells that are shown, a pixel each. */
