@@ -229,3 +229,37 @@ def test_the_number_under_the_cursor_says_what_it_is_of(page):
     chosen(page, "#chart=training-loss-steps&step=3")
     until(page, "() => document.querySelector('.readout > b')?.innerText === '3'")
     assert page.locator(".readout > span").first.inner_text() == "step"
+
+
+def test_maps_of_layers_mark_both_sides_and_boxes_tell_their_spread(browser, built, tmp_path):
+    """Three layers against themselves, and a hundred units in each, whose values are 0 to 99."""
+    names = ["conv1", "conv2", "fc"]
+    likeness = quantity(
+        np.eye(3), units="1", long_name="likeness", dims=("layer", "other"), coords={"layer": names, "other": names}
+    )
+    units = quantity(
+        np.tile(np.arange(100.0), 3), units="1", long_name="share", dims="layer_unit",
+        coords={"layer_unit": [(name, unit) for name in names for unit in range(100)]},
+    )  # fmt: skip
+    with RecordWriter.create(tmp_path / "run", {"name": "run"}) as writer:
+        writer.write_layers(Catalogue({name: layer(name, depth) for depth, name in enumerate(names)}))
+        writer.commit(0, [Entry("similarity", "likeness", likeness), Entry("units", "share", units)])
+    with Serving(Runs([tmp_path]), built) as serving:
+        tab = browser.new_page(viewport={"width": 1200, "height": 900})
+        tab.goto(f"{serving.address}#layer=conv2")
+        until(tab, "() => window.__view && window.__view.ready()")
+        cells = tab.locator("[data-chart^=similarity-likeness] .cells")
+        cells.scroll_into_view_if_needed()
+        until(tab, "() => !document.querySelector('.cells .cursor-line')?.hidden")
+        left = float(cells.locator(".cursor-row").evaluate("e => parseFloat(e.style.left)"))
+        width = float(cells.locator(".cursor-row").evaluate("e => parseFloat(e.style.width)"))
+        place = float(cells.locator(".cursor-line").evaluate("e => new DOMMatrix(getComputedStyle(e).transform).e"))
+        assert place == pytest.approx(left + width / 2, abs=1)
+        boxes = tab.locator("[data-chart^=units-share-spread] .planes")
+        boxes.scroll_into_view_if_needed()
+        box = boxes.bounding_box()
+        tab.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 60)
+        said = card(tab, "units-share-spread").locator(".readout")
+        until(tab, "() => document.querySelector('[data-chart^=units-share-spread] .readout > b')")
+        assert "middle half 24.75 to 74.25" in " ".join(said.inner_text().split())
+        tab.close()

@@ -29,6 +29,8 @@ export function Card({ head, shown, large }: { head: Head; shown: Index[]; large
   // a large chart takes the window, but for what stands above and below it
   const tall = large && !drawn.small ? Math.max(drawn.height, 380, Math.min(innerHeight - 240, 1000)) : drawn.height;
   const size = useMemo(() => ({ width, height: tall }), [width, tall]);
+  // the heading of the section says it for all of its charts
+  const section = first.value?.groups.find((group) => group.key === head.instrument)?.source;
   const stepwise = head.x.title === "step";
   const steps = stepwise && head.x.scale !== "category";
   const log = is.log.value !== is.logs.value.includes(head.id);
@@ -50,7 +52,7 @@ export function Card({ head, shown, large }: { head: Head; shown: Index[]; large
           {unit(head.units) && <span class="tag">{head.units}</span>}
           {shown.length > 1 && here.length === 1 && lead && <span class="tag">{names.value[lead.id]}</span>}
         </h3>
-        <span class="source" dangerouslySetInnerHTML={{ __html: head.source_html }} />
+        {(large || head.source !== section) && <span class="source" dangerouslySetInnerHTML={{ __html: head.source_html }} />}
         {drawn.scaled && (
           <button class="plain" aria-pressed={log} aria-label={`log scale of ${head.title}`} title="Logarithmic values, where they are above zero" onClick={() => toggledLog(head.id)}>log</button>
         )}

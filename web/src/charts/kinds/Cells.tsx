@@ -121,9 +121,11 @@ export function Cells({ readout, ...shot }: View) {
 /** Tie a line and a box over a map to the page's cursor; gives a way to stop that. */
 function followed(map: Map, line: HTMLElement, mark: HTMLElement): () => void {
   const { steps, chart, left, width, height, rows, each, from, to } = map;
+  const across = ["layer", "matrix", "param"].includes(chart.x.title);
   const stop = effect(() => {
-    const wanted = cursorStep.value;
-    const at = steps && wanted !== null ? steps.findLastIndex((step) => step !== null && step <= wanted) : -1;
+    const wanted = steps ? cursorStep.value : null;
+    // where layers run along as well, as in a map of layers against layers, the line is that of the layer
+    const at = steps ? (wanted === null ? -1 : steps.findLastIndex((step) => step !== null && step <= wanted)) : across ? placeOf(chart.x.labels, cursorLayer.value) : -1;
     line.hidden = at < from || at >= to;
     if (!line.hidden) line.style.transform = `translateX(${left + ((at - from + 0.5) * width) / (to - from)}px)`;
   });

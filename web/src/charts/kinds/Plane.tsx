@@ -411,6 +411,13 @@ function spotRead({ part, path, place }: Spot, parts: number, dark: boolean): Re
   };
 }
 
+/** A distribution in words. */
+function spread({ quantiles }: Of<"boxes">, place: number): [string, string][] {
+  const cut = (at: number): string => number(quantiles.data[place * 7 + at]);
+  const between = (low: number, high: number): string => `${cut(low)} to ${cut(high)}`;
+  return [["median", cut(3)], ["middle half", between(2, 4)], ["5 to 95 %", between(1, 5)], ["all", between(0, 6)]];
+}
+
 function reading(parts: Part[], place: number, dark: boolean): [string, string, string][] {
   const rows: [string, string, string][] = [];
   for (const part of parts) {
@@ -420,7 +427,7 @@ function reading(parts: Part[], place: number, dark: boolean): [string, string, 
       if (at >= 0) rows.push([parts.length > 1 ? `${part.name}: ${name}` : name, number(dots.y.data[at]), colourOf(part, dots.series, parts.length, dark)]);
     }
     const boxes = marksOf(part.chart, "boxes")[0];
-    if (boxes) rows.push(["median", number(boxes.quantiles.data[place * 7 + 3]), colourOf(part, 0, parts.length, dark)]);
+    if (boxes) for (const [name, value] of spread(boxes, place)) rows.push([parts.length > 1 ? `${part.name}: ${name}` : name, value, colourOf(part, 0, parts.length, dark)]);
   }
   return rows;
 }
