@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ BATCH = "batch statistics"
 """Label of what is measured with the statistics of batches; what is measured with running statistics has none."""
 STATISTICS = 2000
 """Training pictures that those statistics come from."""
-DECODERS: Mapping[str, Mapping[str, object]] = {
+DECODERS: Mapping[str, Mapping[str, Any]] = {
     "ridge, raw": {"standardise": False},
     "trained 20, raw": {"decoder": "linear", "standardise": False},
     "trained 2, raw": {"decoder": "linear", "standardise": False, "epochs": 2},
@@ -56,7 +57,7 @@ def measured(subject: Subject, images: Tensor, batch: int, *, decoders: bool) ->
     """
     assert subject.module is not None
     base = Reconstruction(n=subject.probe, input_width=images[0].numel(), batch=DECODER_BATCH)
-    varied = {label: replace(base, **settings) for label, settings in DECODERS.items()} if decoders else {}  # type: ignore[arg-type]
+    varied = {label: replace(base, **settings) for label, settings in DECODERS.items()} if decoders else {}
     found = _entries(subject, "", base, varied)
     again = replace(subject, model=with_batch_statistics(subject.module, images[:STATISTICS], batch))
     return found + _entries(again, BATCH, base, {})
