@@ -23,3 +23,15 @@ def drawn(page):
 
 def card(page, name):
     return page.locator(f"[data-chart^='{name}']").first
+
+
+def saved(page, name, what, path):
+    """Save a chart by a button of its menu; the file's path."""
+    chart = card(page, name)
+    chart.scroll_into_view_if_needed()
+    if chart.locator("details[open]").count() == 0:
+        chart.locator("summary").click()
+    with page.expect_download() as coming:
+        chart.get_by_role("button", name=what).click()
+    coming.value.save_as(path)
+    return path

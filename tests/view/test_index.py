@@ -97,3 +97,20 @@ def test_a_run_in_the_place_of_another_is_another_state(tmp_path):
 
     assert state("today") != state("tomorrow")
     assert state("today") == state("today")
+
+
+def test_a_chart_without_a_finite_number_says_so(writer):
+    for step in range(2):
+        nothing, one = np.full(2, np.nan), [np.nan, 1.0]
+        floor = quantity(0.5, units="1", long_name="floor")
+        writer.commit(
+            step,
+            [
+                Entry("probe", "nothing", per(nothing)),
+                Entry("probe", "one", per(one)),
+                Entry("probe", "nothing_floor", floor),
+            ],
+        )
+    heads = contents(writer).index()["charts"]
+    empty = {head["variable"]: head["empty"] for head in heads if head["variable"] in ("nothing", "one")}
+    assert empty == {"nothing": True, "one": False}

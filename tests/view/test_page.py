@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from browsing import card, drawn, state, until
+from browsing import card, drawn, saved, state, until
 
 from stratoscope.view.bundle import SOURCES
 
@@ -137,41 +137,24 @@ def test_every_control_is_reached_by_tab(page):
 
 
 def test_exports_give_the_numbers_that_are_shown(page, tmp_path):
-    chart = card(page, "probe-share-map")
-    chart.scroll_into_view_if_needed()
-    chart.locator("summary").click()
-    with page.expect_download() as coming:
-        chart.get_by_role("button", name="CSV").click()
-    path = tmp_path / "share.csv"
-    coming.value.save_as(path)
-    rows = list(csv.DictReader(path.read_text().splitlines()))
+    name = "probe-share-map"
+    rows = list(csv.DictReader(saved(page, name, "CSV", tmp_path / "share.csv").read_text().splitlines()))
     assert len(rows) == 6 * 14
     for row in rows:
         wanted = LAYERS.index(row["series"]) + 0.1 * int(row["step"]) + (1.0 if row["run"] == "deep-second" else 0.0)
         assert float(row["layer"]) == pytest.approx(wanted, rel=1e-12)
-    with page.expect_download() as coming:
-        chart.get_by_role("button", name="JSON").click()
-    coming.value.save_as(tmp_path / "share.json")
-    (part,) = json.loads((tmp_path / "share.json").read_text())
+    (part,) = json.loads(saved(page, name, "JSON", tmp_path / "share.json").read_text())
     assert part["chart"]["marks"][0]["values"]["shape"] == [14, 6]
-    with page.expect_download() as coming:
-        chart.get_by_role("button", name="PNG").click()
-    coming.value.save_as(tmp_path / "share.png")
+    saved(page, name, "PNG", tmp_path / "share.png")
     from PIL import Image
 
     with Image.open(tmp_path / "share.png") as picture:
-        assert picture.width == 2 * round(chart.locator(".body").bounding_box()["width"])
+        assert picture.width == 2 * round(card(page, name).locator(".body").bounding_box()["width"])
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
 
 def test_a_film_shows_the_steps_and_leaves_the_page_as_it_was(page, tmp_path):
-    chart = card(page, "probe-share-map")
-    chart.scroll_into_view_if_needed()
-    chart.locator("summary").click()
-    with page.expect_download() as coming:
-        chart.get_by_role("button", name="Film").click()
-    coming.value.save_as(tmp_path / "share.webm")
-    film = (tmp_path / "share.webm").read_bytes()
+    film = saved(page, "probe-share-map", "Film", tmp_path / "share.webm").read_bytes()
     assert film[:4] == b"\x1a\x45\xdf\xa3"  # the head of Matroska, of which WebM is a part
     assert len(film) > 2000
     assert state(page)["step"] is None

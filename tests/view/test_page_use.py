@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from browsing import card, drawn, state, until
+from browsing import card, drawn, saved, state, until
 from conftest import layer
 
 from stratoscope.network.layers import Catalogue
@@ -130,14 +130,9 @@ def test_long_names_are_whole_and_differ(browser, built, tmp_path, width):
 
 def test_a_drawing_says_what_it_shows(page, tmp_path):
     chosen(page, "#runs=first,deep-second&chart=training-loss-steps&theme=dark")
-    chart = card(page, "training-loss-steps")
     until(page, "() => Object.keys(window.__view.state().seq).length === 2")
     until(page, "() => document.querySelector('.readout')?.textContent.includes('second run')")
-    chart.locator(".menu summary").click()
-    with page.expect_download() as coming:
-        chart.get_by_role("button", name="SVG", exact=True).click()
-    coming.value.save_as(tmp_path / "a.svg")
-    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    root = ElementTree.parse(saved(page, "training-loss-steps", "SVG", tmp_path / "a.svg")).getroot()
     texts = [element.text for element in root.iter(f"{SVG}text")]
     assert texts[0] == "Loss [nat]"
     assert {"first run", "second run", "step"} <= set(texts)
@@ -262,4 +257,17 @@ def test_maps_of_layers_mark_both_sides_and_boxes_tell_their_spread(browser, bui
         said = card(tab, "units-share-spread").locator(".readout")
         until(tab, "() => document.querySelector('[data-chart^=units-share-spread] .readout > b')")
         assert "middle half 24.75 to 74.25" in " ".join(said.inner_text().split())
+        tab.close()
+
+
+def test_a_run_of_one_step_offers_nothing_along_steps(browser, built, tmp_path, build):
+    build[0](tmp_path / "run", "run", 1)
+    with Serving(Runs([tmp_path]), built) as serving:
+        tab = browser.new_page()
+        tab.goto(serving.address)
+        until(tab, "() => window.__view && window.__view.ready()")
+        assert "finished, 1 step," in tab.locator(".runs li small").first.inner_text()
+        assert tab.get_by_role("button", name="log y").count() == 1
+        assert tab.get_by_role("button", name="log x").count() == 0
+        assert tab.locator(".smooth").count() == 0
         tab.close()

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import torch
-from browsing import card, state, until
+from browsing import card, saved, state, until
 
 from stratoscope.network.layers import Catalogue, Layer
 from stratoscope.observe.inspecting import inspect
@@ -47,19 +47,8 @@ def drag(page, box, start, end):
     page.mouse.up()
 
 
-def saved(page, name, what, path):
-    chart = card(page, name)
-    chart.scroll_into_view_if_needed()
-    if chart.locator("details[open]").count() == 0:
-        chart.locator("summary").click()
-    with page.expect_download() as coming:
-        chart.get_by_role("button", name=what, exact=True).click()
-    coming.value.save_as(path)
-    return path.read_text(encoding="utf-8")
-
-
-def texts(svg):
-    return [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+def texts(path):
+    return [element.text for element in ElementTree.parse(path).iter(f"{SVG}text")]
 
 
 def test_a_drag_shows_a_range_of_steps_large_in_all_charts(page, tmp_path):
@@ -137,8 +126,7 @@ def test_steps_run_along_a_logarithmic_axis(page):
 
 
 def test_curves_leave_as_drawings(page, tmp_path):
-    svg = saved(page, "training-loss", "SVG", tmp_path / "loss.svg")
-    root = ElementTree.fromstring(svg)
+    root = ElementTree.parse(saved(page, "training-loss", "SVG", tmp_path / "loss.svg"))
     assert not list(root.iter(f"{SVG}image"))
     (line,) = (path for path in root.iter(f"{SVG}path") if path.get("class", "").startswith("line"))
     places = [float(part) for part in line.get("d").replace("M", " ").replace("L", " ").split()]
@@ -155,16 +143,16 @@ def test_curves_leave_as_drawings(page, tmp_path):
 def test_smoothed_curves_leave_with_what_was_measured_behind(page, tmp_path):
     page.evaluate("() => { location.hash += '&smooth=0.5' }")
     until(page, "() => window.__view.state().smooth === 0.5")
-    root = ElementTree.fromstring(saved(page, "training-loss", "SVG", tmp_path / "loss.svg"))
+    root = ElementTree.parse(saved(page, "training-loss", "SVG", tmp_path / "loss.svg"))
     roles = [path.get("class") for path in root.iter(f"{SVG}path") if path.get("class", "").startswith("line")]
     assert roles == ["line raw", "line main"]
 
 
 def test_a_profile_leaves_with_the_step_that_is_looked_at(page, tmp_path):
-    before = ElementTree.fromstring(saved(page, "probe-share-depth", "SVG", tmp_path / "end.svg"))
+    before = ElementTree.parse(saved(page, "probe-share-depth", "SVG", tmp_path / "end.svg"))
     page.evaluate("() => { location.hash += '&step=4' }")
     until(page, "() => document.querySelector('[data-chart^=probe-share-depth] .behind')")
-    after = ElementTree.fromstring(saved(page, "probe-share-depth", "SVG", tmp_path / "then.svg"))
+    after = ElementTree.parse(saved(page, "probe-share-depth", "SVG", tmp_path / "then.svg"))
     assert len(list(after.iter(f"{SVG}path"))) == len(list(before.iter(f"{SVG}path"))) + 1
 
 

@@ -102,6 +102,8 @@ export interface Head {
   x: Axis;
   y: Axis;
   marks: string[];
+  /** Whether none of its numbers is finite. */
+  empty: boolean;
 }
 
 export interface Column {
@@ -176,7 +178,7 @@ export type Mark =
   | { mark: "boxes"; quantiles: Grid; counts: Grid; density: Grid; edges: Grid }
   | { mark: "number"; name: string; value: number | null; low: number | null; high: number | null };
 
-export interface Chart extends Omit<Head, "marks" | "source_html"> {
+export interface Chart extends Omit<Head, "marks" | "source_html" | "empty"> {
   marks: Mark[];
   colour: Axis | null;
 }

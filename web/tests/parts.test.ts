@@ -83,7 +83,7 @@ describe("the address", () => {
 });
 
 const axis = { title: "step", units: "1", scale: "linear" as const, labels: [], low: null, high: null };
-const head: Head = { id: "c", kind: "new-kind", title: "T", caption: "", instrument: "i", variable: "v", units: "1", source: "", source_html: "", split: null, series: ["=a", "b"], ordered: false, x: axis, y: { ...axis, title: "loss" }, marks: ["line"] };
+const head: Head = { id: "c", kind: "new-kind", title: "T", caption: "", instrument: "i", variable: "v", units: "1", source: "", source_html: "", split: null, series: ["=a", "b"], ordered: false, x: axis, y: { ...axis, title: "loss" }, marks: ["line"], empty: false };
 const grid = (...data: number[]): Grid => ({ data: Float64Array.from(data), shape: [data.length] });
 
 describe("charts", () => {

@@ -11,7 +11,7 @@ import type { Grid } from "../src/wire";
 
 const grid = (...data: number[]): Grid => ({ data: Float64Array.from(data), shape: [data.length] });
 const axis = { title: "step", units: "1", scale: "linear" as const, labels: [], low: null, high: null };
-const head: Head = { id: "c", kind: "lines", title: "Loss", caption: "", instrument: "training", variable: "loss", units: "1", source: "", source_html: "", split: null, series: ["a"], ordered: false, x: axis, y: { ...axis, title: "loss" }, marks: ["line", "rule"] };
+const head: Head = { id: "c", kind: "lines", title: "Loss", caption: "", instrument: "training", variable: "loss", units: "1", source: "", source_html: "", split: null, series: ["a"], ordered: false, x: axis, y: { ...axis, title: "loss" }, marks: ["line", "rule"], empty: false };
 const line = { mark: "line" as const, series: 0, x: grid(0, 10, 20), y: grid(3, 2, 1), role: "main" as const };
 const rule = { mark: "rule" as const, name: "floor", value: 1, upright: false };
 const part = (change: Partial<Part> = {}): Part => ({ run: "r", name: "run", chart: { ...head, marks: [line, rule], colour: null } as Chart, place: 0, group: null, clock: null, along: "step", ...change });
@@ -88,5 +88,9 @@ describe("a search", () => {
     expect(found("sp001")).toEqual(["spectrum"]);
     expect(found("")).toEqual(["training", "spectrum"]);
     expect(found("XX001")).toEqual([]);
+  });
+  it("puts what has nothing to show after the rest", () => {
+    const charts = [{ ...of("training"), empty: true }, of("spectrum")];
+    expect(wanted([{ ...index, charts }], { search: "", instrument: null, split: null }).map((one) => one.id)).toEqual(["spectrum", "training"]);
   });
 });

@@ -185,7 +185,7 @@ class Store:
                 KeyError,
                 OverflowError,
                 UnicodeError,
-                RecursionError,
+                RecursionError,  # JSON that is nested without end
             ) as error:
                 raise RecordError(f"{self.name} is damaged ({error}); use a copy that is whole.") from error
 

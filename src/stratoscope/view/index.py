@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from stratoscope.charts.build import charts_of
+from stratoscope.charts.values import Rule
 from stratoscope.charts.variable import Variable, variables_of
 from stratoscope.record.values import digest
 from stratoscope.record.variables import NotRecordedError
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from stratoscope.record.record import Record
 
 T = TypeVar("T")
+
+MEASURED = ("y", "low", "high", "values", "quantiles", "value")
+"""Where marks have what was measured."""
 
 MOST_COLUMNS = 12
 """Columns of the table that are shown unless others are asked for."""
@@ -216,7 +220,15 @@ def _head(chart: Chart) -> dict[str, Any]:
         "y": asdict(chart.y) | {"labels": []},
         "source_html": str(source_link(chart.source)),
         "marks": sorted({type(mark).__name__.lower() for mark in chart.marks}),
+        "empty": _is_empty(chart),
     }  # fmt: skip
+
+
+def _is_empty(chart: Chart) -> bool:
+    """Whether no number of it is finite, reference lines aside: the page shows it after those that have something to show."""
+    marks = [mark for mark in chart.marks if not isinstance(mark, Rule)]
+    told = [getattr(mark, name) for mark in marks for name in MEASURED if hasattr(mark, name)]
+    return not any(bool(np.isfinite(np.asarray(values, dtype=np.float64)).any()) for values in told)
 
 
 def _about(variable: Variable) -> dict[str, Any]:

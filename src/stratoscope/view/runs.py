@@ -100,7 +100,7 @@ class Run:
                 yield self.record()
             except StratoscopeError:
                 raise
-            except Exception as error:
+            except Exception as error:  # a record from anybody may make its readers raise anything
                 what = f"{type(error).__name__}: {error!s:.{SHORT}}"
                 raise RecordError(
                     self.said(f"The run {self.name} cannot be shown ({what}); use a copy that is whole.")

@@ -79,8 +79,12 @@ function Steps({ playing, play }: { playing: boolean; play: () => void }) {
   );
 }
 
+/** Whether there are steps along which anything could run. */
+const several = (): boolean => open.value.some((one) => one.steps.length > 1);
+
 function Smoothing() {
   const weight = is.smooth.value;
+  if (!several()) return null;
   return (
     <label class="smooth">
       Smooth
@@ -99,7 +103,7 @@ function Axes() {
         </select>
       )}
       {(is.within.value || Object.keys(is.zooms.value).length > 0) && <button title="Show the charts whole again (f)" onClick={fit}>fit</button>}
-      <button aria-pressed={is.logx.value} title="Steps along a logarithmic axis (x)" onClick={() => show({ logx: !is.logx.value })}>log x</button>
+      {several() && <button aria-pressed={is.logx.value} title="Steps along a logarithmic axis (x)" onClick={() => show({ logx: !is.logx.value })}>log x</button>}
       <button aria-pressed={is.clip.value} title="Leave one value in a hundred on each side out of sight (c)" onClick={() => show({ clip: !is.clip.value })}>clip</button>
       <button aria-pressed={is.log.value} title="Logarithmic values, where they are above zero (l)" onClick={() => show({ log: !is.log.value })}>log y</button>
     </>

@@ -17,13 +17,15 @@ export function wanted(indexes: Index[], state: Pick<Shown, "search" | "instrume
     codes.set(key, (codes.get(key) ?? new Set()).add(code));
   }
   const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
-  return [...every.values()].filter((head) => {
+  const fitting = [...every.values()].filter((head) => {
     if (state.instrument && head.instrument !== state.instrument) return false;
     if (state.split && head.split !== null && head.split !== state.split) return false;
     const said = [...(codes.get(head.instrument) ?? [])].join(" ");
     const told = `${head.instrument} ${head.variable} ${head.title} ${head.split ?? ""} ${head.kind} ${said}`.toLowerCase();
     return words.every((word) => told.includes(word));
   });
+  // those that have nothing to show come after those that have
+  return [...fitting.filter((head) => !head.empty), ...fitting.filter((head) => head.empty)];
 }
 
 /** Pictures, and after them the single numbers closely together, which would leave holes among pictures. */

@@ -84,7 +84,7 @@ function Entry({ run }: { run: RunSummary }) {
   const on = is.runs.value.includes(run.id);
   const pinned = is.base.value === run.id;
   const issues = run.findings?.["issue"] ?? 0;
-  const told = run.error ?? `${run.status}, ${run.steps ?? 0} steps${issues ? `, ${issues} issue${issues > 1 ? "s" : ""}` : ""}`;
+  const told = run.error ?? `${run.status}, ${run.steps ?? 0} step${run.steps === 1 ? "" : "s"}${issues ? `, ${issues} issue${issues > 1 ? "s" : ""}` : ""}`;
   void is.theme.value;
   const colour = on ? seriesColour(places.value[run.id]?.place ?? 0, is.runs.value.length, false, isDark()) : "transparent";
   return (
